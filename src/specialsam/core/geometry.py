@@ -1,0 +1,135 @@
+"""The only code that knows about frames: original pixels, model pixels, low-res logits.
+
+A SAM image encoder sees a square of side S. The original image (height, width) is scaled so that its longest side is S,
+placed in the upper left corner, and padded right and bottom with zeros (Kirillov et al. 2023, "Segment Anything",
+`ResizeLongestSide`). The mask decoder answers with logits on a square grid of L = S / 4 that covers the same square.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from specialsam.core.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+ImageArray = npt.NDArray[np.uint8]
+
+LOGITS_STRIDE = 4
+"""Model pixels per low-res logit, the same for every SAM."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Frames of one image: `height` x `width` original pixels seen by a model of side `side`.
+
+    Points are (x, y) and boxes (x0, y0, x1, y1) in pixels; arrays are indexed [y, x].
+    """
+
+    height: int
+    width: int
+    side: int
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise DataError(f"expected an image of at least 1x1 pixels, got {self.height}x{self.width}")
+        if self.side < 1 or self.side % 16:
+            raise DataError(f"expected a model side that is a positive multiple of 16, got {self.side}")
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """(height, width) of the scaled image inside the model's square, at least 1 each."""
+        scale = self.side / max(self.height, self.width)
+        return max(1, int(self.height * scale + 0.5)), max(1, int(self.width * scale + 0.5))
+
+    @property
+    def logits_side(self) -> int:
+        """Side L of the low-res logits."""
+        return self.side // LOGITS_STRIDE
+
+    @property
+    def _factors(self) -> FloatArray:
+        height, width = self.resized
+        return np.array([width / self.width, height / self.height], np.float32)
+
+    def points_to_model(self, points: npt.ArrayLike) -> FloatArray:
+        """Original-pixel points (..., 2) to model pixels, float32 of the same shape."""
+        return (np.asarray(points, np.float32) * self._factors).astype(np.float32)
+
+    def points_to_original(self, points: npt.ArrayLike) -> FloatArray:
+        """Model-pixel points (..., 2) back to original pixels, float32 of the same shape."""
+        return (np.asarray(points, np.float32) / self._factors).astype(np.float32)
+
+    def boxes_to_model(self, boxes: npt.ArrayLike) -> FloatArray:
+        """Original-pixel boxes (..., 4) to model pixels, float32 of the same shape."""
+        array = np.asarray(boxes, np.float32)
+        return self.points_to_model(array.reshape(*array.shape[:-1], 2, 2)).reshape(array.shape)
+
+    def boxes_to_original(self, boxes: npt.ArrayLike) -> FloatArray:
+        """Model-pixel boxes (..., 4) back to original pixels, float32 of the same shape."""
+        array = np.asarray(boxes, np.float32)
+        return self.points_to_original(array.reshape(*array.shape[:-1], 2, 2)).reshape(array.shape)
+
+    def image_to_model(self, image: ImageArray) -> ImageArray:
+        """Scale a uint8 (height, width, 3) image to (*resized, 3) as SAM does: PIL, bilinear, antialiased; no padding."""
+        if image.shape[:2] != (self.height, self.width):
+            raise DataError(f"expected an image of {self.height}x{self.width}, got {image.shape[0]}x{image.shape[1]}")
+        height, width = self.resized
+        if (height, width) == (self.height, self.width):
+            return image
+        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+    @property
+    def logits_extent(self) -> tuple[float, float]:
+        """(height, width) of the image within the logits frame, in logits (fractions allowed)."""
+        height, width = self.resized
+        return height / LOGITS_STRIDE, width / LOGITS_STRIDE
+
+    def valid_logits(self) -> FloatArray:
+        """Share of each low-res logit that lies on the image and not on padding, float32 (L, L) in 0..1."""
+        height, width = self.logits_extent
+        grid = np.arange(self.logits_side, dtype=np.float32)
+        rows = np.clip(height - grid, 0, 1)
+        columns = np.clip(width - grid, 0, 1)
+        return np.outer(rows, columns).astype(np.float32)
+
+    def masks_to_logits(self, masks: BoolArray) -> FloatArray:
+        """Coverage of each low-res logit by bool masks (P, height, width): float32 (P, L, L) in 0..1, 0 on padding."""
+        if masks.shape[1:] != (self.height, self.width):
+            raise DataError(f"expected masks of {self.height}x{self.width}, got {masks.shape[1]}x{masks.shape[2]}")
+        side = self.logits_side
+        height, width = self.resized
+        mode = cv2.INTER_AREA if height <= self.height else cv2.INTER_LINEAR
+        square = np.zeros((self.side, self.side), np.float32)
+        out = np.zeros((len(masks), side, side), np.float32)
+        for index, mask in enumerate(masks):
+            square[:height, :width] = cv2.resize(mask.astype(np.float32), (width, height), interpolation=mode)
+            out[index] = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
+        return out
+
+    def logits_to_original(self, logits: torch.Tensor) -> torch.Tensor:
+        """Low-res logits (P, C, L, L) to original pixels (P, C, height, width), bilinear in two steps as SAM does."""
+        import torch.nn.functional as functional
+
+        if logits.ndim != 4 or logits.shape[2] != logits.shape[3]:
+            raise DataError(f"expected square low-res logits (P, C, L, L), got {tuple(logits.shape)}")
+        if not len(logits):
+            return logits.new_zeros((0, logits.shape[1], self.height, self.width))
+        height, width = self.resized
+        square = functional.interpolate(logits.float(), (self.side, self.side), mode="bilinear", align_corners=False)
+        return functional.interpolate(
+            square[..., :height, :width], (self.height, self.width), mode="bilinear", align_corners=False
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain fields, for indexes and files; `Geometry(**d)` makes it again."""
+        return {"height": self.height, "width": self.width, "side": self.side}

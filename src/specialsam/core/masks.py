@@ -1,0 +1,73 @@
+"""Masks between memory (bool (P, H, W)) and disk or wire (PNG, COCO run-length), and small facts about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from specialsam.core.errors import DataError
+from specialsam.core.geometry import BoolArray, FloatArray
+
+FOREGROUND = 127
+"""A binary mask's pixel is foreground when above this (COD10K, CAMO and MVTec AD agree on it)."""
+
+
+def from_binary(pixels: npt.NDArray[Any]) -> BoolArray:
+    """Grey or colour pixels (H, W[, C]) of a binary mask file to bool (P, H, W): one object, or none if all is background.
+
+    Channel 0 counts. A mask of 0/1 values is read as such, bool and 16-bit masks by half of their range.
+    """
+    plane = pixels[..., 0] if pixels.ndim == 3 else pixels
+    if plane.ndim != 2:
+        raise DataError(f"expected a (H, W) or (H, W, C) mask, got {pixels.shape}")
+    if plane.dtype == np.bool_:
+        mask = plane
+    elif plane.size and plane.max() == 1:
+        mask = plane == 1
+    else:
+        mask = plane > (FOREGROUND if plane.dtype == np.uint8 else FOREGROUND * 257)
+    return mask[None].astype(np.bool_) if mask.any() else np.zeros((0, *plane.shape), np.bool_)
+
+
+def from_index(pixels: npt.NDArray[Any]) -> BoolArray:
+    """Label map (H, W) to bool (P, H, W), one object a value other than 0, in rising order of value."""
+    if pixels.ndim != 2:
+        raise DataError(f"expected a (H, W) label map, got {pixels.shape}")
+    values = np.unique(pixels)
+    values = values[values != 0]
+    return np.asarray(pixels[None] == values[:, None, None], np.bool_)
+
+
+def from_rles(rles: tuple[dict[str, Any], ...], height: int, width: int) -> BoolArray:
+    """COCO run-length dictionaries to bool (P, height, width)."""
+    from pycocotools import mask as coco
+
+    out = np.zeros((len(rles), height, width), np.bool_)
+    for index, rle in enumerate(rles):
+        if tuple(rle["size"]) != (height, width):
+            raise DataError(f"expected a run-length mask of {height}x{width}, got {rle['size'][0]}x{rle['size'][1]}")
+        counts = rle["counts"]
+        packed = coco.frPyObjects(rle, height, width) if isinstance(counts, list) else rle
+        out[index] = coco.decode(packed).astype(np.bool_)
+    return out
+
+
+def to_rle(mask: BoolArray) -> dict[str, Any]:
+    """Bool (H, W) to a COCO run-length dictionary whose counts are a str, ready for JSON."""
+    from pycocotools import mask as coco
+
+    rle = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def tight_boxes(masks: BoolArray) -> FloatArray:
+    """Tight boxes float32 (P, 4) of non-empty masks: (x0, y0, x1, y1) of the outermost foreground pixels, inclusive."""
+    out = np.zeros((len(masks), 4), np.float32)
+    for index, mask in enumerate(masks):
+        columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+        if not len(rows):
+            raise DataError(f"expected a non-empty mask for a box, got an empty one (object {index})")
+        out[index] = columns[0], rows[0], columns[-1], rows[-1]
+    return out

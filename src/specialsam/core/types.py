@@ -1,0 +1,227 @@
+"""One representation for each thing that flows through specialsam; all frozen, all checked on construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from specialsam.core.errors import DataError
+from specialsam.core.geometry import BoolArray, FloatArray, Geometry, ImageArray
+
+if TYPE_CHECKING:
+    import torch
+
+Split = Literal["train", "val", "test"]
+MaskKind = Literal["none", "binary", "index", "rle"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a data set, on disk: where its pixels and its masks are, and what is known of it.
+
+    `mask_kind` says how `mask` (a file) or `rles` (COCO run-length dictionaries, one an object) become masks: "binary"
+    is one object of all pixels above 127 of channel 0, "index" one object a value other than 0, "none" unlabelled.
+    `split` is the split that the data set itself states, if any.
+    """
+
+    id: str
+    image: Path
+    mask: Path | None = None
+    mask_kind: MaskKind = "none"
+    rles: tuple[dict[str, Any], ...] = ()
+    labels: tuple[str, ...] = ()
+    category: str = ""
+    supercategory: str = ""
+    split: Split | None = None
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise DataError(f"expected a record id, got an empty one for {self.image}")
+        if self.mask_kind in ("binary", "index") and self.mask is None:
+            raise DataError(f"record {self.id}: mask kind {self.mask_kind} needs a mask file, got none")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One loaded image: `image` uint8 (H, W, 3) RGB and `masks` bool (P, H, W), one an object, P = 0 allowed."""
+
+    record: Record
+    image: ImageArray
+    masks: BoolArray
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            raise DataError(f"{self.id}: expected a uint8 (H, W, 3) image, got {self.image.dtype} {self.image.shape}")
+        if self.masks.ndim != 3 or self.masks.dtype != np.bool_:
+            raise DataError(f"{self.id}: expected bool (P, H, W) masks, got {self.masks.dtype} {self.masks.shape}")
+        if self.masks.shape[1:] != self.image.shape[:2]:
+            raise DataError(
+                f"{self.id}: expected masks of the image's size {self.image.shape[0]}x{self.image.shape[1]}, "
+                f"got {self.masks.shape[1]}x{self.masks.shape[2]}"
+            )
+        if self.labels and len(self.labels) != len(self.masks):
+            raise DataError(f"{self.id}: expected one label an object, got {len(self.labels)} for {len(self.masks)}")
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def geometry(self, side: int) -> Geometry:
+        """Frames of this image for a model of side `side`."""
+        return Geometry(*self.size, side)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts for the P objects of one image, in original-image pixels.
+
+    `points` float32 (P, K, 2) as (x, y), `labels` int64 (P, K) with 1 foreground and 0 background, `boxes` float32
+    (P, 4) as (x0, y0, x1, y1), `masks` float32 (P, L, L) low-res logits of an earlier answer. Each may be None, not all
+    of them at once. K is the same for all objects of one `Prompts`: padding a point list changes SAM's answer.
+    """
+
+    strategy: str
+    points: FloatArray | None = None
+    labels: npt.NDArray[np.int64] | None = None
+    boxes: FloatArray | None = None
+    masks: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        given = [part for part in (self.points, self.boxes, self.masks) if part is not None]
+        if not given:
+            raise DataError("expected points, boxes or masks, got none of them")
+        if (self.points is None) != (self.labels is None):
+            raise DataError("expected points and labels together, got one without the other")
+        if self.points is not None and self.labels is not None:
+            if self.points.ndim != 3 or self.points.shape[2] != 2 or self.points.dtype != np.float32:
+                raise DataError(f"expected float32 (P, K, 2) points, got {self.points.dtype} {self.points.shape}")
+            if self.labels.shape != self.points.shape[:2]:
+                raise DataError(f"expected labels {self.points.shape[:2]}, got {self.labels.shape}")
+            if not np.isin(self.labels, (0, 1)).all():
+                raise DataError(f"expected labels 0 (background) or 1 (foreground), got {np.unique(self.labels)}")
+        if self.boxes is not None and (self.boxes.ndim != 2 or self.boxes.shape[1] != 4):
+            raise DataError(f"expected (P, 4) boxes, got {self.boxes.shape}")
+        if self.masks is not None and (self.masks.ndim != 3 or self.masks.shape[1] != self.masks.shape[2]):
+            raise DataError(f"expected square (P, L, L) mask logits, got {self.masks.shape}")
+        if len({len(part) for part in given}) != 1:
+            raise DataError(f"expected the same number of objects everywhere, got {[len(part) for part in given]}")
+        for part in given:
+            if not np.isfinite(part).all():
+                raise DataError(f"expected finite {self.strategy} prompts, got NaN or infinity")
+
+    def __len__(self) -> int:
+        part = next(p for p in (self.points, self.boxes, self.masks) if p is not None)
+        return len(part)
+
+    def __getitem__(self, index: slice | npt.NDArray[Any] | list[int]) -> Prompts:
+        def take(part: Any) -> Any:
+            return None if part is None else part[index]
+
+        return replace(
+            self, points=take(self.points), labels=take(self.labels), boxes=take(self.boxes), masks=take(self.masks)
+        )
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What the image encoder says of one image: `tensor` float (C, h, w), its frames, and its content key."""
+
+    tensor: torch.Tensor
+    geometry: Geometry
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.tensor.ndim != 3:
+            raise DataError(f"expected a (C, h, w) embedding, got {tuple(self.tensor.shape)}")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the mask decoder answers for P objects: `logits` (P, C, L, L) low-res, `scores` (P, C) predicted IoU."""
+
+    logits: torch.Tensor
+    scores: torch.Tensor
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.logits.ndim != 4 or tuple(self.scores.shape) != tuple(self.logits.shape[:2]):
+            raise DataError(
+                f"expected (P, C, L, L) logits and (P, C) scores, got {tuple(self.logits.shape)} "
+                f"and {tuple(self.scores.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def best(self) -> Prediction:
+        """Keep, for each object, the mask with the highest own score: (P, 1, L, L)."""
+        import torch
+
+        index = self.scores.argmax(1)
+        rows = torch.arange(len(self))
+        return Prediction(self.logits[rows, index][:, None], self.scores[rows, index][:, None], self.geometry)
+
+    def masks(self, threshold: float = 0.0) -> BoolArray:
+        """Masks in original pixels, bool (P, C, H, W): logits above `threshold`. The only place that thresholds."""
+        return np.asarray((self.geometry.logits_to_original(self.logits) > threshold).cpu().numpy(), np.bool_)
+
+    def probabilities(self) -> FloatArray:
+        """Foreground probabilities in original pixels, float32 (P, C, H, W) in 0..1."""
+        return np.asarray(self.geometry.logits_to_original(self.logits).sigmoid().cpu().numpy(), np.float32)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number (or one failure) of an evaluation, in tidy form; `error` is "" when `value` counts."""
+
+    run: str
+    model: str
+    dataset: str
+    split: str
+    record: str
+    object: int
+    strategy: str
+    output: str
+    metric: str
+    value: float
+    category: str = ""
+    supercategory: str = ""
+    prompt_source: str = "truth"
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that cannot be used, and why; counted and shown, never dropped."""
+
+    path: Path
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What an adapter found in a folder: usable records, the problems beside them, and where it all comes from."""
+
+    name: str
+    root: Path
+    layout: str
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...] = ()
+    licence: str = "unknown"
+    citation: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.records)
