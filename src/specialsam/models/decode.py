@@ -1,0 +1,163 @@
+"""The prompt pass: prompts and image embeddings to low-res logits, for objects of several images at once.
+
+The weights are those of transformers' `SamModel` (Kirillov et al. 2023, section 3 and appendix A), so everything that
+it loads and saves stays valid; only the order of the arithmetic is ours. Objects lie flat in one batch, each with the
+index of its image. What depends on the image alone (keys and values of the first layer, queries of its image-to-token
+attention) is computed once an image and not once an object, and the upscaling runs channels-last as plain matrix
+products, so that the large tensors are never transposed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from specialsam.core.errors import DataError
+
+
+def positional_grid(sam: nn.Module, height: int, width: int) -> Tensor:
+    """Positional encoding of an embedding grid, float (height * width, D), row by row."""
+    encoding: Any = sam.shared_image_embedding
+    weight = encoding.positional_embedding
+    rows = (torch.arange(height, device=weight.device, dtype=weight.dtype) + 0.5) / height
+    columns = (torch.arange(width, device=weight.device, dtype=weight.dtype) + 0.5) / width
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+    out: Tensor = encoding(grid)
+    return out.reshape(height * width, -1)
+
+
+def embed_prompts(
+    sam: nn.Module,
+    points: Tensor | None,
+    labels: Tensor | None,
+    boxes: Tensor | None,
+    masks: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Sparse (N, T, D) and dense (N, D, h, w) prompt embeddings; None for a kind that is absent.
+
+    `points` (N, K, 2), `labels` (N, K) and `boxes` (N, 4) are in model pixels, `masks` (N, L, L) are low-res logits.
+    """
+    encoder: Any = sam.prompt_encoder
+    sparse = None
+    if points is not None or boxes is not None:
+        sparse, _ = encoder(
+            input_points=None if points is None else points[:, None],
+            input_labels=None if labels is None else labels[:, None],
+            input_boxes=None if boxes is None else boxes[:, None],
+            input_masks=None,
+        )
+        sparse = sparse[:, 0]
+    dense = None if masks is None else encoder.mask_embed(masks[:, None])
+    return sparse, dense
+
+
+def _attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of projected (N, T, C) queries to projected (N, S, C) keys and values, then the output projection."""
+    heads = attention.num_attention_heads
+
+    def split(x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
+
+    mixed = functional.scaled_dot_product_attention(split(query), split(key), split(value))
+    out: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return out
+
+
+def _per_object(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of a per-image tensor (B, ...) for every object; a view where there is one image."""
+    return x.expand(len(index), *x.shape[1:]) if len(x) == 1 else x[index]
+
+
+def two_way(transformer: Any, tokens: Tensor, image: Tensor, position: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """SAM's two-way transformer on tokens (N, T, D) and image features (B, hw, D) with positions (hw, D).
+
+    Returns tokens (N, T, D) and image features (N, hw, D) of every object.
+    """
+    queries, keys, shared = tokens, image, True
+    for number, layer in enumerate(transformer.layers):
+        attention = layer.self_attn
+        with_position = queries if number == 0 else queries + tokens
+        mixed = _attend(
+            attention, attention.q_proj(with_position), attention.k_proj(with_position), attention.v_proj(queries)
+        )
+        queries = layer.layer_norm1(mixed if number == 0 else queries + mixed)
+
+        positioned = keys + position
+        attention = layer.cross_attn_token_to_image
+        key, value = attention.k_proj(positioned), attention.v_proj(keys)
+        if shared:
+            key, value = _per_object(key, index), _per_object(value, index)
+        queries = layer.layer_norm2(queries + _attend(attention, attention.q_proj(queries + tokens), key, value))
+        queries = layer.layer_norm3(queries + layer.mlp(queries))
+
+        attention = layer.cross_attn_image_to_token
+        query = attention.q_proj(positioned)
+        if shared:
+            query, keys, shared = _per_object(query, index), _per_object(keys, index), False
+        mixed = _attend(attention, query, attention.k_proj(queries + tokens), attention.v_proj(queries))
+        keys = layer.layer_norm4(keys + mixed)
+
+    attention = transformer.final_attn_token_to_image
+    mixed = _attend(
+        attention, attention.q_proj(queries + tokens), attention.k_proj(keys + position), attention.v_proj(keys)
+    )
+    return transformer.layer_norm_final_attn(queries + mixed), keys
+
+
+def _upscale(decoder: Any, image: Tensor) -> Tensor:
+    """Image features (N, hw, D) to (N, hw * 16, D / 8): both 2x2 transposed convolutions as matrix products.
+
+    The 16 sub-cells of a cell follow each other as (row, column) of the first and then of the second upscaling.
+    """
+
+    def weight(conv: Any) -> tuple[Tensor, Tensor]:
+        return conv.weight.permute(2, 3, 1, 0).flatten(0, 2), conv.bias.repeat(4)
+
+    norm = decoder.upscale_layer_norm
+    first = functional.linear(image, *weight(decoder.upscale_conv1)).reshape(*image.shape[:2], 4, -1)
+    first = decoder.activation(functional.layer_norm(first, first.shape[-1:], norm.weight, norm.bias, norm.eps))
+    second = functional.linear(first, *weight(decoder.upscale_conv2)).reshape(*first.shape[:3], 4, -1)
+    out: Tensor = decoder.activation(second).flatten(1, 3)
+    return out
+
+
+def decode(
+    sam: nn.Module,
+    embeddings: Tensor,
+    index: Tensor,
+    sparse: Tensor | None,
+    dense: Tensor | None,
+    outputs: slice,
+) -> tuple[Tensor, Tensor]:
+    """Low-res logits (N, C, 4h, 4w) and predicted IoU (N, C) for N objects.
+
+    `embeddings` (B, D, h, w), `index` (N,) the image of each object, `sparse` (N, T, D) and `dense` (N, D, h, w) prompt
+    embeddings, `outputs` which mask tokens: slice(0, 1) the single mask, slice(1, 4) the three, slice(0, 4) all.
+    """
+    if embeddings.ndim != 4:
+        raise DataError(f"expected (B, D, h, w) embeddings, got {tuple(embeddings.shape)}")
+    decoder: Any = sam.mask_decoder
+    prompt_encoder: Any = sam.prompt_encoder
+    height, width = embeddings.shape[2:]
+    if dense is None:
+        image = embeddings + prompt_encoder.no_mask_embed.weight[0][:, None, None]
+    else:
+        image, index = _per_object(embeddings, index) + dense, torch.arange(len(index), device=index.device)
+    image = image.flatten(2).transpose(1, 2).contiguous()
+
+    own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    tokens = own.expand(len(index), *own.shape)
+    if sparse is not None:
+        tokens = torch.cat([tokens, sparse], 1)
+    queries, keys = two_way(decoder.transformer, tokens, image, positional_grid(sam, height, width), index)
+
+    scores = decoder.iou_prediction_head(queries[:, 0])[:, outputs]
+    networks = list(decoder.output_hypernetworks_mlps)[outputs]
+    chosen = queries[:, 1 : 1 + decoder.num_mask_tokens][:, outputs]
+    hyper = torch.stack([network(chosen[:, i]) for i, network in enumerate(networks)], -1)
+    logits = _upscale(decoder, keys) @ hyper
+    logits = logits.reshape(len(index), height, width, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
+    return logits.reshape(len(index), -1, 4 * height, 4 * width), scores

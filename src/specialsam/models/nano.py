@@ -1,0 +1,148 @@
+"""`nano`: SAM's architecture at 512 px, small enough for a laptop CPU and for the package.
+
+The prompt encoder and the two-way mask decoder are SAM's, 128 wide. The image encoder is a small convolutional pyramid
+with global attention at its coarsest level; its levels (strides 4 to 32) are fused at stride 16, so that the embedding
+is (128, 32, 32). Batch normalisation stays in eval mode whatever the caller does, unless pre-training asks for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NANO_SIDE = 512
+NANO_CHANNELS = 128
+EncoderKind = Literal["conv", "vit", "tinyvit"]
+
+
+class FrozenBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that leaves eval mode only through `learn_statistics`."""
+
+    learning: bool = False
+
+    def train(self, mode: bool = True) -> FrozenBatchNorm:
+        super().train(mode and self.learning)
+        return self
+
+
+def learn_statistics(module: nn.Module, learning: bool) -> None:
+    """Let the batch normalisations of `module` follow `train()` and `eval()` (pre-training), or freeze them again."""
+    for part in module.modules():
+        if isinstance(part, FrozenBatchNorm):
+            part.learning = learning
+            part.train(learning)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, batch normalisation, and optionally ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True):
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
+        super().__init__(conv, FrozenBatchNorm(outputs), nn.ReLU(inplace=True) if act else nn.Identity())
+
+
+class Bottleneck(nn.Module):
+    """Residual 1x1 - kxk - 1x1 block; `groups=0` makes the middle depthwise."""
+
+    def __init__(self, channels: int, hidden: int, kernel: int = 3, depthwise: bool = False):
+        super().__init__()
+        self.body = nn.Sequential(
+            ConvNorm(channels, hidden),
+            ConvNorm(hidden, hidden, kernel, groups=hidden if depthwise else 1),
+            ConvNorm(hidden, channels, act=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.body(x)
+        return out
+
+
+class GlobalBlock(nn.Module):
+    """Pre-norm transformer block with a depthwise 3x3 positional term, over all cells of a (B, C, h, w) map."""
+
+    def __init__(self, channels: int, heads: int, expansion: int = 3):
+        super().__init__()
+        self.heads = heads
+        self.position = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, expansion * channels), nn.GELU(), nn.Linear(expansion * channels, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        x = (x + self.position(x)).flatten(2).transpose(1, 2)
+        query, key, value = (
+            self.qkv(self.norm1(x)).reshape(len(x), height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        )
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        x = x + self.proj(mixed.transpose(1, 2).flatten(2))
+        x = x + self.mlp(self.norm2(x))
+        return x.transpose(1, 2).reshape(len(x), -1, height, width)
+
+
+class ConvEncoder(nn.Module):
+    """Convolutional pyramid: (B, 3, S, S) to (B, `channels`, S / 16, S / 16), for any S that 32 divides."""
+
+    def __init__(
+        self,
+        channels: int = NANO_CHANNELS,
+        widths: tuple[int, int, int, int, int] = (24, 48, 96, 192, 256),
+        depths: tuple[int, int, int, int] = (1, 2, 4, 3),
+    ):
+        super().__init__()
+        stem, c4, c8, c16, c32 = widths
+        self.stem = nn.Sequential(ConvNorm(3, stem, 3, 2), ConvNorm(stem, c4, 3, 2))
+        self.stage4 = nn.Sequential(*(Bottleneck(c4, c4 // 2) for _ in range(depths[0])))
+        self.stage8 = nn.Sequential(ConvNorm(c4, c8, 3, 2), *(Bottleneck(c8, c8 // 2) for _ in range(depths[1])))
+        self.stage16 = nn.Sequential(
+            ConvNorm(c8, c16, 3, 2), *(Bottleneck(c16, 2 * c16, 5, depthwise=True) for _ in range(depths[2]))
+        )
+        self.stage32 = nn.Sequential(ConvNorm(c16, c32, 3, 2), *(GlobalBlock(c32, 4) for _ in range(depths[3])))
+        self.from4 = nn.Conv2d(c4, channels, 4, 4)
+        self.from8 = nn.Conv2d(c8, channels, 2, 2)
+        self.from16 = nn.Conv2d(c16, channels, 1)
+        self.from32 = nn.Conv2d(c32, channels, 1)
+        self.mix = Bottleneck(channels, channels)
+        self.out = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        x4 = self.stage4(self.stem(pixel_values.contiguous(memory_format=torch.channels_last)))
+        x8 = self.stage8(x4)
+        x16 = self.stage16(x8)
+        x32 = functional.interpolate(self.from32(self.stage32(x16)), scale_factor=2.0, mode="nearest")
+        fused = self.mix(self.from4(x4) + self.from8(x8) + self.from16(x16) + x32)
+        out: Tensor = self.norm(self.out(fused).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return out
+
+
+def nano_config(side: int = NANO_SIDE) -> Any:
+    """The transformers `SamConfig` of nano: 128-wide decoder; its vision part is the plain-ViT candidate."""
+    from transformers import SamConfig, SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
+
+    vision = SamVisionConfig(
+        hidden_size=192,
+        output_channels=NANO_CHANNELS,
+        num_hidden_layers=8,
+        num_attention_heads=6,
+        image_size=side,
+        patch_size=16,
+        window_size=8,
+        global_attn_indexes=[3, 7],
+        num_pos_feats=NANO_CHANNELS // 2,
+        mlp_dim=768,
+    )
+    prompt = SamPromptEncoderConfig(
+        hidden_size=NANO_CHANNELS, image_size=side, patch_size=16, image_embedding_size=side // 16
+    )
+    decoder = SamMaskDecoderConfig(
+        hidden_size=NANO_CHANNELS, mlp_dim=512, num_attention_heads=4, iou_head_hidden_dim=NANO_CHANNELS
+    )
+    return SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)

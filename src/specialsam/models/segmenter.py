@@ -1,0 +1,163 @@
+"""The border between arrays and tensors: images in, embeddings out; embeddings and prompts in, predictions out.
+
+A `Segmenter` holds no per-image state, so threads and a server can share one. Everything that it takes and gives is in
+original-image pixels; `Geometry` alone converts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from specialsam.core.errors import DataError, ModelError
+from specialsam.core.geometry import Geometry, ImageArray
+from specialsam.core.types import Embedding, Prediction, Prompts
+from specialsam.models.decode import decode, embed_prompts
+
+PREPROCESSING = "longest-side-pil-bilinear-1"
+"""Version of the way from image to encoder input; part of every embedding's key."""
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+DECODE_CHUNK = 64
+"""Objects decoded at once by `Segmenter.decode`: bounds its memory, whatever the number of objects."""
+SINGLE, THREE, ALL = slice(0, 1), slice(1, 4), slice(0, 4)
+"""Which of the decoder's four masks to answer with."""
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A SAM with its frames: `sam` is a transformers `SamModel` (its encoder may be ours), `side` its input side."""
+
+    name: str
+    sam: nn.Module
+    side: int
+    source: str = ""
+    notes: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def encoder_id(self) -> str:
+        """Hash of the encoder's weights, buffers and preprocessing: who made an embedding."""
+        return fingerprint(self.encoder, PREPROCESSING, str(self.side))[:16]
+
+    @cached_property
+    def decoder_id(self) -> str:
+        """Hash of everything that is not the encoder: prompt encoder, mask decoder and positional encoding."""
+        sam: Any = self.sam
+        return fingerprint(nn.ModuleList([sam.prompt_encoder, sam.mask_decoder, sam.shared_image_embedding]))[:16]
+
+    @property
+    def encoder(self) -> nn.Module:
+        encoder: nn.Module = self.sam.vision_encoder  # type: ignore[assignment]
+        return encoder
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.sam.parameters()).device
+
+    def pixels(self, image: ImageArray) -> Tensor:
+        """Encoder input float32 (3, side, side) of one image: scaled, normalised, zeros right and below."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise DataError(f"expected a uint8 (H, W, 3) image, got {image.dtype} {image.shape}")
+        geometry = Geometry(image.shape[0], image.shape[1], self.side)
+        small = torch.from_numpy(np.array(geometry.image_to_model(image))).permute(2, 0, 1).float()
+        out = torch.zeros(3, self.side, self.side)
+        mean, std = torch.tensor(PIXEL_MEAN)[:, None, None], torch.tensor(PIXEL_STD)[:, None, None]
+        out[:, : small.shape[1], : small.shape[2]] = (small - mean) / std
+        return out
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Embeddings float32 (B, C, h, w) of encoder inputs (B, 3, side, side); gradients flow if they are enabled."""
+        answer = self.encoder(pixels.to(self.device))
+        tensor: Tensor = answer if isinstance(answer, Tensor) else answer.last_hidden_state
+        return tensor.float()
+
+    def encode_batch(self, images: Sequence[ImageArray]) -> list[Embedding]:
+        """Encode images (uint8 (H, W, 3), sizes may differ) in one pass of the encoder, which stays in eval mode."""
+        if not images:
+            return []
+        self.encoder.eval()
+        with torch.no_grad():
+            tensors = self.encode_pixels(torch.stack([self.pixels(image) for image in images])).cpu()
+        return [
+            Embedding(tensor, Geometry(image.shape[0], image.shape[1], self.side))
+            for tensor, image in zip(tensors, images, strict=True)
+        ]
+
+    def encode(self, image: ImageArray) -> Embedding:
+        """Encode one image."""
+        return self.encode_batch([image])[0]
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        geometries: Sequence[Geometry],
+        prompts: Sequence[Prompts],
+        outputs: slice = SINGLE,
+    ) -> tuple[Tensor, Tensor]:
+        """Low-res logits (N, C, L, L) and scores (N, C) of all objects of B images, image after image, with gradients.
+
+        `embeddings` (B, D, h, w), one geometry and one `Prompts` an image; all prompts hold the same kinds and K.
+        """
+        if not len(embeddings) == len(geometries) == len(prompts):
+            raise DataError(
+                f"expected one geometry and one Prompts an image, "
+                f"got {len(geometries)} and {len(prompts)} for {len(embeddings)} images"
+            )
+        device = self.device
+        pairs = list(zip(geometries, prompts, strict=True))
+        shapes = {(p.points.shape[1] if p.points is not None else 0, p.boxes is None, p.masks is None) for p in prompts}
+        if len(shapes) != 1:
+            raise DataError(f"expected prompts of the same kinds and number of points in a batch, got {sorted(shapes)}")
+
+        def gather(parts: list[Any]) -> Tensor | None:
+            if parts[0] is None:
+                return None
+            return torch.from_numpy(np.concatenate(parts)).to(device)
+
+        points = gather([None if p.points is None else g.points_to_model(p.points) for g, p in pairs])
+        labels = gather([p.labels for p in prompts])
+        boxes = gather([None if p.boxes is None else g.boxes_to_model(p.boxes) for g, p in pairs])
+        masks = gather([p.masks for p in prompts])
+        index = torch.repeat_interleave(torch.tensor([len(p) for p in prompts])).to(device)
+        sparse, dense = embed_prompts(self.sam, points, labels, boxes, masks)
+        return decode(self.sam, embeddings.to(device, torch.float32), index, sparse, dense, outputs)
+
+    def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool = False) -> Prediction:
+        """Masks of the objects that `prompts` point at, one each or three with `multimask`; memory bounded for any P."""
+        geometry = embedding.geometry
+        if geometry.side != self.side:
+            raise ModelError(
+                f"expected an embedding made at side {self.side} ({self.name}), got one of side {geometry.side}; "
+                "encode the image with this model"
+            )
+        outputs = THREE if multimask else SINGLE
+        self.sam.eval()
+        with torch.no_grad():
+            parts = [
+                self.forward(embedding.tensor[None], [geometry], [prompts[slice(start, start + DECODE_CHUNK)]], outputs)
+                for start in range(0, len(prompts), DECODE_CHUNK)
+            ]
+        if not parts:
+            count = outputs.stop - outputs.start
+            empty = torch.zeros(0, count, geometry.logits_side, geometry.logits_side)
+            return Prediction(empty, torch.zeros(0, count), geometry)
+        return Prediction(
+            torch.cat([logits for logits, _ in parts]).cpu(), torch.cat([scores for _, scores in parts]).cpu(), geometry
+        )
+
+
+def fingerprint(module: nn.Module, *more: str) -> str:
+    """sha256 over the names, shapes and bytes of all parameters and buffers of `module`, and over `more`."""
+    digest = hashlib.sha256("\n".join(more).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Losses, the tuning loop over stored embeddings, and nano's pre-training."""

@@ -1,0 +1,99 @@
+"""Losses on logits (N, h, w) against soft targets (N, h, w) in 0..1; each answers with one value an object, (N,).
+
+`valid` (N, h, w) in 0..1 weighs pixels (0 on padding). Per-object values let a caller take the least of three masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from specialsam.core.errors import UsageError
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+DICE_SMOOTH = 1.0
+FOCAL_GAMMA = 2.0
+FOCAL_ALPHA = 0.25
+BOUNDARY_REACH = 2
+"""Pixels by which a predicted and a true boundary may miss each other in the boundary loss."""
+
+
+def _mean(values: Tensor, valid: Tensor) -> Tensor:
+    return (values * valid).sum((1, 2)) / valid.sum((1, 2)).clamp_min(1e-6)
+
+
+def bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Binary cross-entropy, mean over valid pixels."""
+    return _mean(functional.binary_cross_entropy_with_logits(logits, target, reduction="none"), valid)
+
+
+def dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """1 - soft Dice with smoothing 1 (Milletari et al. 2016, with sums instead of squares, as in MaskFormer and SAM)."""
+    probability, truth = logits.sigmoid() * valid, target * valid
+    overlap = (probability * truth).sum((1, 2))
+    return 1 - (2 * overlap + DICE_SMOOTH) / (probability.sum((1, 2)) + truth.sum((1, 2)) + DICE_SMOOTH)
+
+
+def focal(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Focal loss with gamma 2 and alpha .25 (Lin et al. 2017), mean over valid pixels."""
+    cross = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    probability = logits.sigmoid()
+    miss = probability + target - 2 * probability * target
+    alpha = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)
+    return _mean(alpha * miss**FOCAL_GAMMA * cross, valid)
+
+
+def boundary(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """1 - soft boundary F1 (Bokhovkin and Burnaev 2019): boundaries by max pooling, a miss of up to 2 pixels forgiven."""
+
+    def edge(mask: Tensor) -> Tensor:
+        outside = 1 - mask[:, None]
+        return (functional.max_pool2d(outside, 3, 1, 1) - outside)[:, 0] * valid
+
+    def reach(line: Tensor) -> Tensor:
+        return functional.max_pool2d(line[:, None], 2 * BOUNDARY_REACH + 1, 1, BOUNDARY_REACH)[:, 0]
+
+    predicted, true = edge(logits.sigmoid()), edge(target)
+    precision = ((predicted * reach(true)).sum((1, 2)) + 1) / (predicted.sum((1, 2)) + 1)
+    recall = ((true * reach(predicted)).sum((1, 2)) + 1) / (true.sum((1, 2)) + 1)
+    return 1 - 2 * precision * recall / (precision + recall)
+
+
+LOSSES: dict[str, Loss] = {"bce": bce, "dice": dice, "focal": focal, "boundary": boundary}
+MIXES: dict[str, dict[str, float]] = {
+    "dice": {"dice": 1.0},
+    "half": {"bce": 0.5, "dice": 0.5},
+    "half_boundary": {"bce": 0.5, "dice": 0.5, "boundary": 0.2},
+    "sam": {"focal": 20.0, "dice": 1.0},
+}
+"""Named mixes: the seed's Dice alone and half-half, half-half with a boundary term, and SAM's 20:1 focal and Dice."""
+
+
+def resolve_mix(mix: str | Mapping[str, float]) -> dict[str, float]:
+    """Weights by loss name, from a named mix or from weights that are checked."""
+    if isinstance(mix, str):
+        if mix not in MIXES:
+            raise UsageError(f"expected a loss of {sorted(MIXES)} or weights of {sorted(LOSSES)}, got {mix!r}")
+        return dict(MIXES[mix])
+    unknown = sorted(set(mix) - set(LOSSES))
+    if unknown or not mix or any(weight < 0 for weight in mix.values()) or sum(mix.values()) <= 0:
+        raise UsageError(f"expected weights of 0 or more, not all 0, for losses of {sorted(LOSSES)}, got {dict(mix)}")
+    return dict(mix)
+
+
+def mixed(logits: Tensor, target: Tensor, valid: Tensor, weights: Mapping[str, float]) -> Tensor:
+    """Weighted sum of losses, (N,)."""
+    return torch.stack([w * LOSSES[name](logits, target, valid) for name, w in weights.items() if w]).sum(0)
+
+
+def soft_iou(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """IoU (N,) of thresholded logits with the thresholded target within the valid frame; no gradient. Empty: 1."""
+    with torch.no_grad():
+        mask, truth, inside = logits > 0, target > 0.5, valid > 0.5
+        overlap = (mask & truth & inside).sum((1, 2)).float()
+        union = ((mask | truth) & inside).sum((1, 2)).float()
+        return torch.where(union > 0, overlap / union.clamp_min(1), torch.ones_like(union))
