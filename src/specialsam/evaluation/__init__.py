@@ -1,0 +1,1 @@
+"""From models, prompts and truth to tidy rows, and from rows to numbers with their uncertainty."""

@@ -1,0 +1,221 @@
+"""From the mask of an object to the prompt that a user might have given for it: the strategies, by name.
+
+Points are (x, y) of the pixel's index in the original image, float32 (the segmenter adds the half pixel itself); boxes
+are (x0, y0, x1, y1) of the outermost pixels, inclusive. Every point placed here is a foreground point (label 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from specialsam.core.errors import DataError, UsageError
+from specialsam.core.geometry import BoolArray, FloatArray
+from specialsam.core.masks import tight_boxes
+from specialsam.core.types import Prompts
+
+Strategy = Callable[[BoolArray, np.random.Generator], Prompts]
+"""From bool (P, H, W) non-empty masks to one `Prompts` of P objects with the same number of points each."""
+
+Group = tuple[list[int], Prompts]
+"""Indices of the objects that a `Prompts` is for, and the prompts, in the same order."""
+
+BOX_NOISE = 0.1
+"""Standard deviation of the noise on a box side, in sides; Kirillov et al. 2023, "Segment Anything", appendix A."""
+
+BOX_NOISE_LIMIT = 20.0
+"""Most that the noise moves a box side, in pixels; same source."""
+
+SPREAD_CANDIDATES = 8
+"""Random pixels among which each further point of `points2/3/5` is the one farthest from the points before it."""
+
+_Place = Callable[[BoolArray, np.random.Generator], tuple[FloatArray | None, FloatArray | None]]
+"""From one bool (H, W) mask to its points float32 (K, 2) and its box float32 (4,), either may be None."""
+
+
+def generator(seed: int, *purpose: str | int) -> np.random.Generator:
+    """A random generator that depends on the seed and the purpose alone: the same in every process."""
+    parts = [part if isinstance(part, str) else int(part) for part in (seed, *purpose)]
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def interior_point(mask: BoolArray) -> tuple[int, int]:
+    """(x, y) of the pixel of the largest 8-connected component of a bool (H, W) mask that is farthest from its border.
+
+    The image's border counts as a border. Among equally far pixels it is the one nearest to the component's centre.
+    """
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if count < 2:
+        raise DataError("expected a non-empty mask for a point, got an empty one")
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    x, y, width, height, _ = (int(value) for value in stats[largest])
+    component = labels[y : y + height, x : x + width] == largest
+    padded = np.pad(component.astype(np.uint8), 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    rows, columns = np.nonzero(distance >= distance.max() - 1e-4)
+    nearest = int(np.argmin((columns + x - centres[largest][0]) ** 2 + (rows + y - centres[largest][1]) ** 2))
+    return int(columns[nearest]) + x, int(rows[nearest]) + y
+
+
+def random_pixels(mask: BoolArray, count: int, rng: np.random.Generator) -> FloatArray:
+    """`count` random foreground pixels float32 (count, 2) of a bool (H, W) mask, repeated if there are too few."""
+    pixels = np.flatnonzero(mask)
+    if not len(pixels):
+        raise DataError("expected a non-empty mask for a point, got an empty one")
+    rows, columns = np.divmod(rng.choice(pixels, count, replace=len(pixels) < count), mask.shape[1])
+    return np.stack([columns, rows], 1).astype(np.float32)
+
+
+def center_of_mass(mask: BoolArray) -> FloatArray:
+    """Whole part of the mean of the foreground's coordinates, float32 (1, 2); it may lie outside the object."""
+    rows, columns = np.nonzero(mask)
+    return np.array([[int(columns.mean()), int(rows.mean())]], np.float32)
+
+
+def _edge(mask: BoolArray) -> FloatArray:
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    largest = max(contours, key=cv2.contourArea)
+    return np.asarray(largest[0], np.float32).reshape(1, 2)
+
+
+def _grid4(mask: BoolArray) -> FloatArray:
+    x0, y0, x1, y1 = (int(side) for side in _box(mask))
+    thirds = [(x0 + (x1 - x0) * i // 3, y0 + (y1 - y0) * j // 3) for j in (1, 2) for i in (1, 2)]
+    kept = [(x, y) for x, y in thirds if mask[y, x]]
+    if not kept:
+        return center_of_mass(mask)
+    return np.array(kept, np.float32)
+
+
+def _spread(mask: BoolArray, count: int, rng: np.random.Generator) -> FloatArray:
+    points = [_interior(mask)[0]]
+    for _ in range(count - 1):
+        candidates = random_pixels(mask, SPREAD_CANDIDATES, rng)
+        gaps = np.linalg.norm(candidates[:, None] - np.stack(points)[None], axis=2).min(1)
+        points.append(candidates[int(np.argmax(gaps))])
+    return np.asarray(np.stack(points), np.float32)
+
+
+def _interior(mask: BoolArray) -> FloatArray:
+    return np.array([interior_point(mask)], np.float32)
+
+
+def _box(mask: BoolArray) -> FloatArray:
+    return np.asarray(tight_boxes(mask[None])[0], np.float32)
+
+
+def jitter_box(box: npt.ArrayLike, size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """Move each side of a box (4,) by N(0, 0.1 x its extent), 20 px at most, inside an image of `size` (height, width).
+
+    The result spans at least one pixel step in x and in y wherever the image is that large.
+    """
+    x0, y0, x1, y1 = (float(side) for side in np.asarray(box))
+    extent = np.array([x1 - x0 + 1, y1 - y0 + 1] * 2)
+    noise = np.clip(rng.normal(0, BOX_NOISE, 4) * extent, -BOX_NOISE_LIMIT, BOX_NOISE_LIMIT)
+    corners = (np.array([x0, y0, x1, y1]) + noise).reshape(2, 2)
+    limit = np.array([size[1] - 1, size[0] - 1], np.float64)
+    corners = np.clip(np.sort(corners, axis=0), 0, limit)
+    low = np.maximum(np.minimum(corners[0], limit - 1), 0)
+    high = np.minimum(np.maximum(corners[1], low + 1), limit)
+    return np.asarray(np.concatenate([low, high]), np.float32)
+
+
+_PLACES: dict[str, _Place] = {
+    "center_of_mass": lambda mask, rng: (center_of_mass(mask), None),
+    "edge": lambda mask, rng: (_edge(mask), None),
+    "grid4": lambda mask, rng: (_grid4(mask), None),
+    "random3": lambda mask, rng: (random_pixels(mask, 3, rng), None),
+    "interior": lambda mask, rng: (_interior(mask), None),
+    "random": lambda mask, rng: (random_pixels(mask, 1, rng), None),
+    "points2": lambda mask, rng: (_spread(mask, 2, rng), None),
+    "points3": lambda mask, rng: (_spread(mask, 3, rng), None),
+    "points5": lambda mask, rng: (_spread(mask, 5, rng), None),
+    "box": lambda mask, rng: (None, _box(mask)),
+    "box_jitter": lambda mask, rng: (None, jitter_box(_box(mask), (mask.shape[0], mask.shape[1]), rng)),
+    "box_point": lambda mask, rng: (_interior(mask), _box(mask)),
+}
+
+SEED_TITLES: dict[str, str] = {
+    "center_of_mass": "Center-of-Mass (Single)",
+    "edge": "Edge (Single)",
+    "grid4": "Multi-Point Grid (4 pts)",
+    "random3": "Random (3 pts)",
+}
+"""Titles of the original study's strategies, which the summary in its columns shows instead of their names."""
+
+
+def draw(strategy: str, masks: BoolArray, rng: np.random.Generator) -> list[Group]:
+    """Prompts by the named strategy for each of the bool (P, H, W) non-empty masks, grouped by their number of points.
+
+    Only `grid4` places a varying number of points, so that the list mostly has one group of all P objects; nothing is
+    padded, because a padded point list changes SAM's answer. Each object is in exactly one group; P = 0 gives [].
+    Raises UsageError for an unknown name and DataError for an empty mask.
+    """
+    if strategy not in _PLACES:
+        raise UsageError(f"expected a prompt strategy of {', '.join(_PLACES)}, got {strategy!r}")
+    if masks.ndim != 3 or masks.dtype != np.bool_:
+        raise DataError(f"expected bool (P, H, W) masks, got {masks.dtype} {masks.shape}")
+    placed: list[tuple[FloatArray | None, FloatArray | None]] = []
+    for index, mask in enumerate(masks):
+        if not mask.any():
+            raise DataError(f"expected non-empty masks to place prompts on, got an empty one (object {index})")
+        placed.append(_PLACES[strategy](mask, rng))
+    by_count: dict[int, list[int]] = {}
+    for index, (found, _) in enumerate(placed):
+        by_count.setdefault(0 if found is None else len(found), []).append(index)
+    groups: list[Group] = []
+    for count, indices in sorted(by_count.items()):
+        points = [part for part, _ in (placed[index] for index in indices) if part is not None]
+        boxes = [part for _, part in (placed[index] for index in indices) if part is not None]
+        prompts = Prompts(
+            strategy,
+            points=np.stack(points) if points else None,
+            labels=np.ones((len(indices), count), np.int64) if points else None,
+            boxes=np.stack(boxes) if boxes else None,
+        )
+        groups.append((indices, prompts))
+    return groups
+
+
+def _whole(name: str) -> Strategy:
+    def strategy(masks: BoolArray, rng: np.random.Generator) -> Prompts:
+        groups = draw(name, masks, rng)
+        if len(groups) != 1:
+            raise DataError(
+                f"expected objects that get the same number of points by {name}, got {len(groups)} groups of "
+                f"{len(masks)} objects: use draw({name!r}, ...)"
+            )
+        return groups[0][1]
+
+    return strategy
+
+
+STRATEGIES: dict[str, Strategy] = {name: _whole(name) for name in _PLACES}
+"""Every strategy by name; `draw` is the form that also takes objects which get different numbers of points."""
+
+
+def check_mixture(mixture: Mapping[str, float]) -> dict[str, float]:
+    """The mixture {strategy: probability} sorted by name and scaled to sum 1; UsageError says what is wrong with it."""
+    unknown = sorted(set(mixture) - set(STRATEGIES))
+    if unknown:
+        raise UsageError(f"expected prompt strategies of {', '.join(STRATEGIES)}, got {', '.join(map(repr, unknown))}")
+    wrong = {name: weight for name, weight in mixture.items() if not (0 <= weight < float("inf"))}
+    if wrong:
+        raise UsageError(f"expected prompt probabilities of at least 0, got {wrong}")
+    total = sum(mixture.values())
+    if not total > 0:
+        raise UsageError(f"expected prompt probabilities with a positive sum, got {dict(mixture)}")
+    return {name: mixture[name] / total for name in sorted(mixture)}
+
+
+def draw_mixed(mixture: Mapping[str, float], masks: BoolArray, rng: np.random.Generator) -> list[Group]:
+    """Draw one strategy for all of the masks by the mixture {name: probability}, then place its prompts with `draw`."""
+    checked = check_mixture(mixture)
+    name = list(checked)[int(rng.choice(len(checked), p=list(checked.values())))]
+    return draw(name, masks, rng)
