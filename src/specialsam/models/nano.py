@@ -146,3 +146,37 @@ def nano_config(side: int = NANO_SIDE) -> Any:
         hidden_size=NANO_CHANNELS, mlp_dim=512, num_attention_heads=4, iou_head_hidden_dim=NANO_CHANNELS
     )
     return SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+
+
+def build_nano(encoder: EncoderKind = "conv", side: int = NANO_SIDE) -> Any:
+    """A randomly initialised nano `SamModel` with the encoder asked for, in eval mode and without gradients."""
+    from transformers import SamModel
+
+    config = nano_config(side)
+    if encoder != "vit":
+        layers, config.vision_config.num_hidden_layers = config.vision_config.num_hidden_layers, 0
+        sam = SamModel(config)
+        config.vision_config.num_hidden_layers = layers
+        sam.vision_encoder = ConvEncoder() if encoder == "conv" else _tiny_vit(side)
+    else:
+        sam = SamModel(config)
+    _initialise(sam)
+    return sam.eval().requires_grad_(False)
+
+
+def _initialise(sam: Any) -> None:
+    """PyTorch's own initialisation for the decoder and prompt encoder (transformers' .02 starts too slowly from nothing)."""
+    for part in (sam.prompt_encoder, sam.mask_decoder):
+        for module in part.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+                module.reset_parameters()
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight)
+    torch.nn.init.normal_(sam.shared_image_embedding.positional_embedding)
+    sam.prompt_encoder.shared_embedding.positional_embedding = sam.shared_image_embedding.positional_embedding
+
+
+def _tiny_vit(side: int) -> nn.Module:
+    from specialsam.models.tinyvit import TinyViT
+
+    raise NotImplementedError

@@ -130,14 +130,17 @@ class Segmenter:
         return decode(self.sam, embeddings.to(device, torch.float32), index, sparse, dense, outputs)
 
     def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool = False) -> Prediction:
-        """Masks of the objects that `prompts` point at, one each or three with `multimask`; memory bounded for any P."""
+        """Masks of the objects that `prompts` point at, one each, or three with `multimask`; bounded memory."""
+        return self.decode_outputs(embedding, prompts, THREE if multimask else SINGLE)
+
+    def decode_outputs(self, embedding: Embedding, prompts: Prompts, outputs: slice) -> Prediction:
+        """Like `decode`, with any of the decoder's masks: SINGLE, THREE, or ALL four (the single one first)."""
         geometry = embedding.geometry
         if geometry.side != self.side:
             raise ModelError(
                 f"expected an embedding made at side {self.side} ({self.name}), got one of side {geometry.side}; "
                 "encode the image with this model"
             )
-        outputs = THREE if multimask else SINGLE
         self.sam.eval()
         with torch.no_grad():
             parts = [

@@ -32,7 +32,7 @@ def bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """1 - soft Dice with smoothing 1 (Milletari et al. 2016, with sums instead of squares, as in MaskFormer and SAM)."""
+    """1 - soft Dice with smoothing 1 (Milletari et al. 2016; sums instead of squares, as SAM has it)."""
     probability, truth = logits.sigmoid() * valid, target * valid
     overlap = (probability * truth).sum((1, 2))
     return 1 - (2 * overlap + DICE_SMOOTH) / (probability.sum((1, 2)) + truth.sum((1, 2)) + DICE_SMOOTH)
@@ -48,7 +48,7 @@ def focal(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def boundary(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """1 - soft boundary F1 (Bokhovkin and Burnaev 2019): boundaries by max pooling, a miss of up to 2 pixels forgiven."""
+    """1 - soft boundary F1 (Bokhovkin and Burnaev 2019): boundaries by max pooling, misses of 2 pixels forgiven."""
 
     def edge(mask: Tensor) -> Tensor:
         outside = 1 - mask[:, None]

@@ -1,0 +1,256 @@
+"""Score any number of models on the same images and the same prompts; each image is encoded once an encoder.
+
+One pass of the mask decoder answers with the single mask and with the three, so that "single", "three_best" (the mask
+with the best own score) and "three_oracle" (the best by the truth, an upper bound) come from one decode. The trivial
+rivals, a disc of the training set's median size at the prompt and the filled box, get the same prompts. A failed image
+leaves rows with its error and the worst value of each metric, never a gap.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from specialsam.core.errors import SpecialSamError
+from specialsam.core.geometry import BoolArray, FloatArray
+from specialsam.core.types import Embedding, Prompts, Record, Row, Sample
+from specialsam.evaluation.rivals import disc, filled_box
+from specialsam.metrics import GROUPS, METRICS, check_groups, score
+from specialsam.models.segmenter import ALL, Segmenter
+from specialsam.prompts import check_mixture, correction_clicks, draw, generator
+
+DISC, FILLED_BOX = "disc of median size", "filled box"
+"""Names of the trivial rivals in the column `model`."""
+OUTPUT_GROUPS: dict[str, tuple[str, ...]] = {
+    "single": ("overlap", "boundary", "canny", "cod"),
+    "three_best": ("overlap", "boundary"),
+    "three_oracle": ("overlap",),
+    "rival": ("overlap", "boundary"),
+}
+"""The metric groups that are computed for each output, of those asked for."""
+
+Embed = Callable[[Sample, Segmenter], Embedding]
+Load = Callable[[Record], Sample]
+
+
+class EvaluateSettings(BaseModel):
+    """What is measured, and how the prompts are drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategies: tuple[str, ...] = Field(
+        ("interior", "center_of_mass", "edge", "grid4", "box", "clicks3"),
+        description="prompt strategies; clicksN is one interior click and N - 1 corrections in the largest error",
+    )
+    groups: tuple[str, ...] = Field(("overlap", "boundary", "canny", "cod"), description="metric groups")
+    tolerance: float = Field(5.0, description="pixels by which boundaries may miss each other", gt=0)
+    seed: int = Field(0, description="of the prompts that are drawn at random")
+
+    @field_validator("strategies")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_mixture({name: 1.0 for name in value if clicks(name) is None} or {"interior": 1.0})
+        return value
+
+    @field_validator("groups")
+    @classmethod
+    def _groups(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_groups(value)
+        return value
+
+
+def clicks(strategy: str) -> int | None:
+    """N of a strategy `clicksN` (N from 2 to 50), None for any other name."""
+    digits = strategy.removeprefix("clicks")
+    return int(digits) if digits != strategy and digits.isdigit() and 2 <= int(digits) <= 50 else None
+
+
+def evaluate(
+    models: Mapping[str, Segmenter],
+    records: Iterable[Record],
+    load: Load,
+    embed: Embed,
+    settings: EvaluateSettings,
+    stamp: Mapping[str, str],
+    radius: float | None,
+) -> Iterator[list[Row]]:
+    """Rows of one record after the other: all models, strategies, outputs and metrics.
+
+    `embed` answers with the embedding of a sample by a model's encoder (from a store, or live); it is asked once an
+    encoder and image. `stamp` gives the rows' run, dataset and split. `radius` is the disc rival's radius as a fraction
+    of the image's shorter side (`rivals.disc_radius` of the training set), None leaves the rival out.
+    """
+    for record in records:
+        try:
+            sample = load(record)
+            yield list(_sample_rows(models, sample, embed, settings, stamp, radius))
+        except SpecialSamError as error:
+            yield _failed(models, record, settings, stamp, str(error))
+
+
+def _sample_rows(
+    models: Mapping[str, Segmenter],
+    sample: Sample,
+    embed: Embed,
+    settings: EvaluateSettings,
+    stamp: Mapping[str, str],
+    radius: float | None,
+) -> Iterator[Row]:
+    kept = [index for index, mask in enumerate(sample.masks) if mask.any()]
+    masks = sample.masks[kept]
+    if not kept:
+        return
+    by_encoder: dict[str, Embedding] = {}
+    for segmenter in models.values():
+        if segmenter.encoder_id not in by_encoder:
+            by_encoder[segmenter.encoder_id] = embed(sample, segmenter)
+    for strategy in settings.strategies:
+        rng = generator(settings.seed, "evaluation", sample.id, strategy)
+        for indices, prompts in draw("interior" if clicks(strategy) else strategy, masks, rng):
+            truth = masks[indices]
+            for model, segmenter in models.items():
+                embedding = by_encoder[segmenter.encoder_id]
+                for output, probabilities in _answers(segmenter, embedding, prompts, truth, strategy):
+                    yield from _rows(model, sample, indices, strategy, output, probabilities, truth, settings, stamp)
+            if not clicks(strategy):
+                for model, answer in _rivals(prompts, sample.size, radius):
+                    soft = answer.astype(np.float32)
+                    yield from _rows(model, sample, indices, strategy, "rival", soft, truth, settings, stamp)
+
+
+def _rivals(prompts: Prompts, size: tuple[int, int], radius: float | None) -> Iterator[tuple[str, BoolArray]]:
+    if radius is not None:
+        yield DISC, disc(prompts, size, radius)
+    box = filled_box(prompts, size)
+    if box is not None:
+        yield FILLED_BOX, box
+
+
+def _answers(
+    segmenter: Segmenter, embedding: Embedding, prompts: Prompts, truth: BoolArray, strategy: str
+) -> Iterator[tuple[str, FloatArray]]:
+    """(output, probabilities (P, H, W)) of one model: all outputs for plain prompts, "single" for correction rounds."""
+    if number := clicks(strategy):
+        for _ in range(number - 1):
+            answer = segmenter.decode(embedding, prompts)
+            given = np.asarray(answer.logits[:, 0].numpy(), np.float32)
+            prompts = correction_clicks(truth, answer.masks()[:, 0], prompts, None, given)
+        yield "single", segmenter.decode(embedding, prompts).probabilities()[:, 0]
+        return
+    answer = segmenter.decode_outputs(embedding, prompts, ALL)
+    soft = answer.probabilities()
+    yield "single", soft[:, 0]
+    rows = np.arange(len(soft))
+    yield "three_best", soft[rows, 1 + answer.scores[:, 1:].argmax(1).numpy()]
+    found = soft[:, 1:] > 0.5
+    overlap = (found & truth[:, None]).sum((2, 3)) / np.maximum((found | truth[:, None]).sum((2, 3)), 1)
+    yield "three_oracle", soft[rows, 1 + overlap.argmax(1)]
+
+
+def _rows(
+    model: str,
+    sample: Sample,
+    indices: Sequence[int],
+    strategy: str,
+    output: str,
+    probabilities: FloatArray,
+    truth: BoolArray,
+    settings: EvaluateSettings,
+    stamp: Mapping[str, str],
+) -> Iterator[Row]:
+    record = sample.record
+    groups = tuple(group for group in settings.groups if group in OUTPUT_GROUPS[output])
+    for index, soft, mask in zip(indices, probabilities, truth, strict=True):
+        category = sample.labels[index] if sample.labels else record.category
+        for metric, value in score(soft, mask, groups, settings.tolerance).items() if groups else ():
+            yield Row(
+                **stamp,
+                model=model,
+                record=sample.id,
+                object=index,
+                strategy=strategy,
+                output=output,
+                metric=metric,
+                value=float(value),
+                category=category,
+                supercategory=record.supercategory,
+            )
+
+
+def _failed(
+    models: Mapping[str, Segmenter],
+    record: Record,
+    settings: EvaluateSettings,
+    stamp: Mapping[str, str],
+    error: str,
+) -> list[Row]:
+    """The worst value of every metric of every model, strategy and output, with the error."""
+    rows = []
+    for model in models:
+        for strategy in settings.strategies:
+            outputs = ("single",) if clicks(strategy) else ("single", "three_best", "three_oracle")
+            for output in outputs:
+                wanted = {group for group in settings.groups if group in OUTPUT_GROUPS[output]}
+                rows += [
+                    Row(
+                        **stamp,
+                        model=model,
+                        record=record.id,
+                        object=0,
+                        strategy=strategy,
+                        output=output,
+                        metric=name,
+                        value=metric.worst,
+                        category=record.category,
+                        supercategory=record.supercategory,
+                        error=error,
+                    )
+                    for name, metric in METRICS.items()
+                    if metric.group in wanted
+                ]
+    return rows
+
+
+class RowFile:
+    """Rows on disk as they come, one line a record, so that a killed evaluation goes on where it was."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        if path.exists():
+            with path.open("rb+") as lines:
+                whole = lines.read()
+                lines.truncate(whole.rfind(b"\n") + 1)
+
+    def records(self) -> set[str]:
+        """Records already measured; a half-written last line was cut off on opening."""
+        return {line["record"] for line in self._lines()}
+
+    def append(self, record: str, rows: Sequence[Row]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"record": record, "rows": [list(asdict(row).values()) for row in rows]})
+        with self.path.open("a", encoding="utf-8") as lines:
+            lines.write(text + "\n")
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        with self.path.open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+    def frame(self) -> Any:
+        """All rows as a pandas DataFrame with the columns of `Row`; text columns are categorical to stay small."""
+        import pandas as pd
+
+        names = [field.name for field in fields(Row)]
+        parts = [pd.DataFrame(line["rows"], columns=names) for line in self._lines() if line["rows"]]
+        frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+        return frame.astype({"object": "int64", "value": "float64"})
+
+
+__all__ = ["DISC", "FILLED_BOX", "GROUPS", "EvaluateSettings", "RowFile", "clicks", "evaluate"]

@@ -1,0 +1,84 @@
+"""What is tuned and what is frozen: mask decoder, prompt encoder, low-rank adapters, or the whole of a small model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from specialsam.models.segmenter import Segmenter
+
+Mode = Literal["decoder", "decoder+prompt", "lora", "all"]
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer plus a trained low-rank term: W x + (alpha / r) B A x (Hu et al. 2021, "LoRA")."""
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.scale = alpha / rank
+        self.down = nn.Parameter(torch.empty(rank, base.in_features))
+        self.up = nn.Parameter(torch.zeros(base.out_features, rank))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.base.weight + self.scale * self.up @ self.down, self.base.bias)
+
+    def merged(self) -> nn.Linear:
+        """An ordinary linear layer that computes the same."""
+        with torch.no_grad():
+            self.base.weight += self.scale * self.up @ self.down
+        return self.base
+
+
+def prepare(sam: Any, mode: Mode, rank: int = 8) -> list[nn.Parameter]:
+    """Freeze `sam`, unfreeze (or add) what `mode` tunes, and return those parameters."""
+    sam.requires_grad_(False)
+    if mode == "lora":
+        for parent in list(sam.mask_decoder.transformer.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.Linear):
+                    setattr(parent, name, LoraLinear(child, rank, alpha=2.0 * rank))
+        for head in (sam.mask_decoder.output_hypernetworks_mlps, sam.mask_decoder.iou_prediction_head):
+            head.requires_grad_(True)
+        for parameter_name, parameter in sam.mask_decoder.named_parameters():
+            if parameter_name.endswith((".down", ".up")):
+                parameter.requires_grad_(True)
+    elif mode == "all":
+        sam.requires_grad_(True)
+        sam.shared_image_embedding.requires_grad_(False)
+    else:
+        sam.mask_decoder.requires_grad_(True)
+        if mode == "decoder+prompt":
+            sam.prompt_encoder.requires_grad_(True)
+            sam.prompt_encoder.shared_embedding.requires_grad_(False)
+    return [parameter for parameter in sam.parameters() if parameter.requires_grad]
+
+
+def merge(sam: Any) -> None:
+    """Fold low-rank terms into their layers, so that the model is a plain SAM again; nothing to do for other modes."""
+    for parent in list(sam.mask_decoder.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LoraLinear):
+                setattr(parent, name, child.merged())
+    sam.requires_grad_(False)
+
+
+class Tunable(nn.Module):
+    """The forward pass that training wraps (for several processes): a `Segmenter`'s, with its weights registered."""
+
+    def __init__(self, segmenter: Segmenter):
+        super().__init__()
+        self.sam = segmenter.sam
+        self._segmenter = segmenter
+
+    def forward(self, embeddings: Tensor | None, pixels: Tensor | None, *call: Any) -> tuple[Tensor, Tensor]:
+        """Logits and scores of `Segmenter.forward`, from stored embeddings or (whole-model tuning) from pixels."""
+        if embeddings is None:
+            assert pixels is not None
+            embeddings = self._segmenter.encode_pixels(pixels)
+        return self._segmenter.forward(embeddings, *call)
