@@ -26,7 +26,8 @@ def cod(probability: FloatArray, truth: BoolArray) -> dict[str, float]:
     `e_max` is this image's own maximum over thresholds, so that its mean over images is at least the published maximum
     E-measure (the maximum of the mean curve, see `cod_dataset`); the means of the others are the published values. The
     E-measure of a perfect map is N / (N - 1) for N pixels by its definition. Where the truth is empty and no pixel of
-    the map is above 0.5, all of them but S and MAE are 1, as everywhere in this package; the library would say 0.
+    the map is above 0.5, all of them but S and MAE are 1, as everywhere in this package; the library would say 0. In
+    every other case the values are the library's, so that they compare with published ones.
     """
     values, curve = _measure(probability, truth)
     return {**values, "e_mean": float(curve.mean()), "e_max": float(curve.max())}
