@@ -33,9 +33,9 @@ def bootstrap_mean(values: npt.ArrayLike, seed: int = 0, repeats: int = 2000, le
     """Mean and percentile bootstrap interval of one value an image (Efron 1979), images resampled with replacement.
 
     The percentile interval is defined for any values, constant ones included; it covers a little less than `level` for
-    fewer than about 20 images. The same seed gives the same interval.
+    fewer than about 20 images. The same values and seed give the same interval, whatever the values' order.
     """
-    array = _finite(values, "values")
+    array = np.sort(_finite(values, "values"))
     if not 0 < level < 1:
         raise DataError(f"expected a confidence level between 0 and 1, got {level}")
     if repeats < 1:
@@ -76,8 +76,8 @@ def wilcoxon(base: npt.ArrayLike, tuned: npt.ArrayLike) -> float:
 def wins(base: npt.ArrayLike, tuned: npt.ArrayLike, tie: float = 0.001) -> tuple[int, int, int]:
     """(wins, losses, ties) of tuned over base, image by image; a difference of at most `tie` is a tie."""
     first, second = _pair(base, tuned)
-    difference = second - first
-    won, lost = int((difference > tie).sum()), int((difference < -tie).sum())
+    difference, limit = second - first, tie + 1e-12
+    won, lost = int((difference > limit).sum()), int((difference < -limit).sum())
     return won, lost, len(difference) - won - lost
 
 

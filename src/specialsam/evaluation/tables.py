@@ -21,6 +21,8 @@ from specialsam.evaluation.statistics import bootstrap_mean, holm, paired_bootst
 from specialsam.metrics import METRICS
 from specialsam.prompts import SEED_TITLES
 
+Category = Literal["category", "supercategory"]
+
 COLUMNS = [field.name for field in fields(Row)]
 
 _PLACE = ["dataset", "split", "prompt_source"]
@@ -34,19 +36,8 @@ _SEED_METRICS = {
     "boundary_f1": "canny_f1",
 }
 _SEED_COLUMNS = [
-    "model",
-    "prompt_strategy",
-    "iou_mean",
-    "iou_std",
-    "dice_mean",
-    "dice_std",
-    "f1_mean",
-    "f1_std",
-    "boundary_prec_mean",
-    "boundary_prec_std",
-    "boundary_recall_mean",
-    "boundary_f1_mean",
-    "num_samples",
+    *("model", "prompt_strategy", "iou_mean", "iou_std", "dice_mean", "dice_std", "f1_mean", "f1_std"),
+    *("boundary_prec_mean", "boundary_prec_std", "boundary_recall_mean", "boundary_f1_mean", "num_samples"),
 ]
 
 
@@ -55,46 +46,36 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
     return pd.DataFrame([asdict(row) for row in rows], columns=COLUMNS)
 
 
-def per_image(rows: pd.DataFrame) -> pd.DataFrame:
+def per_image(rows: pd.DataFrame, by: Category | None = None) -> pd.DataFrame:
     """One line an image: dataset, split, prompt_source, model, strategy, output, metric, record, value, failed.
 
-    `value` is the mean over the image's objects, failures at the worst value; `failed` says that there was one. Also
-    carries `category` and `supercategory`. DataError for missing columns, unknown metrics, repeated rows, or a NaN that
-    no error explains.
+    `value` is the mean over the image's objects, failures at the worst value; `failed` says that there was one. With
+    `by` the objects of each category of an image make a line of their own, in a further column `category`. DataError
+    for missing columns, unknown metrics, repeated rows, or a NaN that no error explains.
     """
+    if by not in (None, "category", "supercategory"):
+        raise UsageError(f"expected category or supercategory, got {by!r}")
     missing = [name for name in COLUMNS if name not in rows.columns]
     if missing:
         raise DataError(f"expected result rows with the columns {', '.join(COLUMNS)}, missing: {', '.join(missing)}")
     table = rows[COLUMNS].reset_index(drop=True)
-    table["failed"] = table["error"].fillna("").astype(str) != ""
+    texts = [name for name in COLUMNS if name not in ("object", "value")]
+    table[texts] = table[texts].astype(object).fillna("")
+    table["failed"] = table["error"] != ""
     table = _spread_failures(table)
     unknown = sorted(set(table["metric"]) - set(METRICS))
     if unknown:
         raise DataError(f"expected metrics of {', '.join(METRICS)}, got {', '.join(map(repr, unknown))}")
     key = [*_PLACE, *_WHAT, "record"]
-    repeated = table.duplicated([*key, "run", "object"])
-    if repeated.any():
-        first = table[repeated].iloc[0]
-        raise DataError(
-            f"expected each result once, got {int(repeated.sum())} repeated rows, first: {first['metric']} of "
-            f"{first['model']} on {first['record']} object {first['object']} in run {first['run']!r}"
-        )
-    worst = table["metric"].map({name: metric.worst for name, metric in METRICS.items()})
+    _refuse(table, table.duplicated([*key, "run", "object"]), "each result once", "repeated ones")
+    worst = table["metric"].map({name: metric.worst for name, metric in METRICS.items()}).astype(float)
     table["value"] = table["value"].astype(float).where(~table["failed"], worst)
-    lost = ~np.isfinite(table["value"])
-    if lost.any():
-        first = table[lost].iloc[0]
-        raise DataError(
-            f"expected a finite value or an error in each row, got neither in {int(lost.sum())} rows, first: "
-            f"{first['metric']} of {first['model']} on {first['record']}"
-        )
-    grouped = table.groupby(key, sort=False, dropna=False)
-    result: pd.DataFrame = grouped.agg(
-        value=("value", "mean"),
-        failed=("failed", "any"),
-        category=("category", "first"),
-        supercategory=("supercategory", "first"),
-    ).reset_index()
+    _refuse(table, ~np.isfinite(table["value"]), "a finite value or an error in each result", "neither")
+    if by is not None:
+        table["category"] = table[by]
+        key.append("category")
+    grouped = table.groupby(key, sort=False)
+    result: pd.DataFrame = grouped.agg(value=("value", "mean"), failed=("failed", "any")).reset_index()
     return result
 
 
@@ -115,43 +96,36 @@ def seed_summary(rows: pd.DataFrame, output: str = "single", prompt_source: str 
         by_metric = {str(name): group["value"].to_numpy(float) for name, group in part.groupby("metric")}
         if "iou" not in by_metric:
             raise DataError(f"expected IoU among the results of {model} with {strategy}, got {', '.join(by_metric)}")
-        line: dict[str, object] = {
-            "model": model,
-            "prompt_strategy": SEED_TITLES.get(str(strategy), strategy),
-            "num_samples": int(part["record"].nunique()),
-        }
+        line: dict[str, object] = {"model": model, "prompt_strategy": SEED_TITLES.get(str(strategy), strategy)}
         for column, metric in _SEED_METRICS.items():
             values = by_metric.get(metric)
             line[f"{column}_mean"] = float("nan") if values is None else float(values.mean())
             line[f"{column}_std"] = float("nan") if values is None else float(values.std(ddof=0))
-        lines.append(line)
+        lines.append(line | {"num_samples": len(by_metric["iou"])})
     return pd.DataFrame(lines, columns=_SEED_COLUMNS)
 
 
 def summary(
-    rows: pd.DataFrame, metrics: tuple[str, ...] | None = None, level: float = 0.95, seed: int = 0
+    rows: pd.DataFrame,
+    metrics: tuple[str, ...] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+    by: Category | None = None,
 ) -> pd.DataFrame:
     """Means over images with bootstrap intervals: model, strategy, output, metric, mean, low, high, n, failed.
 
     `n` images, of which `failed` had a failure; failed images count as 0 (MAE: 1) in the mean. Then dataset, split and
-    prompt_source, which are never mixed into one mean. `metrics` None means all that were measured.
+    prompt_source, which are never mixed into one mean. `metrics` None means all that were measured. With `by` there is
+    a line for each category, named in the column `category` ("" for objects without one).
     """
-    return _means(_chosen(per_image(rows), metrics), [*_PLACE, *_WHAT], level, seed, [*_WHAT], [*_PLACE])
-
-
-def by_category(
-    rows: pd.DataFrame,
-    metrics: tuple[str, ...] | None = ("iou",),
-    column: Literal["category", "supercategory"] = "category",
-    level: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """`summary` for each category or supercategory, in a column of its own; "" stands for images without one."""
-    if column not in ("category", "supercategory"):
-        raise UsageError(f"expected the column category or supercategory, got {column!r}")
-    images = _chosen(per_image(rows), metrics)
-    images[column] = images[column].fillna("")
-    return _means(images, [*_PLACE, *_WHAT, column], level, seed, [*_WHAT, column], [*_PLACE])
+    images = _chosen(per_image(rows, by), metrics)
+    extra = [] if by is None else ["category"]
+    key = [*_PLACE, *_WHAT, *extra]
+    lines: list[dict[str, object]] = []
+    for names, part in images.groupby(key, sort=False):
+        interval = bootstrap_mean(part["value"].to_numpy(float), seed, level=level)
+        lines.append(dict(zip(key, names, strict=True)) | asdict(interval) | {"failed": int(part["failed"].sum())})
+    return pd.DataFrame(lines, columns=[*_WHAT, *extra, "mean", "low", "high", "n", "failed", *_PLACE])
 
 
 def comparison(
@@ -162,38 +136,23 @@ def comparison(
     level: float = 0.95,
     seed: int = 0,
     tie: float = 0.001,
+    by: Category | None = None,
 ) -> pd.DataFrame:
     """Tuned against base on the same images, one line a strategy, output and metric.
 
     Columns: strategy, output, metric, base, tuned (means), gain, low, high, p_wilcoxon, p_holm, wins, losses, ties, n,
-    failed_base, failed_tuned (images); then dataset, split and prompt_source.
-
-    `gain` is the mean improvement with its paired bootstrap interval, positive when tuned is better (also for MAE).
-    `p_holm` is adjusted for all lines of the table: choose `metrics` to keep that family small. Combinations that only
-    one of the models was evaluated on are left out, images that only one of them was evaluated on raise DataError.
+    failed_base, failed_tuned (images); then dataset, split and prompt_source. `gain` is the mean improvement with its
+    paired bootstrap interval, positive when tuned is better (also for MAE). `p_holm` is adjusted for all lines of the
+    table: choose `metrics` to keep that family small. Combinations that only one of the models was evaluated on are
+    left out, images that only one of them was evaluated on raise DataError.
     """
-    images = _chosen(per_image(rows), metrics)
-    known = sorted(set(images["model"]))
-    for name in (base, tuned):
-        if name not in known:
-            raise UsageError(f"expected a model of {', '.join(known) or 'the results (none)'}, got {name!r}")
-    key = [*_PLACE, "strategy", "output", "metric"]
-    sides = [dict(list(images[images["model"] == name].groupby(key, sort=False))) for name in (base, tuned)]
+    pairs = _paired(_chosen(per_image(rows, by), metrics), base, tuned)
+    extra = [] if by is None else ["category"]
+    key = [*_PLACE, "strategy", "output", "metric", *extra]
     lines: list[dict[str, object]] = []
-    for combination, first in sides[0].items():
-        if combination not in sides[1]:
-            continue
-        pairs = first.merge(
-            sides[1][combination], on="record", how="outer", suffixes=("_base", "_tuned"), indicator=True
-        )
-        alone = pairs[pairs["_merge"] != "both"]
-        named = dict(zip(key, combination, strict=True))
-        if len(alone):
-            raise DataError(
-                f"expected {base} and {tuned} on the same images, got {len(alone)} of {len(pairs)} on one side only "
-                f"({named['strategy']}, {named['output']}, {named['metric']}), first: {alone['record'].iloc[0]}"
-            )
-        before, after = pairs["value_base"].to_numpy(float), pairs["value_tuned"].to_numpy(float)
+    for names, part in pairs.groupby(key, sort=False):
+        named = dict(zip(key, names, strict=True))
+        before, after = part["base"].to_numpy(float), part["tuned"].to_numpy(float)
         sign = 1.0 if METRICS[str(named["metric"])].higher_is_better else -1.0
         gain = paired_bootstrap(sign * before, sign * after, seed, level=level)
         won, lost, tied = wins(sign * before, sign * after, tie)
@@ -201,29 +160,76 @@ def comparison(
             named
             | {"base": before.mean(), "tuned": after.mean(), "gain": gain.mean, "low": gain.low, "high": gain.high}
             | {"p_wilcoxon": wilcoxon(before, after), "wins": won, "losses": lost, "ties": tied, "n": gain.n}
-            | {"failed_base": int(pairs["failed_base"].sum()), "failed_tuned": int(pairs["failed_tuned"].sum())}
+            | {"failed_base": int(part["failed_base"].sum()), "failed_tuned": int(part["failed_tuned"].sum())}
         )
-    if not lines:
-        raise DataError(f"expected a strategy and an output that both {base} and {tuned} were evaluated on, got none")
     adjusted = holm({str(index): float(str(line["p_wilcoxon"])) for index, line in enumerate(lines)})
     for index, line in enumerate(lines):
         line["p_holm"] = adjusted[str(index)]
-    columns = ["strategy", "output", "metric", "base", "tuned", "gain", "low", "high", "p_wilcoxon", "p_holm"]
-    return pd.DataFrame(
-        lines, columns=[*columns, "wins", "losses", "ties", "n", "failed_base", "failed_tuned", *_PLACE]
-    )
+    numbers = ["base", "tuned", "gain", "low", "high", "p_wilcoxon", "p_holm", "wins", "losses", "ties", "n"]
+    columns = ["strategy", "output", "metric", *extra, *numbers, "failed_base", "failed_tuned", *_PLACE]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def by_category(
+    rows: pd.DataFrame,
+    base: str,
+    tuned: str,
+    metrics: tuple[str, ...] | None = ("iou",),
+    level: float = 0.95,
+    seed: int = 0,
+    by: Category = "category",
+) -> pd.DataFrame:
+    """`comparison` for each category or supercategory, in the column `category`; "" stands for objects without one."""
+    return comparison(rows, base, tuned, metrics, level, seed, by=by)
+
+
+def pairs(
+    rows: pd.DataFrame, base: str, tuned: str, strategy: str, metric: str = "iou", output: str = "single"
+) -> pd.DataFrame:
+    """Base against tuned, one line an image: record, base, tuned, gain (positive is better) and failures."""
+    table = _paired(_chosen(per_image(rows), (metric,)), base, tuned)
+    table = table[(table["strategy"] == strategy) & (table["output"] == output)].reset_index(drop=True)
+    if not len(table):
+        raise DataError(f"expected {metric} of {base} and {tuned} with {strategy}, output {output}, got none")
+    table["gain"] = (table["tuned"] - table["base"]) * (1 if METRICS[metric].higher_is_better else -1)
+    return table[["record", "base", "tuned", "gain", "failed_base", "failed_tuned", *_PLACE]]
+
+
+def _paired(images: pd.DataFrame, base: str, tuned: str) -> pd.DataFrame:
+    """Lines of `per_image` of two models side by side: base, tuned, failed_base, failed_tuned, and their key."""
+    known = sorted(set(images["model"]))
+    for name in (base, tuned):
+        if name not in known:
+            raise UsageError(f"expected a model of {', '.join(known) or 'the results (none)'}, got {name!r}")
+    what = [*_PLACE, "strategy", "output", "metric"]
+    sides = [images[images["model"] == name].drop(columns="model") for name in (base, tuned)]
+    shared = sides[0][what].drop_duplicates().merge(sides[1][what].drop_duplicates(), on=what)
+    if not len(shared):
+        raise DataError(f"expected a strategy and an output that both {base} and {tuned} were evaluated on, got none")
+    first, second = (side.merge(shared, on=what) for side in sides)
+    key = [name for name in first.columns if name not in ("value", "failed")]
+    every = first.merge(second, on=key, how="outer", indicator=True)
+    alone = every[every["_merge"] != "both"]
+    if len(alone):
+        line = alone.iloc[0]
+        raise DataError(
+            f"expected {base} and {tuned} on the same images, got {len(alone)} of {len(every)} results on one side, "
+            f"first: {line['record']} ({line['strategy']}, {line['output']}, {line['metric']})"
+        )
+    both = first.merge(second, on=key, suffixes=("_base", "_tuned"))
+    return both.rename(columns={"value_base": "base", "value_tuned": "tuned"})
 
 
 def _spread_failures(table: pd.DataFrame) -> pd.DataFrame:
     """Replace each failure that leaves model, strategy, output or metric "" by one for each measured combination."""
-    open_ends = table["failed"] & (table[_WHAT].fillna("") == "").any(axis=1)
+    open_ends = table["failed"] & (table[_WHAT] == "").any(axis=1)
     if not open_ends.any():
         return table
     measured = table.loc[~open_ends, [*_PLACE, *_WHAT]].drop_duplicates()
     parts = [table[~open_ends]]
     for _, failure in table[open_ends].iterrows():
         given = [name for name in [*_PLACE, *_WHAT] if failure[name]]
-        fits = measured[(measured[given] == failure[given]).all(axis=1)] if given else measured
+        fits = measured[(measured[given] == failure[given]).all(axis=1)]
         if not len(fits):
             raise DataError(
                 f"expected other results to say what the failure of {failure['record']} counts for, got none with "
@@ -243,12 +249,10 @@ def _chosen(images: pd.DataFrame, metrics: tuple[str, ...] | None) -> pd.DataFra
     return images[images["metric"].isin(metrics)].copy()
 
 
-def _means(
-    images: pd.DataFrame, key: list[str], level: float, seed: int, front: list[str], back: list[str]
-) -> pd.DataFrame:
-    lines: list[dict[str, object]] = []
-    for names, part in images.groupby(key, sort=False, dropna=False):
-        interval = bootstrap_mean(part["value"].to_numpy(float), seed, level=level)
-        failed = int(part["failed"].sum())
-        lines.append(dict(zip(key, names, strict=True)) | asdict(interval) | {"failed": failed})
-    return pd.DataFrame(lines, columns=[*front, "mean", "low", "high", "n", "failed", *back])
+def _refuse(table: pd.DataFrame, wrong: pd.Series[bool], expected: str, got: str) -> None:
+    if wrong.any():
+        line = table[wrong].iloc[0]
+        raise DataError(
+            f"expected {expected}, got {got} in {int(wrong.sum())} rows, first: {line['metric']} of {line['model']} "
+            f"with {line['strategy']} on {line['record']} object {line['object']} in run {line['run']!r}"
+        )
