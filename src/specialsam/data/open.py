@@ -1,0 +1,95 @@
+"""Open a data set by its folder: the adapters, how each recognises its layout, and one entrance to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from specialsam.core.errors import DataError, UsageError
+from specialsam.core.types import Dataset
+from specialsam.data import camo, coco, cod10k, folder, mvtec, photos, sinet, wood
+from specialsam.data.pairs import children
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A data set layout: how it looks, how it is recognised and how it is read. A `fallback` counts only alone."""
+
+    layout: str
+    recognise: Callable[[Path], bool]
+    load: Callable[[Path], Dataset]
+    fallback: bool = False
+
+
+ADAPTERS: Mapping[str, Adapter] = {
+    "folder": Adapter(folder.LAYOUT, folder.recognise, folder.load_folder),
+    "cod10k": Adapter(cod10k.LAYOUT, cod10k.recognise, cod10k.load_cod10k),
+    "sinet": Adapter(sinet.LAYOUT, sinet.recognise, sinet.load_sinet),
+    "camo": Adapter(camo.LAYOUT, camo.recognise, camo.load_camo),
+    "mvtec": Adapter(mvtec.LAYOUT, mvtec.recognise, mvtec.load_mvtec),
+    "wood": Adapter(wood.LAYOUT, wood.recognise, wood.load_wood),
+    "coco": Adapter(coco.LAYOUT, coco.recognise, coco.load_coco),
+    "photos": Adapter(photos.LAYOUT, photos.recognise, photos.load_photos, fallback=True),
+}
+
+
+def _parse(source: str | Path) -> tuple[str | None, Path]:
+    """(adapter name or None, path) of `adapter:path`; a path that exists as written, colon and all, is a path."""
+    if isinstance(source, str):
+        name, colon, rest = source.partition(":")
+        if colon and name in ADAPTERS:
+            if not rest:
+                raise UsageError(f"{source}: expected a path behind the colon, got none")
+            return name, Path(rest).expanduser()
+        plain = Path(source).expanduser()
+        if colon and len(name) > 1 and name.isidentifier() and not plain.exists():
+            raise UsageError(f"{source}: expected one of the adapters {', '.join(ADAPTERS)}, got {name!r}")
+        if not source.strip():
+            raise UsageError("expected a data set folder or adapter:path, got an empty name")
+        return None, plain
+    return None, source.expanduser()
+
+
+def recognise(root: Path) -> str:
+    """The name of the one adapter whose layout `root` has; DataError that lists what was looked for otherwise."""
+    if root.is_file():
+        if root.suffix.lower() == ".json":
+            return "coco"
+        raise DataError(f"{root}: expected a folder or a COCO .json file, got a file {root.suffix or 'without ending'}")
+    if not children(root):
+        raise DataError(f"{root}: expected a data set, the folder is empty")
+    hits = [name for name, adapter in ADAPTERS.items() if not adapter.fallback and adapter.recognise(root)]
+    hits = hits or [name for name, adapter in ADAPTERS.items() if adapter.fallback and adapter.recognise(root)]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        choices = " or ".join(f"{name}:{root}" for name in hits)
+        raise DataError(f"{root}: the layout fits more than one data set, say which is meant: {choices}")
+    looked = "; ".join(f"{name}: {adapter.layout}" for name, adapter in ADAPTERS.items())
+    below = [path.name for path in children(root) if path.is_dir() and _known(path)]
+    hint = f"; but these folders inside have a known one: {', '.join(below[:5])}" if below else ""
+    raise DataError(f"{root}: the layout is none of those known ({looked}){hint}")
+
+
+def _known(root: Path) -> bool:
+    return any(adapter.recognise(root) for adapter in ADAPTERS.values())
+
+
+def open_dataset(source: str | Path) -> Dataset:
+    """Open `adapter:path`, or a folder (or COCO .json) whose layout is recognised.
+
+    Only headers are read. What was found but cannot be used stands in the data set's `problems`. Raises UsageError for
+    an unknown adapter, and DataError, in one line, for a missing or empty folder, an unknown or ambiguous layout, and a
+    folder without a single usable image.
+    """
+    name, root = _parse(source)
+    if not root.exists():
+        raise DataError(f"{root}: expected a data set folder, found nothing there")
+    dataset = ADAPTERS[name or recognise(root)].load(root)
+    if not dataset.records:
+        reason = "its folders hold no image files"
+        if dataset.problems:
+            reason = f"{len(dataset.problems)} problems, the first: {dataset.problems[0].message}"
+        raise DataError(f"{root}: found no usable image (layout {dataset.layout}); {reason}")
+    return dataset
