@@ -21,7 +21,7 @@ def test_values_by_hand():
     assert overlap(mask, truth) == {"iou": 8 / 24, "dice": 0.5, "precision": 0.5, "recall": 0.5, "f1": 0.5}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(mask_pairs)
 def test_agrees_with_scikit_learn(pair):
     mask, truth = pair

@@ -138,6 +138,13 @@ def test_number_of_points_also_on_a_single_pixel(name, count):
     assert only(name, pixel).points.tolist() == [[[6, 2]] * count]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_random_pixels_repeat_only_when_there_are_too_few(seed):
+    three = rectangle(8, 8, 2, 5, 4, 5)
+    points = STRATEGIES["random3"](three[None], generator(seed)).points[0]
+    assert sorted(points.tolist()) == [[2, 5], [3, 5], [4, 5]]
+
+
 def test_points_of_one_object_differ_when_there_is_room():
     points = only("points5", rectangle(60, 60, 5, 5, 54, 54)).points[0]
     assert points[0].tolist() in [[29, 29], [30, 30], [29, 30], [30, 29]]
