@@ -49,6 +49,9 @@ class EvaluateSettings(BaseModel):
         description="prompt strategies; clicksN is one interior click and N - 1 corrections in the largest error",
     )
     groups: tuple[str, ...] = Field(("overlap", "boundary", "canny", "cod"), description="metric groups")
+    cod: tuple[str, ...] = Field(
+        ("interior",), description="strategies that the slow group cod (about 50 ms an object) is computed for"
+    )
     tolerance: float = Field(5.0, description="pixels by which boundaries may miss each other", gt=0)
     seed: int = Field(0, description="of the prompts that are drawn at random")
 
@@ -112,8 +115,8 @@ def _sample_rows(
             by_encoder[segmenter.encoder_id] = embed(sample, segmenter)
     for strategy in settings.strategies:
         rng = generator(settings.seed, "evaluation", sample.id, strategy)
-        for indices, prompts in draw("interior" if clicks(strategy) else strategy, masks, rng):
-            truth = masks[indices]
+        for places, prompts in draw("interior" if clicks(strategy) else strategy, masks, rng):
+            truth, indices = masks[places], [kept[place] for place in places]
             for model, segmenter in models.items():
                 embedding = by_encoder[segmenter.encoder_id]
                 for output, probabilities in _answers(segmenter, embedding, prompts, truth, strategy):
@@ -165,7 +168,7 @@ def _rows(
     stamp: Mapping[str, str],
 ) -> Iterator[Row]:
     record = sample.record
-    groups = tuple(group for group in settings.groups if group in OUTPUT_GROUPS[output])
+    groups = _groups(settings, strategy, output)
     for index, soft, mask in zip(indices, probabilities, truth, strict=True):
         category = sample.labels[index] if sample.labels else record.category
         for metric, value in score(soft, mask, groups, settings.tolerance).items() if groups else ():
@@ -183,6 +186,12 @@ def _rows(
             )
 
 
+def _groups(settings: EvaluateSettings, strategy: str, output: str) -> tuple[str, ...]:
+    """The metric groups of one strategy and output."""
+    wanted = tuple(group for group in settings.groups if group in OUTPUT_GROUPS[output])
+    return wanted if strategy in settings.cod else tuple(group for group in wanted if group != "cod")
+
+
 def _failed(
     models: Mapping[str, Segmenter],
     record: Record,
@@ -196,7 +205,7 @@ def _failed(
         for strategy in settings.strategies:
             outputs = ("single",) if clicks(strategy) else ("single", "three_best", "three_oracle")
             for output in outputs:
-                wanted = {group for group in settings.groups if group in OUTPUT_GROUPS[output]}
+                wanted = _groups(settings, strategy, output)
                 rows += [
                     Row(
                         **stamp,

@@ -1,0 +1,93 @@
+"""Progress and messages on the terminal: bars where someone looks, plain lines where nobody does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, what): a stage reports its state as often as it likes."""
+
+LINE_EVERY = 10.0
+"""Seconds between plain progress lines when the output is no terminal."""
+
+
+def say(text: str = "") -> None:
+    """One line for the user, on standard output."""
+    print(text, flush=True)
+
+
+def complain(text: str) -> None:
+    """One line about a failure, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def stage(title: str) -> Iterator[Progress]:
+    """Progress of one stage, with rate and time left; nothing is shown for a stage that is over at once."""
+    with _bar(title) if sys.stdout.isatty() else _lines(title) as progress:
+        yield progress
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Progress]:
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each", "dim")
+
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[what]}"),
+    )
+    with Bars(*columns) as bars:
+        task = bars.add_task(title, total=None, what="")
+
+        def progress(done: int, total: int, what: str = "") -> None:
+            bars.update(task, completed=done, total=total, what=what)
+
+        yield progress
+
+
+@contextmanager
+def _lines(title: str) -> Iterator[Progress]:
+    began = last = time.monotonic()
+    first: int | None = None
+    state: tuple[int, int, str] | None = None
+
+    def progress(done: int, total: int, what: str = "") -> None:
+        nonlocal last, first, state
+        first = done if first is None else first
+        state, now = (done, total, what), time.monotonic()
+        if now - last < LINE_EVERY:
+            return
+        last = now
+        rate = (done - first) / max(now - began, 1e-9)
+        left = f", {duration((total - done) / rate)} left" if rate > 0 else ""
+        say(f"{title}: {done}/{total}, {rate:.1f}/s{left}{', ' + what if what else ''}")
+
+    yield progress
+    if state is not None and time.monotonic() - began > 2:
+        say(
+            f"{title}: {state[0]}/{state[1]} in {duration(time.monotonic() - began)}{', ' + state[2] if state[2] else ''}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words that a person reads at once: 8 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,153 @@
+"""A segmenter as a plain transformers folder: `config.json` and `model.safetensors`.
+
+A model with SAM's own ViT encoder is saved as it is, and `SamModel.from_pretrained` gives the same masks. A plain
+`SamModel` cannot hold our convolutional encoder or TinyViT; such a folder holds them under `specialsam_encoder.*`, beside
+a prompt encoder and mask decoder that `SamModel` reads as usual: give it `image_embeddings` and the masks are the same.
+Its own vision encoder is a placeholder of NaN, so that forgetting the embeddings shows at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from specialsam.core.errors import ModelError
+from specialsam.core.files import write_whole
+from specialsam.models.segmenter import Segmenter
+
+ENCODER_KEY = "specialsam_encoder"
+"""Field of config.json and prefix of the tensors of an encoder that a plain `SamModel` cannot hold."""
+
+
+def encoder_kind(segmenter: Segmenter) -> str:
+    """Which encoder a segmenter has: vit, tinyvit or conv."""
+    from specialsam.models.nano import ConvEncoder
+    from specialsam.models.tinyvit import TinyViT
+
+    encoder = segmenter.encoder
+    return "conv" if isinstance(encoder, ConvEncoder) else "tinyvit" if isinstance(encoder, TinyViT) else "vit"
+
+
+def save_pretrained(segmenter: Segmenter, folder: Path) -> Path:
+    """Write `segmenter` as a transformers folder and return it; an earlier folder of that name is replaced."""
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        _write(segmenter, beside)
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _write(segmenter: Segmenter, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    sam: Any = segmenter.sam
+    kind = encoder_kind(segmenter)
+    if kind == "vit":
+        sam.save_pretrained(folder)
+        return
+    plain = _placeholder(sam.config)
+    own = sam.state_dict()
+    state = {name: value for name, value in own.items() if not name.startswith("vision_encoder.")}
+    state |= {
+        name: torch.full_like(value, float("nan"))
+        for name, value in plain.state_dict().items()
+        if name.startswith("vision_encoder.")
+    }
+    state |= {
+        f"{ENCODER_KEY}.{name.removeprefix('vision_encoder.')}": value
+        for name, value in own.items()
+        if name.startswith("vision_encoder.")
+    }
+    plain.config.architectures = ["SamModel"]
+    setattr(plain.config, ENCODER_KEY, {"kind": kind, "side": segmenter.side, "name": segmenter.name})
+    plain.config.save_pretrained(folder)
+    save_file(
+        {name: value.detach().cpu().clone().contiguous() for name, value in state.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+
+
+def _placeholder(config: Any) -> Any:
+    """A `SamModel` of this configuration whose vision encoder is as small as its shapes allow."""
+    from transformers import SamConfig, SamModel
+
+    fields = json.loads(config.to_json_string(use_diff=False))
+    fields["vision_config"] |= {
+        "hidden_size": 4,
+        "num_hidden_layers": 0,
+        "num_attention_heads": 1,
+        "mlp_dim": 4,
+        "use_abs_pos": False,
+        "global_attn_indexes": [],
+        "num_pos_feats": config.vision_config.num_pos_feats,
+        "output_channels": config.prompt_encoder_config.hidden_size,
+    }
+    return SamModel(SamConfig(**{k: v for k, v in fields.items() if k.endswith("_config")}))
+
+
+def load_pretrained(folder: Path, name: str = "") -> Segmenter:
+    """A segmenter from a transformers folder, with SAM's own encoder or one of ours; ModelError in one line otherwise."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise ModelError(f"expected a transformers folder with a config.json, found none in {folder}")
+    try:
+        config = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ModelError(f"expected JSON in {path}, got something else ({error})") from error
+    if ENCODER_KEY in config:
+        return _load_own(folder, config, name or config[ENCODER_KEY]["name"])
+    from specialsam.models.weights import load_transformers
+
+    sam = load_transformers(folder)
+    return Segmenter(name or folder.name, sam, int(sam.config.vision_config.image_size), str(folder))
+
+
+def _load_own(folder: Path, config: dict[str, Any], name: str) -> Segmenter:
+    from safetensors.torch import load_file
+
+    own = config[ENCODER_KEY]
+    state = load_file(folder / "model.safetensors")
+    weights = {key: value for key, value in state.items() if not key.startswith(("vision_encoder.", ENCODER_KEY))}
+    weights |= {
+        f"vision_encoder.{key.removeprefix(ENCODER_KEY + '.')}": value
+        for key, value in state.items()
+        if key.startswith(ENCODER_KEY + ".")
+    }
+    sam = _architecture(own["kind"], int(own["side"]), config)
+    try:
+        sam.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"expected the weights of a {own['kind']} SAM in {folder}, got others; fetch it anew"
+        ) from error
+    return Segmenter(name, sam.eval().requires_grad_(False), int(own["side"]), str(folder))
+
+
+def _architecture(kind: str, side: int, config: dict[str, Any]) -> Any:
+    from specialsam.models.nano import NANO_CHANNELS, build_nano
+
+    if config["prompt_encoder_config"]["hidden_size"] == NANO_CHANNELS:
+        return build_nano(kind, side)  # type: ignore[arg-type]
+    from specialsam.models.architectures import build
+    from specialsam.models.zoo import CARDS
+
+    return build(CARDS["mobile_sam"])
+
+
+def freeze(sam: nn.Module) -> nn.Module:
+    """Eval mode and no gradients."""
+    return sam.eval().requires_grad_(False)
+
+
+__all__ = ["ENCODER_KEY", "encoder_kind", "load_pretrained", "save_pretrained", "write_whole"]

@@ -1,0 +1,87 @@
+"""What a run works on: the data set, what each image holds, near-duplicates, and the split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from specialsam.console import stage
+from specialsam.core.errors import DataError
+from specialsam.core.types import Dataset, Problem, Record, Split
+from specialsam.data.census import counts, inspect_masks
+from specialsam.data.duplicates import duplicate_groups, near_duplicates
+from specialsam.data.open import open_dataset
+from specialsam.data.splits import split_records, stable_hash
+
+Fractions = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A data set ready to work on: objects of every labelled record, the split of every record that has objects."""
+
+    dataset: Dataset
+    objects: Mapping[str, int]
+    splits: Mapping[str, Split]
+    groups: Mapping[str, str]
+    problems: tuple[Problem, ...]
+
+    def of(self, split: Split) -> list[Record]:
+        """Records of one split, in the data set's order."""
+        return [record for record in self.dataset.records if self.splits.get(record.id) == split]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what was learned from: the ids of the training and validation records and the data set's name."""
+        used = sorted(name for name, split in self.splits.items() if split != "test")
+        return hashlib.sha256("\n".join([self.dataset.name, *used]).encode()).hexdigest()[:16]
+
+    def counts(self) -> dict[str, int]:
+        return counts(self.dataset, self.objects)
+
+    def split_sizes(self) -> dict[str, int]:
+        found = Counter(self.splits.values())
+        return {split: found.get(split, 0) for split in ("train", "val", "test")}
+
+    def categories(self) -> dict[str, dict[str, int]]:
+        """Images per category and split."""
+        table: dict[str, dict[str, int]] = {}
+        for record in self.dataset.records:
+            if record.id in self.splits:
+                line = table.setdefault(record.category or "(none)", {"train": 0, "val": 0, "test": 0})
+                line[self.splits[record.id]] += 1
+        return table
+
+
+def plan(source: str, fractions: Fractions, seed: int, limit: int | None = None, duplicates: bool = True) -> Plan:
+    """Open, look into every mask, find near-duplicates, and split; only images with an object enter the split.
+
+    `limit` keeps that many images with objects, chosen by stable hash. Raises DataError where nothing is labelled.
+    """
+    dataset = open_dataset(source)
+    problems: list[Problem] = []
+    with stage("reading masks") as progress:
+        objects = inspect_masks(dataset.records, progress, problems)
+    usable = [record for record in dataset.records if objects.get(record.id, 0) > 0]
+    if not usable:
+        raise DataError(
+            f"{source}: expected images with masks, got {len(dataset)} images without a single object; "
+            "masks are foreground above 127, one file an image"
+        )
+    if limit is not None and limit < len(usable):
+        order = sorted(usable, key=lambda record: stable_hash(f"limit:{seed}:{record.id}"))
+        kept = {record.id for record in order[:limit]}
+        usable = [record for record in usable if record.id in kept]
+    groups: dict[str, str] = {}
+    if duplicates:
+        with stage("looking for near-duplicates") as progress:
+            groups = dict(duplicate_groups(near_duplicates(usable, progress=progress)))
+    return Plan(
+        dataset,
+        objects,
+        split_records(usable, fractions, seed, groups=groups),
+        groups,
+        (*dataset.problems, *problems),
+    )

@@ -1,0 +1,140 @@
+"""From rows and history to what people read: results.parquet, summary.csv, figures and report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from specialsam.core.files import write_whole
+from specialsam.data.load import load
+from specialsam.evaluation.tables import by_category, comparison, pairs, seed_summary, summary
+from specialsam.models.segmenter import Segmenter
+from specialsam.pipeline.pictures import comparisons, object_pairs
+from specialsam.pipeline.plan import Plan
+from specialsam.report.facts import DataFacts, History, Report, RunFacts
+
+if TYPE_CHECKING:
+    from specialsam.pipeline.embedded import Embedded
+    from specialsam.pipeline.run import Run
+    from specialsam.pipeline.specialize import SpecializeSettings
+    from specialsam.training.loop import TrainResult
+
+PROTOCOL = (
+    "Prompts are derived from the ground-truth masks, the same for every model: a result says how well a model "
+    "outlines an object that somebody points at, not whether it finds one.",
+    "single: the decoder's one-mask output. three_best: of three masks the one that the model itself scores highest. "
+    "three_oracle: the best of three by the truth, an upper bound that no user gets. rival: no model, no pixels.",
+    "IoU at the image's own resolution; a mean is over images (each image's mean over its objects), intervals are 95 % "
+    "bootstrap intervals over images; a failed image counts with the worst value and is listed.",
+    "Images are split by a stable hash, near-duplicates together; epochs are chosen on the validation split, and the "
+    "test split is used once, for this page.",
+)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The report's place and its two main tables."""
+
+    path: Path
+    summary: Any
+    comparison: Any
+
+
+def write_run_report(
+    run: Run,
+    layout: Plan,
+    embedded: Embedded,
+    settings: SpecializeSettings,
+    models: tuple[Segmenter, Segmenter],
+    rows: tuple[Any, Any],
+    result: TrainResult,
+    title: str,
+) -> Written:
+    """Write every table, figure and page of a finished run into its folder."""
+    import pandas as pd
+
+    from specialsam.report.html import save_figures, write_report
+
+    every = pd.concat(rows, ignore_index=True)
+    names = ("base", "specialist")
+    write_whole(run.folder / "results.parquet", lambda path: every.to_parquet(path, index=False))
+    own = every[every.model.isin(names) & (every.output == "single")]
+    seed_table = seed_summary(own)
+    write_whole(run.folder / "summary.csv", lambda path: seed_table.to_csv(path, index=False))
+    means = summary(every)
+    write_whole(run.folder / "means.csv", lambda path: means.to_csv(path, index=False))
+    paired = comparison(own, *names, metrics=("iou", "dice", "boundary_f1"))
+    write_whole(run.folder / "comparison.csv", lambda path: paired.to_csv(path, index=False))
+    objects = object_pairs(every, *names, settings.main_strategy)
+    by = own[own.strategy == settings.main_strategy]
+    categories = by_category(by, *names)
+    if len(categories):
+        write_whole(run.folder / "by_category.csv", lambda path: categories.to_csv(path, index=False))
+    records = {record.id: record for record in layout.dataset.records}
+    side_by_side = comparisons(
+        objects, records, load, embedded.embed, models, settings.main_strategy, settings.evaluate.seed
+    )
+    report = Report(
+        run=_run_facts(run, layout, settings, result, title),
+        data=_data_facts(layout, embedded),
+        summary=means,
+        comparison=paired,
+        by_category=categories if len(categories) > 1 else None,
+        pairs=pairs(own, *names, settings.main_strategy),
+        history=History(
+            tuple(asdict(facts) for facts in result.history), result.history[0].val_iou, result.best_epoch, result.stop
+        ),
+        comparisons=side_by_side,
+        protocol=PROTOCOL,
+        base_model=names[0],
+        tuned_model=names[1],
+        main_strategy=settings.main_strategy,
+        pair_unit="image",
+    )
+    path = run.folder / "report.html"
+    write_report(report, path)
+    save_figures(report, run.folder / "figures")
+    return Written(path, means, paired)
+
+
+def _run_facts(run: Run, layout: Plan, settings: SpecializeSettings, result: TrainResult, title: str) -> RunFacts:
+    facts: Mapping[str, Any] = run.facts
+    warnings = [f"epoch {f.epoch}: {warning}" for f in result.history for warning in f.warnings]
+    frozen = settings.train.mode == "all" or result.encoder_unchanged
+    if not frozen:
+        warnings.append("the image encoder changed during training although it should be frozen")
+    return RunFacts(
+        title=title,
+        source=str(facts["identity"]["source"]),
+        layout=layout.dataset.layout,
+        model=str(facts["identity"]["model"]),
+        command=facts["command"],
+        date=date.today().isoformat(),
+        seconds=facts["seconds"],
+        machine=facts["machine"],
+        versions=facts["versions"],
+        seed=settings.seed,
+        settings=settings.model_dump(mode="json"),
+        warnings=tuple(warnings),
+        licence=layout.dataset.licence,
+    )
+
+
+def _data_facts(layout: Plan, embedded: Embedded) -> DataFacts:
+    counts = layout.counts()
+    return DataFacts(
+        on_disk=counts["images"],
+        usable=counts["usable"],
+        with_objects=counts["with_objects"],
+        labelled_empty=counts["empty"],
+        unlabelled=counts["unlabelled"],
+        broken=counts["broken"],
+        problems=layout.problems,
+        splits=layout.split_sizes(),
+        categories=layout.categories(),
+        areas=embedded.areas(),
+        notes=layout.dataset.notes,
+    )

@@ -1,0 +1,196 @@
+"""The main job, top to bottom: data, embeddings, base, tuning, the same prompts again, specialist, report.
+
+Each stage leaves its result in the run folder and is skipped or continued when the same run is started again:
+`run.json` (what was done, with what), `embeddings/`, `targets.sqlite` (masks of the items), `training.pt` and
+`log.jsonl` (tuning), `rows-base.jsonl` and `rows-specialist.jsonl` (evaluation as it comes), then `results.parquet`,
+`summary.csv` (the seed's columns), `specialist/`, `figures/` and `report.html`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from specialsam import __version__
+from specialsam.console import say, stage
+from specialsam.core.errors import UsageError
+from specialsam.data.load import load
+from specialsam.data.views import ViewRecipe
+from specialsam.evaluation.evaluate import EvaluateSettings, RowFile, evaluate
+from specialsam.evaluation.rivals import disc_radius
+from specialsam.models.load import load_model
+from specialsam.models.segmenter import Segmenter
+from specialsam.models.specialist import SpecialistCard, clone, save_specialist
+from specialsam.pipeline.embedded import Embedded
+from specialsam.pipeline.plan import Plan, plan
+from specialsam.pipeline.reporting import write_run_report
+from specialsam.pipeline.run import Run
+from specialsam.training.loop import TrainResult, TrainSettings, train
+
+BASE, SPECIALIST = "base", "specialist"
+"""Names of the two models in the rows."""
+
+
+class SpecializeSettings(BaseModel):
+    """Everything that decides a run; resolved and saved with it. A recipe is YAML of exactly these fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(0, description="of splits, prompts, views and training order")
+    fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="shares of train, val and test")
+    duplicates: bool = Field(True, description="look for near-duplicates and keep them in one split")
+    precision: Literal["half", "int8", "full"] = Field("half", description="how embeddings are stored")
+    views: ViewRecipe = Field(default_factory=ViewRecipe, description="augmented views encoded beside each train image")
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    main_strategy: str = Field("interior", description="prompt strategy of the headline number and the pictures")
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> SpecializeSettings:
+        """From nested values; all mistakes at once in one line (UsageError)."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise UsageError(f"settings: {wrong}") from error
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run has to say."""
+
+    folder: Path
+    report: Path
+    summary: Any
+    comparison: Any
+    result: TrainResult
+
+
+def run_folder(source: str, model: str, out: Path | None) -> Path:
+    """The run folder asked for, or runs/SOURCE-MODEL."""
+    if out is not None:
+        return out
+    return Path("runs") / f"{Path(source.rpartition(':')[2]).resolve().name}-{Path(model).name.partition('.')[0]}"
+
+
+def run_specialize(
+    source: str,
+    model: str,
+    folder: Path,
+    settings: SpecializeSettings,
+    store: Path | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+    base_model: str | None = None,
+    title: str = "",
+) -> Outcome | None:
+    """Run (or go on with) the whole job in `folder`; None after a dry run."""
+    segmenter = load_model(model, base_model)
+    layout = plan(source, settings.fractions, settings.seed, limit, settings.duplicates)
+    sizes = layout.split_sizes()
+    say(f"{source}: {sum(sizes.values())} images with objects, " + ", ".join(f"{n} {s}" for s, n in sizes.items()))
+    embedded = Embedded(store or folder / "embeddings", segmenter, layout, settings, folder / "targets.sqlite")
+    if dry_run:
+        say(embedded.price())
+        return None
+    identity = {"source": source, "model": model, "encoder": segmenter.encoder_id, "limit": limit}
+    run = Run(folder, identity | {"settings": settings.model_dump(mode="json")})
+    run.save(dataset=_dataset_facts(layout), splits=dict(layout.splits), licence=layout.dataset.licence)
+
+    with run.timed("embed"):
+        embedded.prepare()
+    radius = disc_radius(embedded.relative_areas())
+    with run.timed("base evaluation"):
+        base_rows = _evaluated(run, BASE, segmenter, layout, embedded, settings, radius)
+    tuned = clone(segmenter, SPECIALIST)
+    with run.timed("train"):
+        result = _tuned(run, tuned, embedded, settings)
+    with run.timed("evaluation"):
+        rows = _evaluated(run, SPECIALIST, tuned, layout, embedded, settings, None)
+    _save_specialist(run, segmenter, tuned, model, result, layout, settings)
+    with run.timed("report"):
+        report = write_run_report(
+            run, layout, embedded, settings, (segmenter, tuned), (base_rows, rows), result, title or f"{source}"
+        )
+    return Outcome(folder, report.path, report.summary, report.comparison, result)
+
+
+def _dataset_facts(layout: Plan) -> dict[str, Any]:
+    dataset = layout.dataset
+    return {
+        "name": dataset.name,
+        "layout": dataset.layout,
+        "counts": layout.counts(),
+        "fingerprint": layout.fingerprint,
+        "citation": dataset.citation,
+    }
+
+
+def _evaluated(
+    run: Run,
+    name: str,
+    segmenter: Segmenter,
+    layout: Plan,
+    embedded: Embedded,
+    settings: SpecializeSettings,
+    radius: float | None,
+) -> Any:
+    """Rows of one model on the test split, going on where an earlier call stopped."""
+    file = RowFile(run.folder / f"rows-{name}.jsonl")
+    test, done = layout.of("test"), file.records()
+    stamp = {"run": run.folder.name, "dataset": layout.dataset.name, "split": "test"}
+    left = [record for record in test if record.id not in done]
+    with stage(f"measuring the {name}") as progress:
+        measured = evaluate({name: segmenter}, left, load, embedded.embed, settings.evaluate, stamp, radius)
+        for number, (record, rows) in enumerate(zip(left, measured, strict=True), len(done) + 1):
+            file.append(record.id, rows)
+            progress(number, len(test), record.id)
+    return file.frame()
+
+
+def _tuned(run: Run, tuned: Segmenter, embedded: Embedded, settings: SpecializeSettings) -> TrainResult:
+    from accelerate import Accelerator
+
+    accelerator = Accelerator()
+    with stage("tuning") as progress:
+        result = train(tuned, embedded.training_data(), settings.train, run.folder, accelerator, progress)
+    say(f"tuning: {result.stop}; kept epoch {result.best_epoch}")
+    history = [asdict(facts) for facts in result.history]
+    run.save(
+        history=history,
+        best_epoch=result.best_epoch,
+        stop=result.stop,
+        encoder={"before": result.encoder_before, "after": result.encoder_after},
+    )
+    return result
+
+
+def _save_specialist(
+    run: Run,
+    base: Segmenter,
+    tuned: Segmenter,
+    model: str,
+    result: TrainResult,
+    layout: Plan,
+    settings: SpecializeSettings,
+) -> None:
+    kept = result.best_epoch > 0
+    card = SpecialistCard(
+        name=f"{layout.dataset.name}-{base.name}",
+        base=model,
+        base_encoder_id=base.encoder_id,
+        base_decoder_id=base.decoder_id,
+        side=base.side,
+        tuned=settings.train.mode if kept else "base",
+        recipe=settings.model_dump(mode="json"),
+        data_fingerprint=layout.fingerprint,
+        data_licence=layout.dataset.licence,
+        scores={"val_iou": {"base": result.history[0].val_iou, "kept": max(f.val_iou for f in result.history)}},
+        note="" if kept else "no epoch was better than the base on validation: this folder holds the base's weights",
+        version=__version__,
+    )
+    save_specialist(tuned, card, run.folder / "specialist")
