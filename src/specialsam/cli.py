@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from specialsam import __version__
-from specialsam.console import say
-from specialsam.core.errors import UsageError
+from specialsam.console import complain, say, stage
+from specialsam.core.errors import SpecialSamError, UsageError
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
 
@@ -97,6 +98,18 @@ def _scalar(value: Any) -> Any:
         return value
 
 
+def _show(outcome: Any) -> None:
+    """The result of a run on the terminal: the verdict's table, and where everything is."""
+    if outcome is None:
+        return
+    from specialsam.pipeline.reporting import terminal_table
+
+    say("")
+    say(terminal_table(outcome.summary, outcome.comparison))
+    say(f"report: {outcome.report}")
+    say(f"specialist: {outcome.folder / 'specialist'}")
+
+
 @app.command()
 def quickstart(
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder")] = Path("runs/quickstart"),
@@ -106,13 +119,14 @@ def quickstart(
     """Bundled model, generated data: embed, train, evaluate, report. No network, a few minutes on two cores."""
     from specialsam.pipeline.quickstart import run_quickstart
 
-    run_quickstart(out, images)
+    _show(run_quickstart(out, images))
 
 
 @app.command()
 def specialize(
     source: Source,
     model: Model = "nano",
+    base: Annotated[str | None, typer.Option(help="which zoo model a checkpoint file belongs to")] = None,
     out: Out = None,
     config: Config = None,
     sets: Sets = None,
@@ -126,4 +140,149 @@ def specialize(
 
     settings = SpecializeSettings.parse(_settings(config, sets))
     folder = run_folder(source, model, out)
-    run_specialize(source, model, folder, settings, store=store, limit=limit, dry_run=dry_run)
+    _show(run_specialize(source, model, folder, settings, store, limit, dry_run, base))
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option("--out", "-o", help="run folder; an earlier run there goes on")],
+    minutes: Annotated[float | None, typer.Option(help="stop (resumably) after this long")] = None,
+    initial: Annotated[Path | None, typer.Option(help="state.pt of an earlier stage to begin with")] = None,
+    sets: Sets = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the training process")] = None,
+    debug: Debug = False,
+) -> None:
+    """Pre-train nano from nothing on generated scenes; resumable, averaged weights in OUT/nano.safetensors."""
+    import torch
+
+    from specialsam.core.settings import parse_settings
+    from specialsam.training.pretrain import PretrainSettings
+    from specialsam.training.pretrain import pretrain as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    settings = parse_settings(PretrainSettings, _settings(None, sets))
+    with stage("pre-training") as progress:
+        say(f"weights: {run(out, settings, minutes, initial, progress, device=device)}")
+
+
+@models_app.command("list")
+def models_list(debug: Debug = False) -> None:
+    """Every model by name, with size, licence and whether it is here."""
+    from specialsam.models.weights import weights_path
+    from specialsam.models.zoo import CARDS
+
+    for card in CARDS.values():
+        here = "bundled" if card.name == "nano" else "here" if weights_path(card).exists() else "not fetched"
+        say(f"{card.name:12} {card.parameters / 1e6:7.1f} M  {card.side} px  {card.licence:12} {here:12} {card.title}")
+
+
+@models_app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(help="a zoo name or a specialist folder")], debug: Debug = False
+) -> None:
+    """The card of a model, or of a specialist folder."""
+    from specialsam.models.specialist import is_specialist, read_card
+    from specialsam.models.zoo import card
+
+    if is_specialist(Path(name)):
+        say(read_card(Path(name)).model_dump_json(indent=2))
+        return
+    for field, value in vars(card(name)).items():
+        say(f"{field:12} {value}")
+
+
+@models_app.command("fetch")
+def models_fetch(name: Annotated[str, typer.Argument(help="a zoo name")], debug: Debug = False) -> None:
+    """Download a checkpoint and verify its hash; without a network, say where to put the file."""
+    from specialsam.models.weights import fetch
+    from specialsam.models.zoo import card
+
+    with stage(f"fetching {name}") as progress:
+        say(str(fetch(card(name), progress)))
+
+
+@models_app.command("verify")
+def models_verify(name: Annotated[str, typer.Argument(help="a zoo name")], debug: Debug = False) -> None:
+    """Check a fetched checkpoint against its published hash."""
+    from specialsam.models.weights import verify
+    from specialsam.models.zoo import card
+
+    say(f"{verify(card(name))}: as published")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="any model that --model takes, a specialist folder above all")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder, or a .pth file for segment-anything's layout")],
+    debug: Debug = False,
+) -> None:
+    """Write a model as a plain transformers folder, or as a .pth in segment-anything's (MobileSAM's) key layout."""
+    from specialsam.models.export import export_model
+
+    say(f"wrote {export_model(model, out)}")
+
+
+@synth_app.command("scenes")
+def synth_scenes(
+    out: Annotated[Path, typer.Option("--out", "-o", help="a .png for a contact sheet, else a folder for a data set")],
+    count: Annotated[int, typer.Option(help="scenes", min=1)] = 24,
+    side: Annotated[int, typer.Option(help="pixels a side")] = 256,
+    seed: Annotated[int, typer.Option(help="first seed")] = 0,
+    camouflage: Annotated[float | None, typer.Option(help="share of camouflage pairs; 1: one animal each")] = None,
+    debug: Debug = False,
+) -> None:
+    """Generated scenes with exact masks: a contact sheet to look at, or a data set folder."""
+    from specialsam.core.files import write_whole
+    from specialsam.synth.scenes import contact_sheet, write_dataset
+
+    if out.suffix.lower() == ".png":
+        from PIL import Image
+
+        sheet = contact_sheet(range(seed, seed + count), side)
+        write_whole(out, lambda path: Image.fromarray(sheet).save(path))
+    else:
+        with stage("generating") as progress:
+            write_dataset(out, count, side, seed, 1.0 if camouflage is None else camouflage, progress=progress)
+    say(f"wrote {out}")
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one line and an exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        app(standalone_mode=False)
+    except UsageError as error:
+        _end(error, WRONG_USE, debug)
+    except SpecialSamError as error:
+        _end(error, FAILED, debug)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        _interrupted()
+    except KeyboardInterrupt:
+        _interrupted()
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
+            complain(f"error: {error.format_message()}; see specialsam --help")
+            sys.exit(WRONG_USE)
+        _end(error, FAILED, debug)
+
+
+def _interrupted() -> None:
+    complain("stopped; what was finished is kept, the same command goes on from there")
+    sys.exit(FAILED)
+
+
+def _end(error: Exception, code: int, debug: bool) -> None:
+    if debug:
+        raise error
+    name = "" if isinstance(error, SpecialSamError) else f"unexpected {type(error).__name__}: "
+    text = " ".join(str(error).split()) or "no message"
+    complain(f"error: {name}{text}" + ("" if isinstance(error, SpecialSamError) else " (--debug shows where)"))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

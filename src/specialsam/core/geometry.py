@@ -80,7 +80,7 @@ class Geometry:
         return self.points_to_original(array.reshape(*array.shape[:-1], 2, 2)).reshape(array.shape)
 
     def image_to_model(self, image: ImageArray) -> ImageArray:
-        """Scale a uint8 (height, width, 3) image to (*resized, 3) as SAM does: PIL, bilinear, antialiased; no padding."""
+        """Scale a uint8 (height, width, 3) image to (*resized, 3) as SAM does: PIL, bilinear, antialiased; unpadded."""
         if image.shape[:2] != (self.height, self.width):
             raise DataError(f"expected an image of {self.height}x{self.width}, got {image.shape[0]}x{image.shape[1]}")
         height, width = self.resized

@@ -15,7 +15,7 @@ FOREGROUND = 127
 
 
 def from_binary(pixels: npt.NDArray[Any]) -> BoolArray:
-    """Grey or colour pixels (H, W[, C]) of a binary mask file to bool (P, H, W): one object, or none if all is background.
+    """Pixels (H, W[, C]) of a binary mask file to bool (P, H, W): one object, or none where all is background.
 
     Channel 0 counts. A mask of 0/1 values is read as such, bool and 16-bit masks by half of their range.
     """

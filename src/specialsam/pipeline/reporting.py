@@ -138,3 +138,21 @@ def _data_facts(layout: Plan, embedded: Embedded) -> DataFacts:
         areas=embedded.areas(),
         notes=layout.dataset.notes,
     )
+
+
+def terminal_table(means: Any, paired: Any, metric: str = "iou") -> str:
+    """The main result as plain text: IoU in points with 95 % intervals, rivals below a line."""
+    lines = [f"{'prompt':16}{'base':>8}{'specialist':>12}{'gain':>8}  {'95 % interval':18}{'won-lost':>10}{'n':>6}"]
+    for row in paired[paired.metric == metric].to_dict("records"):
+        interval = f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
+        lines.append(
+            f"{row['strategy']:16}{100 * row['base']:8.1f}{100 * row['tuned']:12.1f}{100 * row['gain']:+8.1f}  "
+            f"{interval:18}{row['wins']:>5}-{row['losses']:<4}{row['n']:>6}"
+        )
+    rivals = means[(means.output == "rival") & (means.metric == metric)]
+    if len(rivals):
+        lines.append("-- trivial rivals, same prompts")
+    for row in rivals.to_dict("records"):
+        interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+        lines.append(f"{row['strategy']:16}{100 * row['mean']:8.1f}  {row['model']} ({interval}, n {row['n']})")
+    return "\n".join(lines)

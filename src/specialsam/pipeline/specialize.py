@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from specialsam import __version__
 from specialsam.console import say, stage
-from specialsam.core.errors import UsageError
+from specialsam.core.settings import parse_settings
 from specialsam.data.load import load
 from specialsam.data.views import ViewRecipe
 from specialsam.evaluation.evaluate import EvaluateSettings, RowFile, evaluate
@@ -52,11 +52,7 @@ class SpecializeSettings(BaseModel):
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> SpecializeSettings:
         """From nested values; all mistakes at once in one line (UsageError)."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise UsageError(f"settings: {wrong}") from error
+        return parse_settings(cls, values)
 
 
 @dataclass(frozen=True)
