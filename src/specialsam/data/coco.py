@@ -141,6 +141,7 @@ def _add_file(found: Found, folder: Path, path: Path, content: dict[str, Any]) -
     images = _Images(folder, path)
     split = _split(path, folder)
     taken = {record.id for record in found.records}
+    used = {record.image for record in found.records}
     listed = set()
     for entry in _dicts(content["images"]):
         name = str(entry.get("file_name") or "")
@@ -156,13 +157,14 @@ def _add_file(found: Found, folder: Path, path: Path, content: dict[str, Any]) -
         relative = image.relative_to(folder) if image.is_relative_to(folder) else Path(image.name)
         id = relative.with_suffix("").as_posix()
         id = relative.as_posix() if id in taken else id
-        if id in taken:
+        if image in used or id in taken:
             found.problem(image, DUPLICATE, f"{image}: {path.name} lists it a second time, the first counts")
             continue
         annotations = by_image.get(key, []) if "annotations" in content else None
         record = _record(found, id, image, entry, annotations, categories, split)
         if record:
             taken.add(id)
+            used.add(image)
             found.records.append(record)
     for image_id, annotations in by_image.items():
         if image_id not in listed:

@@ -63,8 +63,9 @@ def vote(pixels: npt.NDArray[Any], palette: bool = False) -> Vote:
     bright = highest > FOREGROUND * unit
     if len(values) <= 2 and (values[0] == 0 or len(values) == 1):
         return "binary" if bright else "index"
-    margin = MARGIN * unit if bright else 0
-    between = (labels > margin) & (labels < (highest - margin if bright else highest + 1))
+    margin = MARGIN * unit
+    noisy = bright and bool(((values > highest - margin) & (values < highest)).any())  # JPEG leaves noise at both ends
+    between = (labels > margin * noisy) & (labels < (highest - margin * noisy if bright else highest + 1))
     count = int(between.sum())
     if not count:
         return "binary"
@@ -84,27 +85,31 @@ def _flat(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 def decide(masks: Sequence[Path]) -> MaskKindDecision:
     """Decide from an even sample of the mask files; unreadable ones have no vote (they are found when loaded)."""
     step = max(1, -(-len(masks) // SAMPLE_MASKS))
-    votes: dict[Path, Vote] = {}
+    votes: dict[Path, tuple[Vote, int]] = {}
     budget = SAMPLE_PIXELS
     for path in masks[::step]:
         try:
             height, width = image_size(path)
             if height * width > budget and len(votes) >= 3:
                 break
-            votes[path] = vote(read_mask_pixels(path), is_palette(path))
+            pixels = read_mask_pixels(path)
+            votes[path] = vote(pixels, is_palette(path)), int(pixels.max())
         except DataError:
             continue  # Reported by the header check or, for damage further inside, when the mask is loaded.
         budget -= height * width
-    counted = list(votes.values())
+    counted = [cast for cast, _ in votes.values()]
     binary, index = counted.count("binary"), counted.count("index")
     kind: Literal["binary", "index"] = "index" if index > binary else "binary"
     opposite = "binary" if kind == "index" else "index"
-    odd = [path for path, cast in votes.items() if cast == "odd" or (cast == opposite and not _fits(path, kind))]
+    odd = [path for path, (cast, _) in votes.items() if cast == "odd" or (cast == opposite and not _fits(path, kind))]
+    void = sum(1 for cast, highest in votes.values() if cast == "index" and highest == 255)
     note = (
         f"masks are read as {'label maps, one object a value' if kind == 'index' else 'binary, one object an image'}: "
         f"of {len(votes)} masks looked at, {binary} look binary, {index} like label maps, "
         f"{counted.count('either')} fit both, {counted.count('odd')} neither"
     )
+    if kind == "index" and void:
+        note += f"; {void} hold the value 255, which is kept as an object (Pascal VOC marks void areas with it)"
     return MaskKindDecision(kind, note, tuple(odd))
 
 

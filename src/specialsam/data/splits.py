@@ -1,4 +1,4 @@
-"""Train, val and test by a stable hash: stratified by category, near-duplicates kept together, stated splits honoured."""
+"""Train, val and test by a stable hash: stratified by category, near-duplicates together, stated splits honoured."""
 
 from __future__ import annotations
 

@@ -1,0 +1,276 @@
+"""Image files: every mode and depth, EXIF, damage, sizes. Oracles: PIL's own transposition, values written by hand."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageOps
+
+from specialsam.core.errors import DataError
+from specialsam.data import images
+from specialsam.data.images import image_size, read_image, read_mask_pixels, write_png
+
+
+def _gradient() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+
+
+def _huge_png(path: Path, width: int, height: int) -> Path:
+    """A PNG header of the given size with next to no pixels behind it."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["png", "tif", "webp"])
+def test_exif_orientation_is_applied_everywhere(tmp_path: Path, orientation: int, ending: str) -> None:
+    """Oracle: PIL's exif_transpose."""
+    path = tmp_path / f"turned.{ending}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if ending == "webp" else {}
+    Image.fromarray(_gradient()).save(path, exif=exif, **options)
+    plain = tmp_path / "plain.png"
+    Image.fromarray(_gradient()).save(plain, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(plain)))
+    assert np.array_equal(read_image(path), expected)
+    assert np.array_equal(read_mask_pixels(path), expected)
+    assert image_size(path) == expected.shape[:2]
+
+
+def test_exif_of_a_jpeg_photo(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, :8] = 255
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    upright = read_image(tmp_path / "photo.jpg")
+    assert upright.shape == (32, 16, 3)
+    assert upright[:7].min() > 240
+    assert upright[9:].max() < 15
+
+
+def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
+    Image.fromarray(_gradient()).save(tmp_path / "x.png", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7f broken")
+    assert np.array_equal(read_image(tmp_path / "x.png"), _gradient())
+
+
+def test_sixteen_bit_grey_is_scaled_by_its_range(tmp_path: Path) -> None:
+    deep = np.array([[0, 257, 32896, 65535, 128, 129]], np.uint16)
+    for name in ("x.png", "x.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        assert read_image(tmp_path / name)[..., 0].tolist() == [[0, 1, 128, 255, 0, 1]]
+        raw = read_mask_pixels(tmp_path / name)
+        assert raw.dtype == np.uint16
+        assert np.array_equal(raw, deep)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 100.4, 255.0], [0, 100, 255]),
+        ([0.0, 257.0, 65535.0], [0, 1, 255]),
+        ([-2.0, 0.0, 2.0], [0, 128, 255]),
+        ([np.nan, 0.0, 1.0], [0, 0, 255]),
+    ],
+)
+def test_float_tiff(tmp_path: Path, values: list[float], expected: list[int]) -> None:
+    Image.fromarray(np.array([values], np.float32)).save(tmp_path / "x.tif")
+    assert read_image(tmp_path / "x.tif")[0, :, 1].tolist() == expected
+
+
+def test_modes_become_rgb(tmp_path: Path) -> None:
+    """Values by hand: one pixel of each mode, colour (200, 100, 50) where the mode has colours."""
+    rgb = Image.new("RGB", (3, 2), (200, 100, 50))
+    cases = {
+        "grey.png": (Image.new("L", (3, 2), 77), (77, 77, 77)),
+        "bit.png": (Image.new("1", (3, 2), 1), (255, 255, 255)),
+        "palette.png": (rgb.quantize(4), (200, 100, 50)),
+        "opaque.png": (rgb.convert("RGBA"), (200, 100, 50)),
+        "hidden.png": (Image.new("RGBA", (3, 2), (200, 100, 50, 0)), (0, 0, 0)),
+        "half.png": (Image.new("RGBA", (3, 2), (200, 100, 50, 128)), (100, 50, 25)),
+        "la.png": (Image.new("LA", (3, 2), (200, 0)), (0, 0, 0)),
+        "cmyk.jpg": (Image.new("CMYK", (3, 2), (0, 0, 0, 55)), (200, 200, 200)),
+        "cmyk.tif": (Image.new("CMYK", (3, 2), (0, 0, 0, 55)), (200, 200, 200)),
+    }
+    for name, (image, colour) in cases.items():
+        image.save(tmp_path / name)
+        out = read_image(tmp_path / name)
+        assert out.shape == (2, 3, 3), name
+        assert out.dtype == np.uint8
+        assert np.abs(out.astype(int) - colour).max() <= 2, (name, out[0, 0])
+
+
+def test_animation_gives_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "x.gif")[0, 0].tolist() == [255, 0, 0]
+
+
+def test_mask_pixels_keep_palette_indices_and_colours(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 2], [3, 0, 0]], np.uint8)
+    palette = Image.fromarray(labels)
+    palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    palette.save(tmp_path / "p.png")
+    assert np.array_equal(read_mask_pixels(tmp_path / "p.png"), labels)
+    Image.fromarray(_gradient()).save(tmp_path / "rgb.png")
+    assert np.array_equal(read_mask_pixels(tmp_path / "rgb.png"), _gradient())
+    Image.fromarray(labels > 0).save(tmp_path / "bit.png")
+    assert read_mask_pixels(tmp_path / "bit.png").dtype == np.bool_
+    for name, values, dtype in (
+        ("whole.tif", np.array([[0.0, 255.0]], np.float32), np.uint8),
+        ("share.tif", np.array([[0.0, 0.5]], np.float32), np.uint8),
+        ("int.tif", np.array([[0, 300]], np.int32), np.uint16),
+    ):
+        Image.fromarray(values).save(tmp_path / name)
+        assert read_mask_pixels(tmp_path / name).dtype == dtype, name
+    assert read_mask_pixels(tmp_path / "share.tif").tolist() == [[0, 128]]
+    Image.fromarray(np.array([[-1.5, 3e9]], np.float32)).save(tmp_path / "wild.tif")
+    with pytest.raises(DataError, match="expected a mask of integers"):
+        read_mask_pixels(tmp_path / "wild.tif")
+
+
+def test_one_pixel_is_an_image(tmp_path: Path) -> None:
+    write_png(tmp_path / "dot.png", np.array([[[1, 2, 3]]], np.uint8))
+    assert read_image(tmp_path / "dot.png").tolist() == [[[1, 2, 3]]]
+    assert image_size(tmp_path / "dot.png") == (1, 1)
+
+
+def test_huge_image_is_refused_by_its_header(tmp_path: Path) -> None:
+    """400 megapixels: PIL alone would raise its own bomb error above 179 and warn above 89."""
+    path = _huge_png(tmp_path / "huge.png", 20_000, 20_000)
+    limit = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert image_size(path) == (20_000, 20_000)
+        for read in (read_image, read_mask_pixels):
+            with pytest.raises(DataError, match=r"huge\.png: 20000x20000 .* 400 megapixels.* limit of 200; cut it"):
+                read(path)
+        with pytest.raises(DataError, match="damaged or cut short"):
+            read_image(_huge_png(tmp_path / "wide.png", 12_000, 8_000))
+    assert limit == Image.MAX_IMAGE_PIXELS, "PIL's global limit is put back"
+
+
+def test_pixel_limit_can_be_changed(tmp_path: Path) -> None:
+    write_png(tmp_path / "x.png", _gradient())
+    assert read_image(tmp_path / "x.png", pixel_limit=54).shape == (6, 9, 3)
+    with pytest.raises(DataError, match="raise the pixel limit"):
+        read_image(tmp_path / "x.png", pixel_limit=53)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp", "bmp", "gif"])
+def test_every_cut_of_a_file_is_one_line(tmp_path: Path, ending: str) -> None:
+    """Cut at any place, a file either still decodes in full (trailing bytes) or gives one line that names it."""
+    whole = tmp_path / f"whole.{ending}"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8)).save(whole)
+    content = whole.read_bytes()
+    messages = []
+    for part in range(20):
+        path = tmp_path / f"cut{part}.{ending}"
+        path.write_bytes(content[: len(content) * part // 20])
+        try:
+            read_image(path)
+        except DataError as error:
+            messages.append(str(error))
+    assert len(messages) >= 15
+    assert all(message.startswith(str(tmp_path)) and "\n" not in message for message in messages)
+
+
+@given(hnp.arrays(np.uint8, st.integers(0, 300)), st.sampled_from(["png", "jpg", "tif", "gif", "webp", "bmp"]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_garbage_is_one_line(tmp_path: Path, noise: np.ndarray, ending: str) -> None:
+    """Random bytes behind a real file's head never escape as another error."""
+    whole = tmp_path / f"whole.{ending}"
+    Image.fromarray(_gradient()).save(whole)
+    path = tmp_path / f"garbage.{ending}"
+    path.write_bytes(whole.read_bytes()[:60] + noise.tobytes())
+    try:
+        outcome = f"{path}: {read_image(path).shape}"
+    except DataError as error:
+        outcome = str(error)
+    assert outcome.startswith(str(path))
+    assert "\n" not in outcome
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("hello, this is text")
+    (tmp_path / "empty.png").touch()
+    for name, message in (
+        ("text.png", "got something else"),
+        ("empty.png", "the file is empty"),
+        ("nothing.png", "found nothing there"),
+        (".", "got a folder"),
+    ):
+        for read in (read_image, read_mask_pixels, image_size):
+            with pytest.raises(DataError, match=message):
+                read(tmp_path / name)
+
+
+def test_threads_share_the_reader(tmp_path: Path) -> None:
+    """PIL's global limit is lifted and put back by many readers at once."""
+    write_png(tmp_path / "x.png", _gradient())
+    limit = Image.MAX_IMAGE_PIXELS
+    wrong: list[bool] = []
+
+    def work() -> None:
+        wrong.extend(not np.array_equal(read_image(tmp_path / "x.png"), _gradient()) for _ in range(30))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 180
+    assert not any(wrong)
+    assert limit == Image.MAX_IMAGE_PIXELS
+    assert images._guard_state["users"] == 0
+
+
+@given(
+    st.one_of(
+        hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)),
+        hnp.arrays(np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)),
+        hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)),
+        hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))),
+    )
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_png_round_trip(tmp_path: Path, array: np.ndarray) -> None:
+    write_png(tmp_path / "x.png", array)
+    expected = array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array
+    assert np.array_equal(read_mask_pixels(tmp_path / "x.png"), expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_png(tmp_path / "x.png", _gradient())
+    with pytest.raises(DataError, match="expected grey or RGB pixels"):
+        write_png(tmp_path / "x.png", np.zeros((2, 2, 2), np.float32))
+    with pytest.raises(DataError, match="cannot be written"):
+        write_png(tmp_path / "missing" / "x.png", _gradient())
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(images.os, "replace", full)
+    with pytest.raises(DataError, match="No space left"):
+        write_png(tmp_path / "x.png", np.zeros((2, 2), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+    assert np.array_equal(read_image(tmp_path / "x.png"), _gradient())
