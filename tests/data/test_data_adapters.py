@@ -77,6 +77,15 @@ def test_cod10k_camouflaged_image_without_mask_is_a_problem(tmp_path: Path) -> N
     assert kinds(load_cod10k(tmp_path)) == {"COD10K-CAM-3-Flying-51-Bee-1.jpg": "image without mask"}
 
 
+def test_cod10k_name_in_both_halves(tmp_path: Path) -> None:
+    name = "COD10K-CAM-3-Flying-55-Butterfly-3330"
+    picture(cod10k_tree(tmp_path) / f"Test/Image/{name}.jpg")
+    mask(tmp_path / f"Test/GT_Object/{name}.png")
+    dataset = load_cod10k(tmp_path)
+    assert len(dataset) == 5
+    assert kinds(dataset) == {f"{name}.jpg": "duplicate name"}
+
+
 def test_camo(tmp_path: Path) -> None:
     records = {record.id[-5:]: record for record in load_camo(TREES["camo"](tmp_path)).records}
     assert {id: record.category for id, record in records.items()} == {

@@ -28,6 +28,28 @@ def test_source_forms(tmp_path: Path) -> None:
     assert len(open_dataset(str(odd))) == 3
 
 
+def test_dot_is_named_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder_tree(tmp_path / "mine") / "images")
+    assert open_dataset("..").name == "mine"
+    monkeypatch.chdir("..")
+    assert open_dataset(".").name == "mine"
+
+
+def test_far_too_large_image_is_a_problem_at_once(tmp_path: Path) -> None:
+    folder_tree(tmp_path, ("a",))
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "images/huge.png")
+    dataset = open_dataset(tmp_path)
+    assert len(dataset) == 1
+    assert "400 megapixels, more than the limit of 200; cut it into tiles" in dataset.problems[0].message
+
+
+def test_masks_that_would_fill_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = open_dataset(coco_tree(tmp_path))
+    monkeypatch.setattr(sys.modules["specialsam.data.load"], "BYTE_LIMIT", 3 * HEIGHT * WIDTH - 1)
+    with pytest.raises(DataError, match=r"images/one: 3 masks of .* scale the image down"):
+        load(dataset.records[0])
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

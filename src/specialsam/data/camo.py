@@ -43,18 +43,14 @@ def load_camo(root: Path) -> Dataset:
         raise DataError(f"{root}: expected CAMO's {LAYOUT}, found no such folders")
     found = Found()
     drawn = by_stem(list_images(masks, found), masks, found)
-    used: dict[str, Split] = {}
+    used: set[str] = set()
     splits: tuple[Split, ...] = ("train", "test")
     for split in splits:
         half = child(images, split)
         if half is None:
             continue
         for stem, image in by_stem(list_images(half, found), half, found).items():
-            if stem in used:
-                message = f"{image}: the name {stem!r} is taken in {used[stem]}, only one of them can be used"
-                found.problem(image, "duplicate name", message)
-                continue
-            used[stem] = split
+            used.add(stem)
             category, supercategory = classify(stem)
             add_pair(found, stem, image, drawn.get(stem), category=category, supercategory=supercategory, split=split)
     report_orphans(found, {stem: mask for stem, mask in drawn.items() if stem not in used})

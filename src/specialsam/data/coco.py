@@ -165,7 +165,7 @@ def _add_file(found: Found, folder: Path, path: Path, content: dict[str, Any]) -
         if record:
             taken.add(id)
             used.add(image)
-            found.records.append(record)
+            found.record(record)
     for image_id, annotations in by_image.items():
         if image_id not in listed:
             count = f"{len(annotations)} annotation{'s' if len(annotations) > 1 else ''}"

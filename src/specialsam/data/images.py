@@ -111,7 +111,8 @@ def _upright(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(pixels)
 
 
-def _check_size(path: Path, size: tuple[int, int], limit: int) -> None:
+def check_size(path: Path, size: tuple[int, int], limit: int = PIXEL_LIMIT) -> None:
+    """Raise DataError for (height, width) of no pixel or of more than `limit` pixels, saying what to do."""
     height, width = size
     if height < 1 or width < 1:
         raise DataError(f"{path}: expected an image of at least 1x1 pixels, got {height}x{width}")
@@ -184,7 +185,7 @@ def read_image(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> ImageArray:
     more than `pixel_limit` pixels, which is not decoded.
     """
     with _opened(path) as image:
-        _check_size(path, (image.height, image.width), pixel_limit)
+        check_size(path, (image.height, image.width), pixel_limit)
         orientation = _orientation(image)
         image.load()
         return np.asarray(_upright(_to_rgb(image), orientation), np.uint8)
@@ -198,7 +199,7 @@ def read_mask_pixels(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> npt.NDArr
     they are fractions in 0..1, uint8 in 0..255. Errors as in `read_image`.
     """
     with _opened(path) as image:
-        _check_size(path, (image.height, image.width), pixel_limit)
+        check_size(path, (image.height, image.width), pixel_limit)
         orientation, format_name = _orientation(image), image.format
         image.load()
         pixels = np.asarray(image)

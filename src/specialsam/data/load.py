@@ -17,6 +17,9 @@ from specialsam.data.pairs import size_hint
 OBJECT_LIMIT = 1000
 """A label map with more values than this is taken for a picture that is no label map."""
 
+BYTE_LIMIT = 8_000_000_000
+"""Masks (P, H, W) of one image that would take more memory than this are refused."""
+
 
 def load_image_only(record: Record, *, pixel_limit: int = PIXEL_LIMIT) -> ImageArray:
     """The record's image, uint8 (H, W, 3) RGB upright; errors as in `read_image`."""
@@ -45,8 +48,9 @@ def load_masks(record: Record, *, pixel_limit: int = PIXEL_LIMIT) -> BoolArray:
         return np.zeros((0, *image_size(record.image)), np.bool_)
     if record.mask_kind == "rle":
         if record.rles:
-            height, width = record.rles[0]["size"]
-            return from_rles(record.rles, int(height), int(width))
+            height, width = (int(side) for side in record.rles[0]["size"])
+            _check_memory(record, len(record.rles), height * width)
+            return from_rles(record.rles, height, width)
         return np.zeros((0, *image_size(record.image)), np.bool_)
     if record.mask is None:
         raise DataError(f"{record.id}: expected a mask file, got none")
@@ -64,7 +68,16 @@ def load_masks(record: Record, *, pixel_limit: int = PIXEL_LIMIT) -> BoolArray:
     values = len(np.unique(labels))
     if values > OBJECT_LIMIT:
         raise DataError(f"{record.mask}: expected a label map of at most {OBJECT_LIMIT} values, got {values}")
+    _check_memory(record, values, labels.size)
     return from_index(labels)
+
+
+def _check_memory(record: Record, objects: int, pixels: int) -> None:
+    if objects * pixels > BYTE_LIMIT:
+        raise DataError(
+            f"{record.id}: {objects} masks of {pixels / 1e6:.0f} megapixels take {objects * pixels / 1e9:.0f} GB, "
+            f"the limit is {BYTE_LIMIT / 1e9:.0f}; scale the image down or cut it into tiles"
+        )
 
 
 def load(record: Record, *, pixel_limit: int = PIXEL_LIMIT) -> Sample:

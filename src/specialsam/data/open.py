@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +80,12 @@ def _known(root: Path) -> bool:
 def open_dataset(source: str | Path) -> Dataset:
     """Open `adapter:path`, or a folder (or COCO .json) whose layout is recognised.
 
-    Only headers are read. What was found but cannot be used stands in the data set's `problems`. Raises UsageError for
-    an unknown adapter, and DataError, in one line, for a missing or empty folder, an unknown or ambiguous layout, and a
-    folder without a single usable image.
+    Only headers are read, and of a plain folder some masks. What was found but cannot be used stands in the data set's
+    `problems`. Raises UsageError for an unknown adapter, and DataError, in one line, for a missing or empty folder, an
+    unknown or ambiguous layout, and a folder without a single usable image.
     """
-    name, root = _parse(source)
+    name, given = _parse(source)
+    root = Path(os.path.abspath(given))  # noqa: PTH100 - resolve() would lose the names of linked folders
     if not root.exists():
         raise DataError(f"{root}: expected a data set folder, found nothing there")
     dataset = ADAPTERS[name or recognise(root)].load(root)

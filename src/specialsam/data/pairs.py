@@ -10,7 +10,7 @@ from pathlib import Path
 
 from specialsam.core.errors import DataError
 from specialsam.core.types import MaskKind, Problem, Record, Split
-from specialsam.data.images import SUFFIXES, exif_orientation, image_size
+from specialsam.data.images import SUFFIXES, check_size, exif_orientation, image_size
 
 UNREADABLE = "unreadable"
 NO_MASK = "image without mask"
@@ -41,6 +41,16 @@ class Found:
 
     records: list[Record] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    images: dict[str, Path] = field(default_factory=dict)
+
+    def record(self, record: Record) -> None:
+        """Keep a record; a second one of the same id becomes a problem."""
+        first = self.images.setdefault(record.id, record.image)
+        if first != record.image:
+            message = f"{record.image}: the name {record.id!r} is taken by {first}, only one of them can be used"
+            self.problem(record.image, DUPLICATE, message)
+            return
+        self.records.append(record)
 
     def problem(self, path: Path, kind: str, message: str) -> None:
         self.problems.append(Problem(path, kind, message))
@@ -93,9 +103,11 @@ def by_stem(paths: Iterable[Path], folder: Path, found: Found) -> dict[str, Path
 
 
 def header(path: Path, found: Found) -> tuple[int, int] | None:
-    """(height, width) from the header; an unreadable one becomes a problem and None."""
+    """(height, width) from the header; an unreadable or far too large image becomes a problem and None."""
     try:
-        return image_size(path)
+        size = image_size(path)
+        check_size(path, size)
+        return size
     except DataError as error:
         found.problem(path, UNREADABLE, str(error))
         return None
@@ -143,17 +155,18 @@ def add_pair(
             message = f"{image}: expected a mask of {size[0]}x{size[1]} (height x width), {mask.name} has "
             found.problem(image, SIZE, f"{message}{mask_size[0]}x{mask_size[1]}{size_hint(image, size, mask_size)}")
             return
-    record = Record(
-        id=id,
-        image=image,
-        mask=mask,
-        mask_kind=mask_kind,
-        labels=labels,
-        category=category,
-        supercategory=supercategory,
-        split=split,
+    found.record(
+        Record(
+            id=id,
+            image=image,
+            mask=mask,
+            mask_kind=mask_kind,
+            labels=labels,
+            category=category,
+            supercategory=supercategory,
+            split=split,
+        )
     )
-    found.records.append(record)
 
 
 def add_folder(
