@@ -49,7 +49,7 @@ def tables(gain: float, n: int) -> tuple[pd.DataFrame, pd.DataFrame]:
                     "base": one.mean(),
                     "tuned": two.mean(),
                     "p_wilcoxon": 1e-9,
-                    "p_holm": 0.0004 if low > 0 else 0.31,
+                    "p_holm": 0.0004 if low * high > 0 else 0.31,
                 }
                 won, lost = int((two > one + 0.001).sum()), int((two < one - 0.001).sum())
                 comparison.append(row | {"wins": won, "losses": lost, "ties": n - won - lost, "n": n})

@@ -159,8 +159,11 @@ def gains_figure(report: Report) -> Figure:
     if not len(base):
         raise DataError("expected pairs of base and specialist to draw, got none")
     gains = tuned - base
-    reach = max(10.0, float(np.ceil(np.abs(gains).max() / 10) * 10))
-    edges = np.linspace(-reach, reach, 41)
+    width = next(
+        step for step in (0.25, 0.5, 1, 2, 2.5, 5, 10) if step == 10 or np.ptp(np.append(gains, 0)) <= 40 * step
+    )
+    first, last = np.floor(min(gains.min(), 0) / width), np.ceil(max(gains.max(), 0) / width)
+    edges = width * np.arange(min(first, -1), max(last, 1) + 1)
     figure, (axis,) = blank(4.4, 4.5)
     for name, chosen, colour in (("gained", gains >= 0, LIGHT["tuned"]), ("lost", gains < 0, LIGHT["worse"])):
         axis.hist(gains[chosen], edges.tolist(), color=colour, label=name, rwidth=0.88)
@@ -181,6 +184,7 @@ def sizes_figure(areas: npt.NDArray[Any]) -> Figure:
         raise DataError("expected the areas of at least one object to draw, got none")
     low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
     edges = np.logspace(low, max(high, low + 1), 8 * int(max(high - low, 1)) + 1)
+    edges[0], edges[-1] = min(edges[0], values.min()), max(edges[-1], values.max())
     figure, (axis,) = blank(7.6, 2.5)
     axis.hist(values, edges.tolist(), color=LIGHT["base"], rwidth=0.9, label="objects")
     median = float(np.median(values))

@@ -35,7 +35,7 @@ from specialsam.report.numbers import (
 )
 from specialsam.report.palette import DARK, FALSE_ALARM, HIT, LIGHT, MISS, css_variables, to_svg
 from specialsam.report.pictures import data_uris, panels
-from specialsam.report.tables import groups, metrics_of
+from specialsam.report.tables import result_tables
 from specialsam.report.verdict import judge, key_row
 
 PROBLEMS_SHOWN = 20
@@ -102,7 +102,7 @@ def render(report: Report) -> str:
         history=report.history,
         verdict=judge(report),
         key=key_row(report),
-        tables=[(metric_name(metric), groups(report, metric)) for metric in metrics_of(report)],
+        tables=[(metric_name(metric), groups) for metric, groups in result_tables(report)],
         figures={name: _figured(name, plate) for name, plate in plates(report).items()},
         categories=_categories(report),
         sides=sides,

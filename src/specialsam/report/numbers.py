@@ -14,8 +14,8 @@ RAW = frozenset({"mae"})
 """Metrics that are printed as they are, with three decimals, as the field does."""
 
 STRATEGIES = {
-    "interior": "one click inside",
-    "center_of_mass": "click at the centre of mass",
+    "interior": "click inside",
+    "center_of_mass": "click at centre of mass",
     "edge": "click on the edge",
     "random": "one random click",
     "grid4": "grid of up to 4 clicks",
@@ -49,7 +49,7 @@ def metric_name(key: str) -> str:
 
 
 def strategy_name(key: str) -> str:
-    """A prompt strategy in words: "center_of_mass" to "click at the centre of mass", "clicks3" to "1 + 2 clicks"."""
+    """A prompt strategy in words: "clicks3" to "1 click and 2 corrections", "box_point" to "box and click"."""
     digits = key.removeprefix("clicks")
     if digits != key and digits.isdigit() and int(digits) > 1:
         return f"1 click and {int(digits) - 1} correction{'s' if int(digits) > 2 else ''}"

@@ -85,6 +85,7 @@ def legend(figure: Figure, axis: Axes, columns: int = 4) -> None:
         fontsize=SIZE,
         labelcolor=LIGHT["ink"],
         handlelength=1.4,
+        markerscale=1.5,
         columnspacing=1.6,
     )
 
@@ -107,7 +108,8 @@ def to_svg(figure: Figure, name: str) -> str:
     text = re.sub(r'(<svg [^>]*?) (?:width|height)="[\d.]+pt"', r"\1", text)
     text = re.sub(r'(<svg [^>]*?) (?:width|height)="[\d.]+pt"', r"\1", text)
     text = re.sub(r"font: ((?:\d+ )?)([\d.]+px) [^;\"]*", _font, text)
-    text = re.sub(r'id="([A-Za-z]+_\d+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
     for key, colour in LIGHT.items():
         text = text.replace(colour, f"var(--{key})")
     return re.sub(r"\n\s*", "\n", text).strip()

@@ -185,5 +185,5 @@ def _errors(comparison: Comparison, mask: BoolArray | None, window: _Window, wid
 
 def _jpeg(image: ImageArray, quality: int) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -209,9 +209,13 @@ def _others(report: Report, row: dict[str, Any]) -> list[str]:
         for name, word in (("up", "better"), ("flat", "not different"), ("down", "worse"), ("unknown", "unknown"))
         if trends[name]
     ]
-    kinds = "the other kind of prompt" if total == 1 else f"the other {total} kinds of prompt"
-    text = f"Over {kinds}, the specialist is {', '.join(parts)}"
-    return [text + (f" (WORSE with: {', '.join(trends['down'])})." if trends["down"] else ".")]
+    if total == 1:
+        text = f"With {next(name for names in trends.values() for name in names)} it is {parts[0].rsplit(' in ', 1)[0]}"
+    elif len(parts) == 1:
+        text = f"With each of the other {total} kinds of prompt it is {parts[0].rsplit(' in ', 1)[0]}"
+    else:
+        text = f"With the other {total} kinds of prompt it is {', '.join(parts)}"
+    return [text + (f" (WORSE with: {', '.join(trends['down'])})." if trends["down"] and len(parts) > 1 else ".")]
 
 
 def _cautions(report: Report, row: dict[str, Any], direction: str) -> list[str]:
