@@ -165,7 +165,7 @@ def test_nothing_but_the_run() -> None:
     for sentence in (
         "No verdict: base and specialist were not compared.",
         "No results: nothing was measured",
-        "No training curves: no training history was given.",
+        "No training curves: no trained epoch was given.",
         "No gains by category",
         "No facts about the data were given.",
         "No versions were given.",

@@ -60,8 +60,8 @@ def test_an_interval_that_touches_zero_includes_it() -> None:
 
 def test_sentences_name_rival_and_stronger_mode() -> None:
     text = " ".join(judge(report(0.15, 0.21, rival=0.47)).sentences)
-    assert "disc: looks at no pixel) reaches 47.0; the specialist beats it, which the base does not." in text
-    assert "the base reaches 50.0; the specialist, at 64.0 in its better mode, is still ahead of that." in text
+    assert "disc: looks at no pixel) reaches 47.0 %; the specialist beats it, which the base does not." in text
+    assert "the base reaches 50.0 %; the specialist, at 64.0 % in its better mode, is still ahead of that." in text
 
 
 def test_without_rivals_it_says_so() -> None:

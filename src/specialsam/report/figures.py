@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from specialsam.core.errors import DataError
 from specialsam.report.facts import Report, rows_of, same_place
-from specialsam.report.numbers import metric_name, number, score, strategy_name, words
+from specialsam.report.numbers import count, metric_name, number, score, strategy_name, words
 from specialsam.report.palette import LIGHT, SIZE, blank, label, legend
 from specialsam.report.tables import MODELS, OUTPUTS
 from specialsam.report.verdict import key_row
@@ -107,7 +107,7 @@ def categories_figure(report: Report) -> Figure:
     axis.errorbar(
         gains, places, xerr=errors, fmt="none", ecolor=LIGHT["ink"], elinewidth=1, capsize=2, label="95 % interval"
     )
-    names = [f"{textwrap.shorten(words(row['category']), 34)}  (n = {row['n']})" for row in rows]
+    names = [f"{textwrap.shorten(words(row['category']), 34)}  (n = {count(row['n'])})" for row in rows]
     axis.set_yticks(places, names)
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.axvline(0, color=LIGHT["muted"], linewidth=0.9)

@@ -46,7 +46,7 @@ def plates(report: Report) -> dict[str, Plate]:
         "models": _plate(_models, report, "No figure of the models: the summary is missing or holds neither of them."),
         "pairs": _plate(_pairs, report, "No figure of single results: the paired values were not given."),
         "gains": _plate(_gains, report, "No histogram of gains: the paired values were not given."),
-        "training": _plate(_training, report, "No training curves: no training history was given."),
+        "training": _plate(_training, report, "No training curves: no trained epoch was given."),
         "categories": _plate(_categories, report, "No gains by category: the data names none, or they were not given."),
         "sizes": _plate(_sizes, report, "No distribution of object sizes: no object was measured."),
     }
@@ -109,7 +109,7 @@ def _training(report: Report) -> Plate:
         raise DataError("expected a training history, got none")
     history = report.history
     figure = training_figure(history)
-    kept = "the untouched base" if history.best_epoch == 0 else f"epoch {history.best_epoch}"
+    kept = {0: "the untouched base", None: "not told"}.get(history.best_epoch, f"epoch {history.best_epoch}")
     caption = "Dashed: the untouched base. Ring: the epoch that was kept. Triangle: a warning."
     return Plate(caption, f"Loss and validation IoU over {len(history.trained)} epochs; kept: {kept}.", figure)
 

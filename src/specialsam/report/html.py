@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -136,8 +137,9 @@ def _figured(name: str, plate: Plate) -> Figured:
 
 
 def _categories(report: Report) -> list[dict[str, Any]]:
-    rows = rows_of(report.by_category)
-    return sorted(rows, key=lambda row: -number(row["gain"]) if number(row["gain"]) == number(row["gain"]) else 1e9)
+    """Lines by gain, best first, those without a gain last."""
+    gains = [(number(row["gain"]), row) for row in rows_of(report.by_category)]
+    return [row for _, row in sorted(gains, key=lambda pair: -pair[0] if math.isfinite(pair[0]) else math.inf)]
 
 
 def _sides(report: Report) -> list[tuple[Comparison, list[Shown]]]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from specialsam.report.facts import Report, rows_of, same_place
 from specialsam.report.numbers import (
+    RAW,
     count,
     interval,
     lead,
@@ -99,8 +100,8 @@ def judge(report: Report) -> Verdict:
         sentences=tuple(sentence for sentence in sentences if sentence),
         gain=score(row["gain"], metric, sign=True),
         interval=interval(row["low"], row["high"], metric, sign=True),
-        base=score(row["base"], metric),
-        tuned=score(row["tuned"], metric),
+        base=_percent(row["base"], metric),
+        tuned=_percent(row["tuned"], metric),
         n=count(row["n"]),
         metric=metric_name(metric),
         strategy=strategy_name(str(row["strategy"])),
@@ -147,8 +148,8 @@ def _three(report: Report, row: dict[str, Any]) -> tuple[float, float]:
     return base, three if lead(three, single, str(row["metric"])) > 0 else single
 
 
-def _unit(metric: str) -> str:
-    return "percent points" if score(0.5, metric) == "50.0" else "units"
+def _percent(value: Any, metric: str) -> str:
+    return score(value, metric) + ("" if metric in RAW else " %")
 
 
 def _result(row: dict[str, Any], direction: str) -> str:
@@ -162,8 +163,9 @@ def _result(row: dict[str, Any], direction: str) -> str:
     }[direction]
     return (
         f"On {count(row['n'])} held-out images (prompt: {strategy_name(strategy)}; one mask) the specialist reaches "
-        f"{score(row['tuned'], metric)} {metric_name(metric)} where the base reaches {score(row['base'], metric)}: "
-        f"{score(row['gain'], metric, sign=True)} {_unit(metric)}"
+        f"{_percent(row['tuned'], metric)} {metric_name(metric)} where the base reaches "
+        f"{_percent(row['base'], metric)}: {score(row['gain'], metric, sign=True)}"
+        + ("" if metric in RAW else " percent points")
         + (f", 95 % interval {limits}; {tail}." if limits else f"; {tail}.")
     )
 
@@ -176,8 +178,8 @@ def _rival_sentence(report: Report, row: dict[str, Any]) -> str:
     wins = lead(row["tuned"], rival["mean"], metric) > 0
     where = "" if rival["strategy"] == row["strategy"] else f" with {strategy_name(str(rival['strategy']))}"
     text = (
-        f"The best trivial rival ({rival['model']}{where}: looks at no pixel) reaches {score(rival['mean'], metric)}; "
-        f"the specialist {'beats it' if wins else 'does NOT beat it'}"
+        f"The best trivial rival ({rival['model']}{where}: looks at no pixel) reaches "
+        f"{_percent(rival['mean'], metric)}; the specialist {'beats it' if wins else 'does NOT beat it'}"
     )
     base = lead(row["base"], rival["mean"], metric) > 0
     return text + (", and so does the base." if wins and base else ", which the base does not." if wins else ".")
@@ -190,8 +192,8 @@ def _three_sentence(report: Report, row: dict[str, Any]) -> str:
     metric = str(row["metric"])
     verb = "still ahead of that" if lead(tuned, base, metric) > 0 else "NOT ahead of that"
     return (
-        f"Allowed three masks and its own choice among them, the base reaches {score(base, metric)}; "
-        f"the specialist, at {score(tuned, metric)} in its better mode, is {verb}."
+        f"Allowed three masks and its own choice among them, the base reaches {_percent(base, metric)}; "
+        f"the specialist, at {_percent(tuned, metric)} in its better mode, is {verb}."
     )
 
 
