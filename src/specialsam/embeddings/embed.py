@@ -1,0 +1,204 @@
+"""Encode what is missing: the loop that fills a store, and its price before it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from specialsam.core.errors import DataError, StoreError, UsageError
+from specialsam.core.geometry import ImageArray
+from specialsam.core.types import Embedding, Record, Sample
+from specialsam.embeddings.reading import (
+    Failure,
+    Loaded,
+    Pair,
+    Progress,
+    Task,
+    attempt,
+    digest_record,
+    failure,
+    look_up,
+    read_ahead,
+)
+from specialsam.embeddings.shards import pack
+from specialsam.embeddings.store import GIGABYTE, EmbeddingStore, Evicted
+
+
+class Encoder(Protocol):
+    """What the loop needs of a segmenter; `encoder_id` tells weights and preprocessing apart."""
+
+    @property
+    def encoder_id(self) -> str: ...
+
+    def encode_batch(self, images: Sequence[ImageArray], /) -> list[Embedding]:
+        """Embeddings of uint8 (H, W, 3) images, float32 (C, h, w) on the CPU, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What `embed` did: embeddings made and reused, images left out for want of objects, failures, speed and size.
+
+    `keys` maps (record id, view key) to the content key of every embedding that is there now. `seconds` and
+    `images_per_second` count the encoding of what was missing, `bytes` what it added to the store.
+    """
+
+    done: int
+    reused: int
+    without_objects: int
+    failed: tuple[Failure, ...]
+    seconds: float
+    bytes: int
+    keys: dict[tuple[str, str], str] = field(repr=False)
+    evicted: tuple[Evicted, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def images_per_second(self) -> float:
+        return self.done / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Price:
+    """What encoding would cost: counts, and time and space measured on `sampled` images."""
+
+    total: int
+    stored: int
+    todo: int
+    sampled: int
+    seconds_per_image: float
+    bytes_per_image: int
+    failed: tuple[Failure, ...] = ()
+
+    @property
+    def gigabytes(self) -> float:
+        """Space that the missing embeddings will take, in 10^9 bytes."""
+        return self.todo * self.bytes_per_image / GIGABYTE
+
+    @property
+    def minutes(self) -> float:
+        """Time that the missing embeddings will take on this machine."""
+        return self.todo * self.seconds_per_image / 60
+
+
+def with_objects(sample: Sample) -> bool:
+    """Whether a sample has objects; those without are encoded only if the caller says so."""
+    return len(sample.masks) > 0
+
+
+def embed(
+    pairs: Iterable[Pair],
+    load: Callable[[Record], Sample],
+    encoder: Encoder,
+    store: EmbeddingStore,
+    *,
+    batch_size: int = 1,
+    needs: Callable[[Sample], bool] = with_objects,
+    digest: Callable[[Record], str] = digest_record,
+    progress: Progress | None = None,
+) -> EmbedReport:
+    """Encode every (record, view) that the store lacks; an image that fails is listed and the others go on.
+
+    `load` reads a record, `needs` decides on the sample in its view, `digest` names its pixels (`digest_file` of its
+    file, or `digest_array`). One thread reads ahead: at most two batches and two images are in memory. Each embedding
+    is safe once it is stored, so a killed run loses the batch in hand. Raises StoreError for another encoder's store
+    and for a disk that cannot be written; what was finished stays.
+    """
+    _check(encoder, store, batch_size)
+    found = look_up(pairs, store, digest, progress)
+    failed, made = list(found.failed), set[str]()
+    started, seen, empty, added, first_evicted = time.perf_counter(), 0, 0, 0, len(store.evicted)
+    with closing(read_ahead(found.todo, load, needs, batch_size)) as reader, store.writer() as writer:
+        while batch := list(islice(reader, batch_size)):
+            seen, empty = seen + len(batch), empty + sum(image is None for _, image in batch)
+            for task, result in _encode(encoder, batch):
+                if isinstance(result, Exception):
+                    failed.append(failure(task, result))
+                    continue
+                try:
+                    entry = writer.put(task.key, result, task.record.id, task.view.key)
+                except DataError as error:
+                    failed.append(failure(task, error))
+                    continue
+                made.add(task.key)
+                added += entry.bytes
+            if progress:
+                progress(seen, len(found.todo), "encode")
+    lacking = {task.key for task in found.todo} - made
+    return EmbedReport(
+        done=len(made),
+        reused=found.reused,
+        without_objects=empty,
+        failed=tuple(failed),
+        seconds=time.perf_counter() - started,
+        bytes=added,
+        keys={name: key for name, key in found.keys.items() if key not in lacking},
+        evicted=tuple(store.evicted[first_evicted:]),
+        notes=tuple(store.notes),
+    )
+
+
+def price(
+    pairs: Iterable[Pair],
+    load: Callable[[Record], Sample],
+    encoder: Encoder,
+    store: EmbeddingStore,
+    *,
+    batch_size: int = 1,
+    sample: int = 3,
+    digest: Callable[[Record], str] = digest_record,
+    progress: Progress | None = None,
+) -> Price:
+    """What `embed` would cost, measured by encoding about `sample` of the missing images; stores nothing.
+
+    Images that `embed` would leave out for want of objects are counted as to do: only loading them all would tell.
+    """
+    _check(encoder, store, batch_size)
+    found = look_up(pairs, store, digest, progress)
+    failed, sampled, size, seconds = list(found.failed), 0, 0, 0.0
+    chosen = found.todo[:: max(1, len(found.todo) // max(1, sample))][: max(1, sample)]
+    with closing(read_ahead(chosen, load, lambda _: True, batch_size)) as reader:
+        begun = time.perf_counter()
+        while batch := list(islice(reader, batch_size)):
+            seconds += time.perf_counter() - begun
+            if not sampled:
+                _encode(encoder, batch)  # The first call of an encoder is slower than the others: not counted.
+            begun = time.perf_counter()
+            for task, result in _encode(encoder, batch):
+                if isinstance(result, Exception):
+                    failed.append(failure(task, result))
+                else:
+                    scale, values = pack(result.tensor, store.precision)
+                    size = values.nbytes + (0 if scale is None else scale.nbytes)
+                    sampled += 1
+            seconds, begun = seconds + time.perf_counter() - begun, time.perf_counter()
+            if progress:
+                progress(sampled, len(chosen), "measure")
+    per_image = seconds / sampled if sampled else 0.0
+    return Price(found.total, found.reused, len(found.todo), sampled, per_image, size, tuple(failed))
+
+
+def _check(encoder: Encoder, store: EmbeddingStore, batch_size: int) -> None:
+    if encoder.encoder_id != store.encoder_id:
+        raise StoreError(f"expected a store of encoder {encoder.encoder_id}, got one of {store.encoder_id}")
+    if batch_size < 1:
+        raise UsageError(f"expected a batch of at least 1 image, got {batch_size}")
+
+
+def _encode(encoder: Encoder, batch: list[Loaded]) -> list[tuple[Task, Embedding | Exception]]:
+    """Answers for all of a batch that are not left out; where the batch fails, its images are tried one by one."""
+    out: list[tuple[Task, Embedding | Exception]] = [(t, image) for t, image in batch if isinstance(image, Exception)]
+    ready = [(task, image) for task, image in batch if image is not None and not isinstance(image, Exception)]
+    answers = attempt(encoder.encode_batch, [image for _, image in ready]) if ready else []
+    if not isinstance(answers, Exception):
+        return out + list(zip([task for task, _ in ready], answers, strict=True))
+    if len(ready) == 1:
+        return [*out, (ready[0][0], answers)]
+    for task, image in ready:
+        answer = attempt(encoder.encode_batch, [image])
+        out.append((task, answer if isinstance(answer, Exception) else answer[0]))
+    return out
