@@ -1,0 +1,195 @@
+"""What a surface looks like: a texture tile, how it lies, and the colours its grey values stand for."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from specialsam.synth.textures import FAMILIES, PER_FAMILY, TILE_SIDE, FloatArray, noise, tile, tiles_of
+
+Range = tuple[float, float]
+
+THEMES: dict[str, tuple[Range, Range, Range, float]] = {
+    # hue in turns, saturation, value, weight
+    "bark": ((0.04, 0.10), (0.15, 0.55), (0.2, 0.6), 3.0),
+    "earth": ((0.03, 0.09), (0.3, 0.7), (0.25, 0.65), 3.0),
+    "sand": ((0.08, 0.13), (0.12, 0.5), (0.55, 0.9), 2.5),
+    "moss": ((0.16, 0.30), (0.3, 0.7), (0.2, 0.6), 3.0),
+    "leaf": ((0.22, 0.36), (0.35, 0.8), (0.25, 0.75), 3.0),
+    "straw": ((0.10, 0.15), (0.3, 0.7), (0.5, 0.85), 2.0),
+    "stone": ((0.0, 1.0), (0.0, 0.15), (0.25, 0.8), 4.0),
+    "snow": ((0.5, 0.7), (0.0, 0.15), (0.75, 1.0), 1.3),
+    "shade": ((0.0, 1.0), (0.0, 0.5), (0.03, 0.22), 2.0),
+    "sky": ((0.52, 0.64), (0.1, 0.7), (0.5, 0.95), 1.5),
+    "sea": ((0.46, 0.64), (0.25, 0.8), (0.2, 0.7), 1.5),
+    "rust": ((0.0, 0.07), (0.5, 0.85), (0.35, 0.8), 1.2),
+    "skin": ((0.02, 0.08), (0.25, 0.55), (0.45, 0.95), 1.0),
+    "vivid": ((0.0, 1.0), (0.6, 1.0), (0.5, 1.0), 1.2),
+    "pastel": ((0.0, 1.0), (0.1, 0.35), (0.6, 0.95), 1.0),
+    "violet": ((0.7, 0.95), (0.2, 0.6), (0.3, 0.8), 0.5),
+}
+_THEME_WEIGHTS = np.array([theme[3] for theme in THEMES.values()])
+_THEME_SHARES = np.cumsum(_THEME_WEIGHTS / _THEME_WEIGHTS.sum())
+VARIETY_STEPS = 32
+GRAIN_SIDE = 640
+
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Material:
+    """A surface. Lengths are in pixels of a 256-pixel image; colours are RGB in 0..1, dark to light."""
+
+    tile: int
+    scale: float
+    stretch: float
+    angle: float
+    origin: tuple[float, float]
+    dark_to_light: tuple[Colour, ...]
+    other: tuple[Colour, ...]
+    contrast: float
+    second: int | None = None
+    blend: float = 0.0
+    bend: float = 0.0
+    tilt: float = 0.0
+
+
+def draw_theme(rng: np.random.Generator) -> str:
+    """A colour theme, by its weight in natural pictures."""
+    return list(THEMES)[int(np.searchsorted(_THEME_SHARES, rng.random() * 0.999999))]
+
+
+def draw_palette(rng: np.random.Generator, theme: str, contrast: float) -> tuple[Colour, ...]:
+    """Two to five RGB colours from shadow to light around one colour of `theme`; `contrast` 0..1 sets their distance."""
+    hues, saturations, values, _ = THEMES[theme]
+    hue, saturation, value = rng.uniform(*hues), rng.uniform(*saturations), rng.uniform(*values)
+    count = int(rng.integers(2, 6))
+    palette = []
+    drift, fade = rng.normal(0, 0.025), rng.uniform(-0.1, 0.5)
+    for step in np.linspace(-1, 1, count):
+        light = value * 2 ** (step * contrast * 1.5)
+        tint = hue + drift * step + rng.normal(0, 0.01)
+        strength = saturation * (1 - fade * step * contrast) * rng.uniform(0.85, 1.15)
+        palette.append(colorsys.hsv_to_rgb(tint % 1, min(max(strength, 0), 1), min(max(light, 0.01), 1)))
+    if rng.random() < 0.15 and count > 2:  # a foreign colour among them: flowers, fallen leaves, markings
+        other = draw_theme(rng)
+        palette[int(rng.integers(count))] = colorsys.hsv_to_rgb(*(rng.uniform(*span) for span in THEMES[other][:3]))
+    return tuple(palette)
+
+
+def draw_material(
+    rng: np.random.Generator, family: str | None = None, theme: str | None = None, contrast: float | None = None
+) -> Material:
+    """A surface of `family` and `theme`, both at random if not named; `contrast` 0 is smooth, 1 strongly textured."""
+    if contrast is None:
+        contrast = rng.uniform(0.02, 0.2) if rng.random() < 0.35 else rng.uniform(0.2, 1.0)
+    theme = theme or draw_theme(rng)
+    number = int(rng.choice(tiles_of(family)) if family else rng.integers(PER_FAMILY * len(FAMILIES)))
+    near = theme if rng.random() < 0.7 else draw_theme(rng)
+    return Material(
+        tile=number,
+        scale=float(np.exp(rng.uniform(np.log(0.45), np.log(1.7)))),
+        stretch=float(np.exp(rng.normal(0, 0.25))),
+        angle=float(rng.uniform(0, 2 * np.pi) if rng.random() < 0.6 else rng.normal(0, 0.15)),
+        origin=(float(rng.uniform(0, TILE_SIDE)), float(rng.uniform(0, TILE_SIDE))),
+        dark_to_light=draw_palette(rng, theme, contrast),
+        other=draw_palette(rng, near, contrast),
+        contrast=contrast,
+        second=int(rng.integers(PER_FAMILY * len(FAMILIES))) if rng.random() < 0.3 else None,
+        blend=float(rng.uniform(0.2, 0.6)),
+        bend=float(rng.uniform(1, 9) if rng.random() < 0.2 else 0),
+    )
+
+
+def alike(rng: np.random.Generator, material: Material, difference: float) -> Material:
+    """A surface of the same family that lies elsewhere; at `difference` 1 also turned, rescaled and shifted in colour."""
+    family = list(FAMILIES)[material.tile // PER_FAMILY]
+    shift = rng.normal(0, 0.035 * difference, 3) + rng.normal(0, 0.07 * difference)
+    gain = 2 ** rng.normal(0, 0.3 * difference)
+
+    def moved(colours: tuple[Colour, ...]) -> tuple[Colour, ...]:
+        rgb = np.clip(np.array(colours) * gain + shift, 0.01, 1)
+        return tuple((float(r), float(g), float(b)) for r, g, b in rgb)
+
+    return replace(
+        material,
+        tile=material.tile if rng.random() < 0.7 else int(rng.choice(tiles_of(family))),
+        scale=float(np.clip(material.scale * np.exp(rng.normal(0, 0.35 * difference)), 0.4, 1.8)),
+        angle=float(material.angle + rng.normal(0, 0.9 * difference)),
+        origin=(float(rng.uniform(0, TILE_SIDE)), float(rng.uniform(0, TILE_SIDE))),
+        dark_to_light=moved(material.dark_to_light),
+        other=moved(material.other),
+        tilt=0.0,
+    )
+
+
+def paint(material: Material, height: int, width: int, unit: float) -> FloatArray:
+    """The surface seen on a (height, width) patch: float32 RGB (height, width, 3) in 0..1.
+
+    `unit` is the number of pixels that one pixel of a 256-pixel image covers.
+    """
+    plane = _lay(tile(material.tile), material, height, width, unit)
+    value = plane[..., 0]
+    if material.second is not None:
+        turned = replace(material, angle=material.angle + 1.0, scale=material.scale * 0.8)
+        second = _lay(tile(material.second), turned, height, width, unit)
+        value = cv2.addWeighted(value, 1 - material.blend, np.ascontiguousarray(second[..., 0]), material.blend, 0)
+        value = cv2.convertScaleAbs(value, alpha=1.25, beta=-32)
+    step = (plane[..., 1] >> 3).astype(np.intp)
+    return np.asarray(_ramp(material.dark_to_light, material.other)[(step << 8) + value], np.float32)
+
+
+def _lay(
+    pattern: npt.NDArray[np.uint8], material: Material, height: int, width: int, unit: float
+) -> npt.NDArray[np.uint8]:
+    """A tile's value and variety (height, width, 2) turned, scaled, tilted and bent as the material lies."""
+    scale, cos, sin = material.scale / unit, np.cos(material.angle), np.sin(material.angle)
+    turn = np.array(
+        [[cos * scale * material.stretch, -sin * scale, 0], [sin * scale * material.stretch, cos * scale, 0], [0, 0, 1]]
+    )
+    centred = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1.0]])
+    matrix = np.array([[1, 0, material.origin[0]], [0, 1, material.origin[1]], [0, 0, 1.0]]) @ turn
+    if material.tilt:  # ground that recedes towards the top edge
+        horizon = -material.tilt * height
+        depth = height - horizon
+        plane = [[1, 0, -width / 2], [0, 0, depth * 0.9], [0, 1 / depth, -horizon / depth]]
+        matrix = matrix @ np.array(plane)
+    else:
+        matrix = matrix @ centred
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpPerspective(pattern, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    if material.bend and min(height, width) > 24:
+        grid = grain()[0][int(material.origin[0]) :, int(material.origin[1]) :][:14, :14]
+        shift = [
+            cv2.resize(g, (width, height), interpolation=cv2.INTER_CUBIC) * (material.bend * unit)
+            for g in (grid[:7, :7], grid[7:, 7:])
+        ]
+        rows, columns = np.indices((height, width), np.float32)
+        laid = cv2.remap(laid, columns + shift[0], rows + shift[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(laid, np.uint8)
+
+
+@lru_cache(maxsize=256)
+def _ramp(first: tuple[Colour, ...], second: tuple[Colour, ...]) -> FloatArray:
+    """Look-up table (VARIETY_STEPS * 256, 3): a grey value to a colour, one row of 256 for each step of variety."""
+    values = np.arange(256) / 255
+    ramps = [
+        np.stack([np.interp(values, np.linspace(0.1, 0.9, len(p)), [c[k] for c in p]) for k in range(3)], -1)
+        for p in (first, second)
+    ]
+    share = np.linspace(0, 1, VARIETY_STEPS)[:, None, None]
+    return ((1 - share) * ramps[0] + share * ramps[1]).reshape(-1, 3).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def grain() -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Three planes (GRAIN_SIDE, GRAIN_SIDE) of unit deviation: white noise, film grain, natural 1/f noise."""
+    rng = np.random.default_rng(77)
+    white = rng.standard_normal((GRAIN_SIDE, GRAIN_SIDE), np.float32)
+    soft = cv2.GaussianBlur(rng.standard_normal((GRAIN_SIDE, GRAIN_SIDE), np.float32), (0, 0), 0.8)
+    return white, np.asarray(soft / soft.std(), np.float32), noise(rng, GRAIN_SIDE, 1.3)
