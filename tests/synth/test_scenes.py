@@ -30,9 +30,7 @@ def test_same_seed_gives_same_scene_in_any_order() -> None:
 
 
 def test_same_seed_gives_same_scene_in_another_process() -> None:
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from test_scenes import digest, scene; print(digest(scene(11, 96)))"
-    )
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from test_scenes import digest, scene; print(digest(scene(11, 96)))"
     told = subprocess.run(
         [sys.executable, "-c", program, str(Path(__file__).parent)], check=True, capture_output=True, text=True
     )
@@ -40,7 +38,9 @@ def test_same_seed_gives_same_scene_in_another_process() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**31), size=st.sampled_from([64, 128, 200]), camouflage=st.sampled_from([None, 0.0, 0.5, 1.0]))
+@given(
+    seed=st.integers(0, 2**31), size=st.sampled_from([64, 128, 200]), camouflage=st.sampled_from([None, 0.0, 0.5, 1.0])
+)
 def test_masks_are_sizeable_and_named(seed: int, size: int, camouflage: float | None) -> None:
     made = scene(seed, size, camouflage)
     assert made.image.shape == (size, size, 3)

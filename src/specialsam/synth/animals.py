@@ -223,7 +223,7 @@ def animal(rng: np.random.Generator, radius: float) -> Silhouette:
     melt = max(0.8, radius * rng.uniform(0.01, 0.035))
     soft = cv2.GaussianBlur(whole, (0, 0), melt).astype(np.float32)
     joined = np.clip((soft - 108) * (melt * 0.9) + 128, 0, 255).astype(np.uint8)
-    parts = tuple(("part", cv2.min(mask, joined)) for group, mask in masks.items() if group != "body")
+    parts = tuple(("part", np.minimum(mask, joined)) for group, mask in masks.items() if group != "body")
     return Silhouette(joined, parts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -56,7 +56,7 @@ class Canvas:
 
     @property
     def size(self) -> int:
-        return self.owner.shape[0]
+        return int(self.owner.shape[0])
 
     def enter(self, kind: str, parent: int = -1) -> int:
         """A new owner; its number."""
@@ -109,17 +109,21 @@ def lay(
     if not solid.any():
         return False
     number = canvas.enter(kind)
-    pixels = paint(material, *alpha.shape, canvas.unit)
+    pixels = paint(material, alpha.shape[0], alpha.shape[1], canvas.unit)
     owners = np.full(alpha.shape, number, np.int16)
     for part_kind, part in [*outline.parts, *_patches(rng, outline, kind)]:
-        seen = part[there].astype(np.float32) / 255
-        if np.count_nonzero(seen > 0.5) < 12:
+        seen = part[there]
+        x, y, wide, high = cv2.boundingRect(seen)
+        if wide * high < 12:
             continue
         surface = _part_material(rng, material, part_kind, ground)
         if surface is not material:
-            soft = cv2.GaussianBlur(seen, (0, 0), float(rng.uniform(0.5, 2.0)) * canvas.unit)[..., None]
-            pixels += soft * (paint(surface, *alpha.shape, canvas.unit) - pixels)
-        owners[seen > 0.5] = canvas.enter("part" if part_kind == "patch" else part_kind, number)
+            frame = (slice(y, y + high), slice(x, x + wide))
+            soft = cv2.GaussianBlur(
+                seen[frame].astype(np.float32) / 255, (0, 0), float(rng.uniform(0.5, 1.5)) * canvas.unit
+            )
+            pixels[frame] += soft[..., None] * (paint(surface, high, wide, canvas.unit) - pixels[frame])
+        owners[seen > 127] = canvas.enter("part" if part_kind == "patch" else part_kind, number)
     if kind == "animal" and outline.parts and rng.random() < 0.6:
         _eye(rng, pixels, outline.parts[-1][1][there], canvas.unit)
     if look.relief:
@@ -162,7 +166,7 @@ def _cast(rng: np.random.Generator, canvas: Canvas, mask: ByteArray, left: int, 
     border = int(blur * 2) + 1
     padded = cv2.copyMakeBorder(mask, border, border, border, border, cv2.BORDER_CONSTANT)
     x, y = left - border - round(np.cos(canvas.light) * reach), top - border - round(np.sin(canvas.light) * reach)
-    here, there = _overlap(x, y, *padded.shape, canvas.size)
+    here, there = _overlap(x, y, padded.shape[0], padded.shape[1], canvas.size)
     if here is not None and there is not None:
         shade = cv2.GaussianBlur(padded[there], (0, 0), blur).astype(np.float32)
         canvas.pixels[here] *= (1 - shade * np.float32(darkness / 255))[..., None]
@@ -188,7 +192,7 @@ def _patches(rng: np.random.Generator, outline: Silhouette, kind: str) -> list[t
             x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + shape.shape[1], width), min(y + shape.shape[0], height)
             if x1 > x0 and y1 > y0:
                 patch[y0:y1, x0:x1] = shape[y0 - y : y1 - y, x0 - x : x1 - x]
-        patches.append(("patch", cv2.min(patch, outline.mask)))
+        patches.append(("patch", np.minimum(patch, outline.mask)))
     return patches
 
 
@@ -270,8 +274,20 @@ def ground(rng: np.random.Generator, canvas: Canvas, materials: Sequence[Materia
         canvas.pixels *= np.linspace(1 - fade, 1 + fade * 0.5, size, dtype=np.float32)[
             :: int(rng.choice([1, -1])), None, None
         ]
-    if blur:
-        canvas.pixels = cv2.GaussianBlur(canvas.pixels, (0, 0), blur * canvas.unit)
+    _defocus(canvas, blur)
+
+
+def _defocus(canvas: Canvas, blur: float) -> None:
+    """Blur all that lies on the canvas by `blur` pixels of 256; strong blur is made at half the resolution."""
+    sigma, size = blur * canvas.unit, canvas.size
+    if sigma < 0.3:
+        return
+    if sigma < 2.5:
+        canvas.pixels = np.asarray(cv2.GaussianBlur(canvas.pixels, (0, 0), sigma), np.float32)
+    else:
+        half = cv2.resize(canvas.pixels, (size // 2, size // 2), interpolation=cv2.INTER_AREA)
+        half = cv2.GaussianBlur(half, (0, 0), sigma / 2)
+        canvas.pixels = np.asarray(cv2.resize(half, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _grounds(rng: np.random.Generator, count: int) -> list[Material]:
@@ -291,8 +307,6 @@ def _grounds(rng: np.random.Generator, count: int) -> list[Material]:
 
 
 def _tilted(rng: np.random.Generator, material: Material) -> Material:
-    from dataclasses import replace
-
     return replace(material, tilt=float(rng.uniform(0.4, 2.0)), scale=material.scale * 0.6)
 
 
@@ -307,7 +321,7 @@ def scenery(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
     for _ in range(int(rng.integers(2, 11))):
         below = grounds[int(rng.integers(len(grounds)))]
         material = alike(rng, below, 1.0) if rng.random() < share else draw_material(rng)
-        radius = _radius(rng, canvas, 10, 90)
+        radius = _radius(rng, canvas, 15, 110)
         beast = rng.random() < 0.3
         outline = animal(rng, radius) if beast else _draw_shape(rng, radius)
         centre = (float(rng.uniform(0, canvas.size)), float(rng.beta(2.2, 1.6) * canvas.size))
@@ -324,7 +338,7 @@ def heap(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
     look = draw_look(rng)
     for _ in range(int(rng.integers(10, 32))):
         material = alike(rng, grounds[-1] if rng.random() < share else stock[int(rng.integers(len(stock)))], 0.8)
-        radius = _radius(rng, canvas, 9, 110)
+        radius = _radius(rng, canvas, 12, 130)
         outline = SHAPES[favourite][0](rng, radius) if favourite else _draw_shape(rng, radius)
         centre = tuple(rng.uniform(0, canvas.size, 2).tolist())
         _lay_any(rng, canvas, outline, centre, material, look if rng.random() < 0.7 else draw_look(rng))
@@ -338,20 +352,18 @@ def portrait(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
         _lay_any(
             rng,
             canvas,
-            _draw_shape(rng, _radius(rng, canvas, 14, 90)),
+            _draw_shape(rng, _radius(rng, canvas, 18, 100)),
             tuple(rng.uniform(0, canvas.size, 2).tolist()),
             draw_material(rng),
             draw_look(rng),
         )
-    blur = _blur(rng, 0.55)
-    if blur:
-        canvas.pixels = cv2.GaussianBlur(canvas.pixels, (0, 0), blur * canvas.unit)
+    _defocus(canvas, _blur(rng, 0.55))
     for _ in range(1 + (rng.random() < 0.4)):
         material = alike(rng, grounds[-1], 1.0) if rng.random() < share else draw_material(rng)
-        radius = rng.uniform(40, 120) * canvas.unit
+        radius = rng.uniform(48, 140) * canvas.unit
         beast = rng.random() < 0.65
         outline = animal(rng, radius) if beast else _draw_shape(rng, radius)
-        centre = tuple((rng.normal(0.5, 0.17, 2) * canvas.size).tolist())
+        centre = tuple((rng.normal(0.5, 0.15, 2) * canvas.size).tolist())
         _lay_any(rng, canvas, outline, centre, material, draw_look(rng), "animal" if beast else "object")
     _foreground(rng, canvas, 0.35)
 
@@ -362,7 +374,7 @@ def herd(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
     ground(rng, canvas, grounds, _blur(rng, 0.3))
     first = alike(rng, grounds[-1], 1.0) if rng.random() < share else draw_material(rng)
     beast, name, look = rng.random() < 0.6, _draw_name(rng), draw_look(rng)
-    radius, seed = rng.uniform(14, 55) * canvas.unit, int(rng.integers(2**31))
+    radius, seed = rng.uniform(18, 62) * canvas.unit, int(rng.integers(2**31))
     for _ in range(int(rng.integers(3, 10))):
         own = np.random.default_rng(seed) if rng.random() < 0.6 else rng
         size = radius * np.exp(rng.normal(0, 0.2))
@@ -384,7 +396,7 @@ def facade(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
         name = str(rng.choice(["box", "box", "box", "polygon", "ellipse", "branch", "blob"]))
         material = draw_material(rng, contrast=float(rng.uniform(0.03, 0.5)))
         centre = tuple(rng.uniform(0, canvas.size, 2).tolist())
-        _lay_any(rng, canvas, SHAPES[name][0](rng, _radius(rng, canvas, 14, 130)), centre, material, draw_look(rng))
+        _lay_any(rng, canvas, SHAPES[name][0](rng, _radius(rng, canvas, 18, 140)), centre, material, draw_look(rng))
     if rng.random() < 0.4:
         _lay_any(
             rng,
@@ -411,17 +423,15 @@ def hidden(rng: np.random.Generator, canvas: Canvas) -> None:
         _lay_any(
             rng,
             canvas,
-            _draw_shape(rng, _radius(rng, canvas, 9, 70)),
+            _draw_shape(rng, _radius(rng, canvas, 11, 80)),
             tuple(rng.uniform(0, canvas.size, 2).tolist()),
             material,
             draw_look(rng),
         )
-    blur = _blur(rng, 0.25) * 0.4
-    if blur > 0.3:
-        canvas.pixels = cv2.GaussianBlur(canvas.pixels, (0, 0), blur * canvas.unit)
+    _defocus(canvas, _blur(rng, 0.25) * 0.4)
     seen = draw_look(rng)
     look = Look(seen.relief * 0.8, seen.shadow * 0.6, seen.softness, seen.ragged, float(rng.uniform(0.55, 0.95)))
-    radius = float(rng.uniform(28, 100)) * canvas.unit
+    radius = float(rng.uniform(34, 115)) * canvas.unit
     centre = tuple((rng.uniform(0.3, 0.7, 2) * canvas.size).tolist())
     coat = alike(rng, base, float(rng.uniform(0.25, 1.1)))
     lay(rng, canvas, animal(rng, radius), centre, coat, look, "animal", base)

@@ -14,7 +14,7 @@ RELIEF_SIDE = 72
 
 
 def shading(rng: np.random.Generator, mask: ByteArray, light: float, strength: float) -> FloatArray:
-    """Brightness (h, w), about 1, of a rounded body with outline `mask` under light from direction `light` (radians)."""
+    """Brightness (h, w), about 1, of a rounded body with outline `mask` lit from direction `light` (radians)."""
     height, width = mask.shape
     shrink = min(1.0, RELIEF_SIDE / max(height, width))
     size = (max(4, round(width * shrink)), max(4, round(height * shrink)))
@@ -63,7 +63,7 @@ def photograph(rng: np.random.Generator, pixels: FloatArray, unit: float) -> Byt
     byte = cv2.LUT(byte, _tone(rng, byte))
     if rng.random() < 0.3:  # more or less colour
         grey = cv2.cvtColor(cv2.cvtColor(byte, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        share = float(rng.uniform(0, 1.4))
+        share = float(rng.uniform(0.2, 1.7))
         byte = cv2.addWeighted(byte, share, grey, 1 - share, 0)
     quality = int(rng.integers(40, 96))
     _, packed = cv2.imencode(".jpg", byte, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -74,19 +74,19 @@ def _window(plane: FloatArray, top: int, left: int, height: int, width: int) -> 
     """A (height, width) piece of a plane that repeats without end."""
     rows, columns = (top + np.arange(height)) % plane.shape[0], (left + np.arange(width)) % plane.shape[1]
     if rows[-1] > rows[0] and columns[-1] > columns[0] and height <= plane.shape[0] and width <= plane.shape[1]:
-        return plane[top : top + height, left : left + width]
-    return plane[rows][:, columns]
+        return np.asarray(plane[top : top + height, left : left + width], np.float32)
+    return np.asarray(plane[rows][:, columns], np.float32)
 
 
 def _tone(rng: np.random.Generator, image: ByteArray) -> ByteArray:
     """A tone curve for each channel (256, 1, 3): exposure towards a random mean, gamma, contrast, colour cast."""
     mean = max(float(image[::7, ::7].mean()) / 255, 0.02)
-    target = rng.beta(4, 5)
+    target = rng.beta(5, 5.5)
     gamma = np.clip(1 + 0.7 * (np.log(max(target, 0.05)) / np.log(min(mean, 0.98)) - 1), 0.45, 2.2)
     v = (np.arange(256) / 255) ** gamma
-    bend = rng.uniform(0, 0.9)
+    bend = rng.uniform(0, 1.1)
     v = (1 - bend) * v + bend * v * v * (3 - 2 * v)
     black, white = rng.uniform(-0.03, 0.08), rng.uniform(0.85, 1.1)
     cast = np.exp(rng.normal(0, 0.07, 3)) if rng.random() < 0.6 else np.ones(3)
     curve = (black + (white - black) * v)[:, None] * cast
-    return (curve.clip(0, 1) * 255).astype(np.uint8)[:, None]
+    return np.asarray(curve.clip(0, 1) * 255, np.uint8)[:, None]

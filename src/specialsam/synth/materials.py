@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ THEMES: dict[str, tuple[Range, Range, Range, float]] = {
 }
 _THEME_WEIGHTS = np.array([theme[3] for theme in THEMES.values()])
 _THEME_SHARES = np.cumsum(_THEME_WEIGHTS / _THEME_WEIGHTS.sum())
-VARIETY_STEPS = 32
+VARIETY_STEPS, VARIETY_SHIFT = 16, 4
 GRAIN_SIDE = 640
 
 Colour = tuple[float, float, float]
@@ -65,13 +66,14 @@ def draw_theme(rng: np.random.Generator) -> str:
 
 
 def draw_palette(rng: np.random.Generator, theme: str, contrast: float) -> tuple[Colour, ...]:
-    """Two to five RGB colours from shadow to light around one colour of `theme`; `contrast` 0..1 sets their distance."""
+    """Two to five RGB colours from shadow to light around one of `theme`; `contrast` 0..1 sets their distance."""
     hues, saturations, values, _ = THEMES[theme]
     hue, saturation, value = rng.uniform(*hues), rng.uniform(*saturations), rng.uniform(*values)
     count = int(rng.integers(2, 6))
     palette = []
     drift, fade = rng.normal(0, 0.025), rng.uniform(-0.1, 0.5)
-    for step in np.linspace(-1, 1, count):
+    for number in range(count):
+        step = 2 * number / (count - 1) - 1
         light = value * 2 ** (step * contrast * 1.5)
         tint = hue + drift * step + rng.normal(0, 0.01)
         strength = saturation * (1 - fade * step * contrast) * rng.uniform(0.85, 1.15)
@@ -107,7 +109,7 @@ def draw_material(
 
 
 def alike(rng: np.random.Generator, material: Material, difference: float) -> Material:
-    """A surface of the same family that lies elsewhere; at `difference` 1 also turned, rescaled and shifted in colour."""
+    """A surface of the same family that lies elsewhere; at `difference` 1 also turned, rescaled, recoloured."""
     family = list(FAMILIES)[material.tile // PER_FAMILY]
     shift = rng.normal(0, 0.035 * difference, 3) + rng.normal(0, 0.07 * difference)
     gain = 2 ** rng.normal(0, 0.3 * difference)
@@ -134,56 +136,56 @@ def paint(material: Material, height: int, width: int, unit: float) -> FloatArra
     `unit` is the number of pixels that one pixel of a 256-pixel image covers.
     """
     plane = _lay(tile(material.tile), material, height, width, unit)
-    value = plane[..., 0]
+    value, variety = cv2.split(plane)
     if material.second is not None:
-        turned = replace(material, angle=material.angle + 1.0, scale=material.scale * 0.8)
-        second = _lay(tile(material.second), turned, height, width, unit)
-        value = cv2.addWeighted(value, 1 - material.blend, np.ascontiguousarray(second[..., 0]), material.blend, 0)
-        value = cv2.convertScaleAbs(value, alpha=1.25, beta=-32)
-    step = (plane[..., 1] >> 3).astype(np.intp)
-    return np.asarray(_ramp(material.dark_to_light, material.other)[(step << 8) + value], np.float32)
+        turned = replace(material, angle=material.angle + 1.0, scale=material.scale * 0.8, bend=0.0)
+        second = cv2.extractChannel(_lay(tile(material.second), turned, height, width, unit), 0)
+        value = cv2.addWeighted(value, 1.25 * (1 - material.blend), second, 1.25 * material.blend, -32)
+    entry = (variety >> VARIETY_SHIFT).astype(np.intp)
+    entry <<= 8
+    entry += value
+    return _ramp(material.dark_to_light, material.other).take(entry, 0, mode="clip")
 
 
-def _lay(
-    pattern: npt.NDArray[np.uint8], material: Material, height: int, width: int, unit: float
-) -> npt.NDArray[np.uint8]:
+def _lay(pattern: npt.NDArray[np.uint8], material: Material, height: int, width: int, unit: float) -> npt.NDArray[Any]:
     """A tile's value and variety (height, width, 2) turned, scaled, tilted and bent as the material lies."""
     scale, cos, sin = material.scale / unit, np.cos(material.angle), np.sin(material.angle)
-    turn = np.array(
-        [[cos * scale * material.stretch, -sin * scale, 0], [sin * scale * material.stretch, cos * scale, 0], [0, 0, 1]]
-    )
-    centred = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1.0]])
-    matrix = np.array([[1, 0, material.origin[0]], [0, 1, material.origin[1]], [0, 0, 1.0]]) @ turn
+    long = scale * material.stretch
+    x, y = material.origin
+    matrix = np.array([[cos * long, -sin * scale, x], [sin * long, cos * scale, y], [0, 0, 1]])
+    flags, border = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_WRAP
     if material.tilt:  # ground that recedes towards the top edge
         horizon = -material.tilt * height
         depth = height - horizon
-        plane = [[1, 0, -width / 2], [0, 0, depth * 0.9], [0, 1 / depth, -horizon / depth]]
-        matrix = matrix @ np.array(plane)
+        matrix = matrix @ np.array([[1, 0, -width / 2], [0, 0, depth * 0.9], [0, 1 / depth, -horizon / depth]])
+        laid = cv2.warpPerspective(pattern, matrix, (width, height), flags=flags, borderMode=border)
     else:
-        matrix = matrix @ centred
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    laid = cv2.warpPerspective(pattern, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        matrix = matrix @ np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
+        laid = cv2.warpAffine(pattern, matrix[:2], (width, height), flags=flags, borderMode=border)
     if material.bend and min(height, width) > 24:
-        grid = grain()[0][int(material.origin[0]) :, int(material.origin[1]) :][:14, :14]
+        grid = grain()[0][int(x) :, int(y) :]
         shift = [
-            cv2.resize(g, (width, height), interpolation=cv2.INTER_CUBIC) * (material.bend * unit)
-            for g in (grid[:7, :7], grid[7:, 7:])
+            cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC) * (material.bend * unit)
+            for part in (grid[:7, :7], grid[7:14, 7:14])
         ]
         rows, columns = np.indices((height, width), np.float32)
         laid = cv2.remap(laid, columns + shift[0], rows + shift[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray(laid, np.uint8)
+    return laid
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8)
+def _spread(count: int) -> FloatArray:
+    """Shares (256, count) of `count` evenly spaced colours in each grey value."""
+    knots, values = np.linspace(0.1, 0.9, count), np.linspace(0, 1, 256)
+    return np.stack([np.interp(values, knots, row) for row in np.eye(count)], -1).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
 def _ramp(first: tuple[Colour, ...], second: tuple[Colour, ...]) -> FloatArray:
     """Look-up table (VARIETY_STEPS * 256, 3): a grey value to a colour, one row of 256 for each step of variety."""
-    values = np.arange(256) / 255
-    ramps = [
-        np.stack([np.interp(values, np.linspace(0.1, 0.9, len(p)), [c[k] for c in p]) for k in range(3)], -1)
-        for p in (first, second)
-    ]
-    share = np.linspace(0, 1, VARIETY_STEPS)[:, None, None]
-    return ((1 - share) * ramps[0] + share * ramps[1]).reshape(-1, 3).astype(np.float32)
+    low, high = (_spread(len(palette)) @ np.array(palette, np.float32) for palette in (first, second))
+    share = np.linspace(0, 1, VARIETY_STEPS, dtype=np.float32)[:, None, None]
+    return np.asarray((low + share * (high - low)).reshape(-1, 3), np.float32)
 
 
 @lru_cache(maxsize=1)

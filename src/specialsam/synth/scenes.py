@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -69,7 +70,13 @@ def _read_masks(canvas: Canvas) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]
     chosen = np.flatnonzero(keep)
     if len(chosen) > MOST_MASKS:
         chosen = np.sort(chosen[np.argsort(-area[chosen], kind="stable")[:MOST_MASKS]])
-    masks = np.stack([within[number][canvas.owner] for number in chosen])
+    if count <= 256:
+        owner = canvas.owner.astype(np.uint8)
+        tables = np.zeros((len(chosen), 256), np.uint8)
+        tables[:, :count] = within[chosen]
+        masks = np.stack([cv2.LUT(owner, table) for table in tables]).astype(np.bool_)
+    else:
+        masks = within[chosen][:, canvas.owner]
     return masks, tuple(canvas.kinds[number] for number in chosen)
 
 
@@ -85,8 +92,8 @@ def write_dataset(folder: Path, count: int, size: int, seed: int, camouflage: fl
             continue
         made = scene(seed + number, size, camouflage)
         plane = made.masks[_foremost(made)].astype(np.uint8) * 255
-        write_whole(mask, lambda path, plane=plane: _encode(path, plane))
-        write_whole(image, lambda path, made=made: _encode(path, made.image[..., ::-1]))
+        write_whole(mask, partial(_encode, plane))
+        write_whole(image, partial(_encode, made.image[..., ::-1]))
 
 
 def _foremost(made: Scene) -> int:
@@ -94,9 +101,9 @@ def _foremost(made: Scene) -> int:
     return max(range(len(made.kinds)), key=lambda i: (rank.get(made.kinds[i], 0), made.masks[i].sum()))
 
 
-def _encode(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    done, packed = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
-    assert done
+def _encode(pixels: npt.NDArray[np.uint8], path: Path) -> None:
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else []
+    _, packed = cv2.imencode(path.suffix, pixels, options)
     path.write_bytes(packed.tobytes())
 
 

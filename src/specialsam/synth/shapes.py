@@ -42,7 +42,7 @@ Piece = Points | Limb  # a polygon's corners or a tube
 
 def _turned(points: Points, angle: float) -> Points:
     cos, sin = np.cos(angle), np.sin(angle)
-    return points @ np.array([[cos, sin], [-sin, cos]])
+    return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))
 
 
 def _limb(points: Sequence[tuple[float, float]], radii: Sequence[float], samples: int = 14) -> Limb:
@@ -153,7 +153,7 @@ def ring(rng: np.random.Generator, radius: float) -> Silhouette:
     outer = _radial(rng, rng.choice([0.02, 0.2]), 5)
     masks = _drawn({"it": [outer], "hole": [outer * rng.uniform(0.35, 0.75)]}, radius, rng.uniform(0, 6.3))
     if rng.random() < 0.5:
-        return Silhouette(cv2.subtract(masks["it"], masks["hole"]))
+        return Silhouette(np.asarray(cv2.subtract(masks["it"], masks["hole"])))
     return Silhouette(masks["it"], (("hole", masks["hole"]),))
 
 
@@ -188,7 +188,7 @@ def tree(rng: np.random.Generator, radius: float) -> Silhouette:
     if rng.random() < 0.3:  # a conifer
         crown = np.array([[0, -1.1], [0.4, 0.3], [-0.4, 0.3]]) * (rng.uniform(0.6, 1.2), 1)
     masks = _drawn({"crown": [crown - (0, 0.35)], "trunk": [trunk]}, radius)
-    return Silhouette(cv2.max(masks["crown"], masks["trunk"]), tuple(("part", m) for m in masks.values()))
+    return Silhouette(np.maximum(masks["crown"], masks["trunk"]), tuple(("part", m) for m in masks.values()))
 
 
 def branch(rng: np.random.Generator, radius: float) -> Silhouette:

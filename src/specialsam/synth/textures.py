@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,10 +23,11 @@ Family = Callable[[np.random.Generator, int], Pattern]
 
 TILE_SIDE = 384
 TILE_COUNT = 288
+SEAM = 32
 BANK_SEED = 20_230_405
 
 
-def standardised(field: npt.NDArray[np.float32]) -> FloatArray:
+def standardised(field: npt.NDArray[Any]) -> FloatArray:
     """`field` with zero mean and unit deviation, float32."""
     return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
 
@@ -43,18 +45,20 @@ def noise(
     `band` (cycles a tile, relative width) keeps a ring of frequencies only.
     """
     if n > 256 and exponent >= 1.5 and band is None and stretch < 3:  # smooth: half the resolution tells the same
-        return standardised(
-            cv2.resize(noise(rng, n // 2, exponent, stretch, angle), (n, n), interpolation=cv2.INTER_CUBIC)
-        )
+        half = noise(rng, n // 2, exponent, stretch, angle)
+        return standardised(cv2.resize(half, (n, n), interpolation=cv2.INTER_CUBIC))
     fy, fx = fft.fftfreq(n, 1 / n).astype(np.float32)[:, None], fft.rfftfreq(n, 1 / n).astype(np.float32)[None]
-    along, across = fx * np.cos(angle) + fy * np.sin(angle), fy * np.cos(angle) - fx * np.sin(angle)
-    radius = np.hypot(along * np.float32(stretch), across)
-    amplitude = (radius + 1) ** np.float32(-exponent)
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    along, across = (fx * cos + fy * sin) * np.float32(stretch), fy * cos - fx * sin
+    radius = np.sqrt(along * along + across * across)
+    amplitude = np.exp(np.float32(-exponent) * np.log1p(radius))
     if band is not None:
-        amplitude = amplitude * np.exp(-(((radius / band[0] - 1) / band[1]) ** 2))
+        amplitude = amplitude * np.exp(-(((radius / np.float32(band[0]) - 1) / np.float32(band[1])) ** 2))
     amplitude[0, 0] = 0
-    spectrum = amplitude * np.exp(2j * np.pi * rng.random(amplitude.shape, np.float32)).astype(np.complex64)
-    return standardised(fft.irfft2(spectrum, (n, n)).astype(np.float32))
+    phase = rng.random(amplitude.shape, np.float32) * np.float32(2 * np.pi)
+    spectrum = np.empty(amplitude.shape, np.complex64)
+    spectrum.real, spectrum.imag = amplitude * np.cos(phase), amplitude * np.sin(phase)
+    return standardised(fft.irfft2(spectrum, (n, n)))
 
 
 def warped(
@@ -86,7 +90,7 @@ def cells(
     at = np.clip(points, 0, n - 1).astype(int)
     grid[at[:, 1], at[:, 0]] = 0
     distance, labels = cv2.distanceTransformWithLabels(grid, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    return distance.astype(np.float32), labels
+    return np.asarray(distance, np.float32), np.asarray(labels, np.int32)
 
 
 def _scatter(rng: np.random.Generator, n: int, spacing: float, jitter: float) -> npt.NDArray[np.float64]:
@@ -124,7 +128,7 @@ def _fur(rng: np.random.Generator, n: int) -> Pattern:
     streaks = noise(rng, n, rng.uniform(0.4, 1.0), rng.uniform(6, 20), rng.uniform(0, np.pi))
     coarse = noise(rng, n, 1.6)
     streaks, coarse = warped(rng, [streaks, coarse], rng.uniform(5, 25))
-    return standardised(streaks + rng.uniform(0.2, 1.0) * coarse), None
+    return standardised(streaks + coarse * rng.uniform(0.2, 1.0)), None
 
 
 def _turing(rng: np.random.Generator, n: int) -> Pattern:
@@ -303,20 +307,34 @@ def tiles_of(family: str) -> range:
 
 @lru_cache(maxsize=TILE_COUNT)
 def tile(index: int) -> ByteArray:
-    """Tile number `index` as uint8 (TILE_SIDE, TILE_SIDE, 2): value and variety; the same on every call."""
+    """Tile number `index` as uint8 (TILE_SIDE, TILE_SIDE, 2): value and variety; it repeats without a seam.
+
+    The same on every call, whatever was drawn before.
+    """
     rng = np.random.default_rng((BANK_SEED, index))
-    families = list(FAMILIES.values())
-    value, variety = families[index // PER_FAMILY](rng, TILE_SIDE)
+    families, side = list(FAMILIES.values()), TILE_SIDE + SEAM
+    value, variety = families[index // PER_FAMILY](rng, side)
     if rng.random() < 0.4:
-        other, _ = families[rng.integers(len(families))](rng, TILE_SIDE)
-        where = 1 / (1 + np.exp(-3 * (noise(rng, TILE_SIDE, 1.6) + rng.uniform(-1, 0.5))))
+        other, _ = families[rng.integers(len(families))](rng, side)
+        where = 1 / (1 + np.exp(-3 * (noise(rng, side, 1.6) + rng.uniform(-1, 0.5))))
         value = value + other * (where if rng.random() < 0.5 else rng.uniform(0.2, 0.6))
     if variety is None:
-        variety = 0.5 + 0.22 * noise(rng, TILE_SIDE, rng.uniform(1.2, 2.0))
+        variety = 0.5 + 0.22 * noise(rng, side, rng.uniform(1.2, 2.0))
     else:
-        variety = 0.75 * variety + 0.12 + 0.1 * noise(rng, TILE_SIDE, 1.5)
+        variety = 0.75 * variety + 0.12 + 0.1 * noise(rng, side, 1.5)
     if rng.random() < 0.4:
         value, variety = warped(rng, [value.astype(np.float32), variety.astype(np.float32)], rng.uniform(1, 14))
-    value = value + rng.uniform(0, 0.7) * noise(rng, TILE_SIDE, 2.0)
-    value = 0.5 + 0.21 * standardised(value.astype(np.float32))
-    return (np.stack([value, variety], -1).clip(0, 1) * 255).astype(np.uint8)
+    value = value + rng.uniform(0, 0.7) * noise(rng, side, 2.0)
+    both = _seamless(np.stack([0.5 + 0.21 * standardised(value), variety], -1).astype(np.float32))
+    return np.asarray(both.clip(0, 1) * 255, np.uint8)
+
+
+def _seamless(field: FloatArray) -> FloatArray:
+    """A field (TILE_SIDE + SEAM, ...) twice whose last SEAM rows and columns have been faded into the first ones."""
+    share = np.linspace(0, 1, SEAM, dtype=np.float32)
+    for axis in (0, 1):
+        field = np.moveaxis(field, axis, 0)
+        fade = share.reshape(-1, *[1] * (field.ndim - 1))
+        start = fade * field[:SEAM] + (1 - fade) * field[TILE_SIDE:]
+        field = np.moveaxis(np.concatenate([start, field[SEAM:TILE_SIDE]]), 0, axis)
+    return field
