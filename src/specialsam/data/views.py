@@ -35,21 +35,21 @@ _KINDS: dict[str, Callable[[Any], Any]] = {"float": float, "bool": bool, "int": 
 class View:
     """Changes of one image, applied in the order of the fields; the defaults change nothing.
 
-    `crop` is the share of each side that a window around a random object keeps (1: all). `flip` mirrors left and
-    right, `flip_vertical` top and bottom. `rotation` turns counter-clockwise by degrees, `scale` enlarges, both about
-    the centre with the canvas kept. `elastic` is the largest displacement and `elastic_sigma` the smoothness of an
-    elastic deformation, `blur` the sigma of a Gaussian, all three as shares of the longer side. `brightness` is added
-    (share of the full range), `contrast` and `saturation` are factors, `hue` a turn in degrees. `seed` fixes the
-    window and the deformation. `name` is for people and no part of the key.
+    `flip` mirrors left and right, `flip_vertical` top and bottom. `rotation` turns counter-clockwise by degrees and
+    `scale` enlarges, both about the centre with the canvas kept. `elastic` is the largest displacement and
+    `elastic_sigma` the smoothness of an elastic deformation. `crop` is the share of each side that a window around a
+    random object keeps (1: all). `blur` is the sigma of a Gaussian; like `elastic` and `elastic_sigma` it is a share
+    of the longer side. `brightness` is added (share of the full range), `contrast` and `saturation` are factors,
+    `hue` a turn in degrees. `seed` fixes the window and the deformation. `name` is for people and no part of the key.
     """
 
-    crop: float = 1.0
     flip: bool = False
     flip_vertical: bool = False
     rotation: float = 0.0
     scale: float = 1.0
     elastic: float = 0.0
     elastic_sigma: float = 0.05
+    crop: float = 1.0
     blur: float = 0.0
     brightness: float = 0.0
     contrast: float = 1.0
@@ -70,7 +70,7 @@ class View:
             )
         if min(self.elastic, self.blur, self.contrast, self.saturation) < 0:
             raise DataError(f"expected elastic, blur, contrast and saturation of at least 0, got {self}")
-        object.__setattr__(self, "rotation", self.rotation % 360)
+        object.__setattr__(self, "rotation", self.rotation % 360 % 360)  # Twice: -1e-20 % 360 is 360.
 
     def _parameters(self) -> dict[str, Any]:
         return {part.name: getattr(self, part.name) for part in fields(self) if part.compare}
@@ -94,16 +94,14 @@ IDENTITY = View()
 def apply(view: View, sample: Sample) -> Sample:
     """The sample seen in `view`: image uint8 (h, w, 3) and masks bool (p, h, w) in the view's own frame.
 
-    What enters from outside the canvas is a reflection in the image and background in the masks. Objects without a
-    pixel left are dropped with their labels. The canvas keeps its size except under `crop`, which is not enlarged:
-    the model scales every image anyway. The identity gives the sample itself.
+    What enters from outside the canvas is a reflection in the image and background in the masks, so an object at the
+    border can show a second time, unlabelled. Objects without a pixel left are dropped with their labels. The canvas
+    keeps its size except under `crop`, which is not enlarged: the model scales every image anyway. The identity gives
+    the sample itself.
     """
     if not view.key:
         return sample
     image, masks = sample.image, sample.masks
-    if view.crop < 1:
-        window = _window(masks, view.crop, generator(view.seed, "crop"))
-        image, masks = image[window], masks[:, *window]
     if view.flip:
         image, masks = image[:, ::-1], masks[..., ::-1]
     if view.flip_vertical:
@@ -113,6 +111,9 @@ def apply(view: View, sample: Sample) -> Sample:
         image, masks = _turn(image, masks, view.rotation, view.scale)
     if view.elastic:
         image, masks = _deform(image, masks, view.elastic, view.elastic_sigma, generator(view.seed, "elastic"))
+    if view.crop < 1:
+        window = _window(masks, view.crop, generator(view.seed, "crop"))
+        image, masks = np.ascontiguousarray(image[window]), masks[:, *window]
     if view.blur:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), view.blur * max(image.shape[:2])), np.uint8)
     image = _recolour(image, view)
