@@ -1,0 +1,260 @@
+"""Weights: fetched, verified, read, recognised and loaded. Nothing here unpickles code."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import torch
+from torch import Tensor
+
+from specialsam.core.errors import ModelError
+from specialsam.core.files import write_whole
+from specialsam.models.architectures import (
+    SHARED,
+    SHARED_TOO,
+    State,
+    build,
+    official_name,
+    to_official,
+    to_transformers,
+)
+from specialsam.models.zoo import CARDS, Card, VitNumbers
+
+Progress = Callable[[int, int, str], None]
+
+CHUNK = 1 << 20
+TIMEOUT = 30.0
+"""Seconds without an answer after which a download is given up."""
+WRAPPERS = ("model", "state_dict", "model_state_dict")
+TRANSFORMERS = "a transformers SamModel"
+
+
+def read_checkpoint(path: Path) -> State:
+    """Tensors by name of a .pth or .pt (tensors only, memory-mapped where its format allows) or .safetensors file.
+
+    Unwraps {"model": ...} and {"state_dict": ...} and the prefix "module." of data-parallel training. Raises ModelError
+    in one line for a file that is missing, damaged, holds code, or is no checkpoint.
+    """
+    if not path.is_file():
+        raise ModelError(f"expected a checkpoint at {path}, found no such file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a damaged file makes the readers raise errors of any kind
+        if "GLOBAL" in str(error):
+            raise ModelError(
+                f"expected tensors alone in {path}, got a file that holds code, which is never run; "
+                "save its state_dict() and load that"
+            ) from error
+        raise ModelError(
+            f"expected a checkpoint (.pth, .pt, .safetensors) at {path}, got one that is damaged or of another format "
+            f"({type(error).__name__}); fetch it anew"
+        ) from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ModelError(f"expected tensors by name in {path}, got something else; save the model's state_dict()")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def identify(state: Mapping[str, Tensor]) -> str:
+    """Which model these tensors look like: a zoo name, "a transformers SamModel", "nano", or "unknown"."""
+    if any(
+        f"{prefix}.stem.0.0.weight" in state for prefix in ("vision_encoder", "specialsam_encoder", "image_encoder")
+    ):
+        return "nano"
+    if SHARED in state or any(key.startswith("vision_encoder.") for key in state):
+        return TRANSFORMERS
+    if "image_encoder.layers.1.blocks.0.attn.attention_biases" in state and "image_encoder.neck.0.weight" in state:
+        return "mobile_sam" if tuple(state["image_encoder.neck.0.weight"].shape) == (256, 320, 1, 1) else "unknown"
+    patches = state.get("image_encoder.patch_embed.proj.weight")
+    for card in CARDS.values():
+        numbers = card.numbers
+        if isinstance(numbers, VitNumbers) and patches is not None and len(patches) == numbers.width:
+            blocks = (
+                f"image_encoder.blocks.{numbers.blocks - 1}.norm1.weight",
+                f"image_encoder.blocks.{numbers.blocks}.",
+            )
+            if blocks[0] in state and not any(key.startswith(blocks[1]) for key in state):
+                return card.name
+    return "unknown"
+
+
+def load_checkpoint(path: Path, card: Card) -> Any:
+    """The `SamModel` of `card` with the weights of a checkpoint in the official layout, in eval mode, frozen, float32.
+
+    The weights are not copied: a memory-mapped file is read as they are used. Raises ModelError in one line for the
+    checkpoint of another model, and for tensors that are missing, unknown or of another shape.
+    """
+    state = read_checkpoint(path)
+    looks = identify(state)
+    if looks != card.name and looks != "unknown":
+        advice = f"use --model {looks}" if looks in CARDS else "give its folder instead of the file"
+        raise ModelError(f"expected weights of {card.name}, got what looks like {looks} ({path}); {advice}")
+    model = build(card, "meta")
+    ready = to_transformers(state, card)
+    _check(ready, model.state_dict(), card, path)
+    floats = {key: value.float() if value.is_floating_point() else value for key, value in ready.items()}
+    model.load_state_dict(floats, strict=True, assign=True)
+    model.prompt_encoder.shared_embedding.positional_embedding = model.shared_image_embedding.positional_embedding
+    return model.eval().requires_grad_(False)
+
+
+def _check(state: State, expected: Mapping[str, Tensor], card: Card, path: Path) -> None:
+    def name(key: str) -> str:
+        return official_name(key, card)
+
+    missing = [name(key) for key in expected if key not in state and key != SHARED_TOO]
+    unknown = [name(key) for key in state if key not in expected]
+    other = [
+        f"{name(key)} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in state and key != SHARED_TOO and state[key].shape != value.shape
+    ]
+    kinds = (("missing", missing), ("unknown", unknown), ("of another shape", other))
+    found = ", ".join(f"{len(names)} {kind} (first: {names[0]})" for kind, names in kinds if names)
+    if found:
+        raise ModelError(f"expected the tensors of {card.name} in {path}, got a file with {found}")
+
+
+def weights_folder() -> Path:
+    """Where fetched weights are kept: $SPECIALSAM_WEIGHTS, or ~/.cache/specialsam/weights."""
+    given = os.environ.get("SPECIALSAM_WEIGHTS")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "specialsam" / "weights"
+
+
+def weights_path(card: Card) -> Path:
+    """Where the file of `card` is kept, whether or not it is there."""
+    return weights_folder() / card.filename
+
+
+def verify(card: Card) -> Path:
+    """The fetched file of `card`, its hash found as published; ModelError in one line otherwise."""
+    path = weights_path(card)
+    if not path.is_file():
+        raise ModelError(f"expected {card.filename} in {path.parent}, found no such file; {_advice(card)}")
+    _verify(path, card)
+    return path
+
+
+def _advice(card: Card) -> str:
+    return f"download {card.url} and put it as {card.filename} into {weights_folder()}"
+
+
+def _verify(path: Path, card: Card) -> None:
+    if card.sha256 is None:
+        return
+    with path.open("rb") as stream:
+        actual = hashlib.file_digest(stream, "sha256").hexdigest()
+    if actual != card.sha256:
+        raise ModelError(
+            f"expected SHA-256 {card.sha256} of {card.filename}, got {actual} ({path}); the file is damaged or another "
+            "one: delete it and fetch it anew"
+        )
+
+
+def _stamp(path: Path) -> tuple[Path, str]:
+    """The file that says which state of `path` was verified, and what it says of the present one."""
+    facts = path.stat()
+    return path.with_name(f"{path.name}.verified"), f"{facts.st_size} {facts.st_mtime_ns}"
+
+
+def fetch(card: Card, progress: Progress | None = None) -> Path:
+    """The verified file of `card`, downloaded where it is not there yet; `progress(done, total, name)` in bytes.
+
+    A file is hashed once, and again whenever its size or time changes. Raises ModelError in one line: with the address,
+    the file name and the folder to put it in where the download fails, with both hashes where the file is damaged.
+    """
+    if not card.url:
+        raise ModelError(f"expected a model that can be fetched, got {card.name}, which has no address")
+    path = weights_path(card)
+    if not path.is_file():
+        _download(card, path, progress)
+    beside, facts = _stamp(path)
+    wanted = f"{card.sha256} {facts}\n"
+    if card.sha256 is None or (beside.is_file() and beside.read_text() == wanted):
+        return path
+    _verify(path, card)
+    if os.access(path.parent, os.W_OK):
+        write_whole(beside, lambda file: file.write_text(wanted))
+    return path
+
+
+def _download(card: Card, path: Path, progress: Progress | None) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urlopen(card.url, timeout=TIMEOUT) as answer, part.open("wb") as stream:
+            total, done = int(answer.headers.get("Content-Length") or 0), 0
+            while chunk := answer.read(CHUNK):
+                done += stream.write(chunk)
+                if progress is not None:
+                    progress(done, max(total, done), card.filename)
+        if done < total:
+            raise OSError(f"the connection ended after {done} of {total} bytes")
+        _verify(part, card)
+        part.replace(path)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ModelError(f"cannot fetch {card.name} ({reason}); {_advice(card)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_transformers(source: Path | str) -> Any:
+    """A `SamModel` from a transformers folder or a hub id, in eval mode, frozen, float32.
+
+    Its own configuration counts: published folders say epsilon 1e-6 for the decoder where the original has 1e-5, which
+    moves the logits by a few 1e-5. Raises ModelError in one line where it cannot be read, is no SAM, or is incomplete.
+    """
+    from transformers import PreTrainedConfig, SamModel
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        kind = PreTrainedConfig.get_config_dict(str(source))[0].get("model_type")
+        if kind != "sam":
+            raise ModelError(f"expected a transformers folder or hub id of a SAM, got one of type {kind!r} ({source})")
+        model, info = SamModel.from_pretrained(str(source), output_loading_info=True, dtype=torch.float32)
+    except ModelError:
+        raise
+    except Exception as error:  # hub, file and format errors are of any kind
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"expected a transformers folder or a reachable hub id, cannot load {source} ({line[:160]}); "
+            "download the folder elsewhere and give its path"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    wrong = {kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
+    found = ", ".join(f"{len(names)} {kind} (first: {names[0]})" for kind, names in wrong.items() if names)
+    if found:
+        raise ModelError(f"expected all tensors of a SamModel in {source}, got {found}")
+    return model.eval().requires_grad_(False)
+
+
+__all__ = [
+    "fetch",
+    "identify",
+    "load_checkpoint",
+    "load_transformers",
+    "read_checkpoint",
+    "to_official",
+    "to_transformers",
+    "verify",
+    "weights_folder",
+    "weights_path",
+]
