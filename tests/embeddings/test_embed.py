@@ -208,6 +208,17 @@ def test_a_damaged_embedding_is_made_again(tmp_path: Path) -> None:
     assert store.verify() == []
 
 
+def test_a_truncated_shard_is_made_again_without_being_asked(tmp_path: Path) -> None:
+    pairs, samples = setting(3)
+    run(pairs, samples, MeanEncoder(), tmp_path)
+    (path,) = (tmp_path / "mean").glob("*.safetensors")
+    os.truncate(path, path.stat().st_size // 2)
+    store, report = run(pairs, samples, MeanEncoder(), tmp_path)
+    assert (report.done, report.reused) == (3, 0)
+    assert store.verify() == []
+    assert len(list((tmp_path / "mean").glob("*.safetensors"))) == 1, "verify has removed the broken one"
+
+
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     """Python's own count of array memory: the peak over 1,000 images is within a batch of that over 100."""
     peaks, size, batch = [], 64, 4
@@ -272,17 +283,24 @@ def test_a_killed_run_loses_at_most_the_image_in_hand(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file locks are tested where they are flock")
 def test_two_processes_write_at_once(tmp_path: Path) -> None:
-    children = [child(tmp_path, 0, 60, 0.005), child(tmp_path, 30, 90, 0.005)]
-    opened = 0
-    while any(process.poll() is None for process in children):
-        opened = max(opened, len(EmbeddingStore(tmp_path, "mean")))  # Opening must leave live writers alone.
-        time.sleep(0.2)
-    for process in children:
-        process.communicate()
-    assert [process.returncode for process in children] == [0, 0]
+    other = child(tmp_path, 0, 60, 0.005)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "go\n"
+    pairs, samples = setting(90)
+    held: list[int] = []
+
+    def look(done: int, total: int, what: str) -> None:
+        if what == "encode" and done % 10 == 0:
+            held.append(len(EmbeddingStore(tmp_path, "mean")))  # Opening must leave live writers alone.
+
+    _, report = run(pairs[30:], samples, MeanEncoder(seconds=0.005), tmp_path, progress=look)
+    assert report.done + report.reused == 60
+    assert report.failed == ()
+    assert len(held) >= 3
+    other.communicate()
+    assert other.returncode == 0
     store = EmbeddingStore(tmp_path, "mean")
     assert len(store) == 90
     assert store.verify() == []
-    pairs, samples = setting(90)
     _, report = run(pairs, samples, MeanEncoder(), tmp_path)
     assert (report.reused, report.done) == (90, 0)

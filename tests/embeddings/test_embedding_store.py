@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding
 from specialsam.embeddings import EmbeddingStore, content_key, digest_array, digest_file, encoders
 from specialsam.embeddings import parts as parts_module
+from specialsam.embeddings import store as store_module
 from specialsam.embeddings.shards import HEADER_BYTES, Precision
 
 SHAPE = (8, 4, 4)
@@ -308,6 +310,60 @@ def test_a_broken_shard_without_index_is_named_as_such(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path, "enc")
     (damage,) = store.verify()
     assert (damage.record, damage.key, damage.shard) == ("", "", path.stem)
+
+
+@pytest.mark.parametrize("kind", ["whole", "torn payload", "torn line", "line before payload", "no journal"])
+def test_what_a_dead_writer_left_is_taken_in_up_to_the_first_tear(tmp_path: Path, kind: str) -> None:
+    """The part of a live writer, copied, stands for a dead one's: no process holds the copy's lock."""
+    store = EmbeddingStore(tmp_path, "enc")
+    dead = tmp_path / "dead" / "enc"
+    dead.mkdir(parents=True)
+    with store.writer() as writer:
+        for seed in range(3):
+            writer.put(store.key(f"image-{seed}"), embedding(seed), f"record-{seed}")
+        for path in (tmp_path / "enc").iterdir():
+            (dead / path.name).write_bytes(path.read_bytes())
+    (part,), (journal,) = dead.glob("*.part"), dead.glob("*.journal")
+    if kind == "torn payload":
+        with part.open("ab") as file:
+            file.write(b"x" * 100)
+    elif kind == "torn line":
+        os.truncate(journal, journal.stat().st_size - 5)
+    elif kind == "line before payload":
+        os.truncate(part, part.stat().st_size - 5)
+    elif kind == "no journal":
+        journal.unlink()
+    whole = {"whole": 3, "torn payload": 3, "no journal": 0}.get(kind, 2)
+    found = EmbeddingStore(tmp_path / "dead", "enc")
+    assert [entry.record for entry in found.entries()] == [f"record-{seed}" for seed in range(whole)]
+    assert found.verify() == []
+    assert {path.suffix for path in dead.iterdir()} == ({".safetensors", ".parquet"} if whole else set())
+    for seed in range(whole):
+        assert torch.equal(found.get(store.key(f"image-{seed}")).tensor, embedding(seed).tensor.half())
+
+
+def test_threads_read_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "OPEN_SHARDS", 2)
+    for seed in range(6):
+        filled(tmp_path, 1, start=seed)
+    store = EmbeddingStore(tmp_path, "enc")
+    seeds = [seed % 6 for seed in range(240)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: store.get(store.key(f"image-{seed}")).tensor, seeds))
+    for seed, tensor in zip(seeds, found, strict=True):
+        assert torch.equal(tensor, embedding(seed).tensor.half())
+
+
+def test_a_shard_that_another_run_evicts_is_one_line_here(tmp_path: Path) -> None:
+    filled(tmp_path)
+    store = EmbeddingStore(tmp_path, "enc")
+    other = EmbeddingStore(tmp_path, "enc", max_gb=1e-9)
+    assert [gone.embeddings for gone in other.evict()] == [4]
+    with pytest.raises(StoreError, match="run embed again"):
+        store.get(store.key("image-0"))
+    store.refresh()
+    assert len(store) == 0
+    assert store.verify() == [], "gone on purpose is not damage"
 
 
 def test_eviction_removes_the_oldest_shards_that_this_run_does_not_need(tmp_path: Path) -> None:

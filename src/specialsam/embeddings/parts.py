@@ -59,8 +59,9 @@ class ShardWriter:
     def append(self, key: str, embedding: Embedding, record: str, view: str) -> Entry | None:
         """Write one embedding so that it survives the end of this process; None where the shard is full."""
         scale, values = pack(embedding.tensor, self.precision)
-        payload = bytearray(b"" if scale is None else raw(scale)) + raw(values)
-        payload += bytes(-len(payload) % (4 if scale is not None else 1))
+        pieces: list[bytes | memoryview] = (
+            [raw(values)] if scale is None else [raw(scale), raw(values), bytes(-values.numel() % 4)]
+        )
         channels, rows, columns = (int(side) for side in values.shape)
         entry = Entry(
             key=key,
@@ -75,7 +76,7 @@ class ShardWriter:
             encoder=self.encoder,
             created=time.time(),
             offset=self._end,
-            bytes=len(payload),
+            bytes=sum(map(len, pieces)),
         )
         entry = replace(entry, crc=checksum(entry, scale, values))
         text = line(entry)
@@ -86,7 +87,8 @@ class ShardWriter:
             return None
         journal = text.encode() + b"\n"
         try:
-            _write_all(self._part, payload)
+            for piece in pieces:
+                _write_all(self._part, piece)
             _write_all(self._journal, journal)
         except OSError as error:
             _cut(self._part, self._end)

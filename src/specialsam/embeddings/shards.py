@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import struct
 import zlib
 from dataclasses import asdict, dataclass
@@ -43,6 +44,8 @@ PRECISIONS: dict[Precision, tuple[str, torch.dtype]] = {
 FORMAT = "specialsam-embeddings-1"
 HEADER_BYTES = 1 << 18
 """Room kept for the header of each shard, its length field included."""
+HALF_LIMIT = 65504
+"""Largest number of half precision."""
 SHARD_BYTES = 1 << 28
 """A shard that has reached this size is finished and the next one begun."""
 
@@ -102,18 +105,16 @@ def pack(tensor: Tensor, precision: Precision) -> tuple[Tensor | None, Tensor]:
     DataError for values that are not finite, or become so in half precision.
     """
     exact = tensor.detach().to("cpu", torch.float32).contiguous()
-    if not torch.isfinite(exact).all():
+    largest = max(abs(float(bound)) for bound in torch.aminmax(exact))
+    if not math.isfinite(largest):
         raise DataError("expected an embedding of finite numbers, got NaN or infinity; check the image and the encoder")
     if precision == "int8":
         peak = exact.abs().amax((1, 2))
         scale = torch.where(peak > 0, peak / 127, torch.ones_like(peak)).clamp_min(torch.finfo(torch.float32).tiny)
-        return scale, (exact / scale[:, None, None]).round().clamp(-127, 127).to(torch.int8)
-    values = exact.to(PRECISIONS[precision][1])
-    if not torch.isfinite(values).all():
-        raise DataError(
-            f"expected values within half precision (65504), got {float(exact.abs().max()):.3g}; store it in full"
-        )
-    return None, values
+        return scale, (exact / scale[:, None, None]).round_().clamp_(-127, 127).to(torch.int8)
+    if precision == "half" and largest > HALF_LIMIT:
+        raise DataError(f"expected values within half precision ({HALF_LIMIT}), got {largest:.3g}; store it in full")
+    return None, exact.to(PRECISIONS[precision][1])
 
 
 def checksum(entry: Entry, scale: Tensor | None, values: Tensor) -> int:
