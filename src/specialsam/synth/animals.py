@@ -51,7 +51,7 @@ def _fish(rng: np.random.Generator) -> Groups:
     girth = deep * np.maximum(np.sin((t + 1) / 2 * np.pi * 0.93 + 0.18) ** rng.uniform(0.6, 1.2), 0.06)
     spread, fork = rng.uniform(0.2, 0.5), rng.uniform(-0.1, 0.2)
     end = np.array([-1.0, bend])
-    tail = np.array([end + (0.1, 0), end + (-0.35, -spread), end + (-0.3 + fork, 0), end + (-0.35, spread)])
+    tail = end + np.array([[0.1, 0], [-0.35, -spread], [-0.3 + fork, 0], [-0.35, spread]])
     top = np.array([[0.35, -deep * 0.8], [0, -deep - rng.uniform(0.05, 0.4)], [-0.5, -deep * 0.9], [-0.6, -deep * 0.3]])
     low = np.array([[0.0, deep * 0.8], [-0.25, deep + rng.uniform(0.05, 0.3)], [-0.45, deep * 0.6]])
     return {"body": [Limb(spine, girth)], "tail": [tail], "fins": [top, low], "head": [Limb(spine[16:], girth[16:])]}

@@ -39,11 +39,10 @@ def photograph(rng: np.random.Generator, pixels: FloatArray, unit: float) -> Byt
     fall = (
         1 + rng.uniform(0, 0.3) * (x * np.cos(angle) + y * np.sin(angle)) - rng.uniform(0, 0.35) * (x * x + y * y) / 2
     )
-    if rng.random() < 0.25:  # dappled light
+    if rng.random() < 0.4:  # dappled light
         at = rng.integers(0, GRAIN_SIDE - 16, 2)
-        fall = fall * np.exp(
-            0.3 * cv2.GaussianBlur(grain()[0][at[0] : at[0] + 16, at[1] : at[1] + 16], (0, 0), 1.2) * 2
-        )
+        spots = cv2.GaussianBlur(grain()[0][at[0] : at[0] + 16, at[1] : at[1] + 16], (0, 0), rng.uniform(0.8, 3))
+        fall = fall * np.exp(np.tanh(spots / spots.std()) * rng.uniform(0.08, 0.35))
     image = pixels * cv2.resize(fall.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
     haze = rng.random()
     if haze < 0.15:
@@ -84,7 +83,7 @@ def _tone(rng: np.random.Generator, image: ByteArray) -> ByteArray:
     target = rng.beta(5, 5.5)
     gamma = np.clip(1 + 0.7 * (np.log(max(target, 0.05)) / np.log(min(mean, 0.98)) - 1), 0.45, 2.2)
     v = (np.arange(256) / 255) ** gamma
-    bend = rng.uniform(0, 1.1)
+    bend = rng.uniform(0, 0.95)
     v = (1 - bend) * v + bend * v * v * (3 - 2 * v)
     black, white = rng.uniform(-0.03, 0.08), rng.uniform(0.85, 1.1)
     cast = np.exp(rng.normal(0, 0.07, 3)) if rng.random() < 0.6 else np.ones(3)

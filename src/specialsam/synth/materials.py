@@ -5,7 +5,6 @@ from __future__ import annotations
 import colorsys
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -36,7 +35,8 @@ THEMES: dict[str, tuple[Range, Range, Range, float]] = {
 }
 _THEME_WEIGHTS = np.array([theme[3] for theme in THEMES.values()])
 _THEME_SHARES = np.cumsum(_THEME_WEIGHTS / _THEME_WEIGHTS.sum())
-VARIETY_STEPS, VARIETY_SHIFT = 16, 4
+FEW_PIXELS = 8000
+"""On smaller patches four steps of variety between the two palettes do; on larger ones sixteen."""
 GRAIN_SIDE = 640
 
 Colour = tuple[float, float, float]
@@ -135,20 +135,25 @@ def paint(material: Material, height: int, width: int, unit: float) -> FloatArra
 
     `unit` is the number of pixels that one pixel of a 256-pixel image covers.
     """
-    plane = _lay(tile(material.tile), material, height, width, unit)
-    value, variety = cv2.split(plane)
+    values, varieties = tile(material.tile)
+    value = _laid(values, material, height, width, unit)
     if material.second is not None:
         turned = replace(material, angle=material.angle + 1.0, scale=material.scale * 0.8, bend=0.0)
-        second = cv2.extractChannel(_lay(tile(material.second), turned, height, width, unit), 0)
-        value = cv2.addWeighted(value, 1.25 * (1 - material.blend), second, 1.25 * material.blend, -32)
-    entry = (variety >> VARIETY_SHIFT).astype(np.intp)
+        second = _laid(tile(material.second)[0], turned, height, width, unit)
+        value = np.asarray(cv2.addWeighted(value, 1.25 * (1 - material.blend), second, 1.25 * material.blend, -32))
+    variety = _laid(varieties, material, (height + 1) // 2, (width + 1) // 2, unit / 2)
+    variety = np.asarray(cv2.resize(variety, (width, height), interpolation=cv2.INTER_LINEAR))
+    shift = 4 if height * width > FEW_PIXELS else 6
+    entry = np.asarray(variety, np.intp) >> shift
     entry <<= 8
     entry += value
-    return _ramp(material.dark_to_light, material.other).take(entry, 0, mode="clip")
+    return np.asarray(_ramp(material.dark_to_light, material.other, 256 >> shift).take(entry, 0, mode="clip"))
 
 
-def _lay(pattern: npt.NDArray[np.uint8], material: Material, height: int, width: int, unit: float) -> npt.NDArray[Any]:
-    """A tile's value and variety (height, width, 2) turned, scaled, tilted and bent as the material lies."""
+def _laid(
+    pattern: npt.NDArray[np.uint8], material: Material, height: int, width: int, unit: float
+) -> npt.NDArray[np.uint8]:
+    """A plane of a tile as uint8 (height, width), turned, scaled, tilted and bent as the material lies."""
     scale, cos, sin = material.scale / unit, np.cos(material.angle), np.sin(material.angle)
     long = scale * material.stretch
     x, y = material.origin
@@ -170,7 +175,7 @@ def _lay(pattern: npt.NDArray[np.uint8], material: Material, height: int, width:
         ]
         rows, columns = np.indices((height, width), np.float32)
         laid = cv2.remap(laid, columns + shift[0], rows + shift[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return laid
+    return np.asarray(laid, np.uint8)
 
 
 @lru_cache(maxsize=8)
@@ -181,10 +186,10 @@ def _spread(count: int) -> FloatArray:
 
 
 @lru_cache(maxsize=64)
-def _ramp(first: tuple[Colour, ...], second: tuple[Colour, ...]) -> FloatArray:
-    """Look-up table (VARIETY_STEPS * 256, 3): a grey value to a colour, one row of 256 for each step of variety."""
+def _ramp(first: tuple[Colour, ...], second: tuple[Colour, ...], steps: int) -> FloatArray:
+    """Look-up table (`steps` * 256, 3): a grey value to a colour, one row of 256 for each step of variety."""
     low, high = (_spread(len(palette)) @ np.array(palette, np.float32) for palette in (first, second))
-    share = np.linspace(0, 1, VARIETY_STEPS, dtype=np.float32)[:, None, None]
+    share = np.linspace(0, 1, steps, dtype=np.float32)[:, None, None]
     return np.asarray((low + share * (high - low)).reshape(-1, 3), np.float32)
 
 

@@ -6,7 +6,7 @@ map, so they are exact whatever light, blur and compression do to the pixels. Ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from specialsam.core.files import write_whole
-from specialsam.synth.layouts import HIDDEN_SHARE, Canvas, draw_layout, hidden
+from specialsam.synth.layouts import HIDDEN_SHARE, draw_layout, hidden
 from specialsam.synth.light import photograph
+from specialsam.synth.placing import Canvas
 
 SMALLEST = 0.001
 """Masks below this share of the image are dropped."""
@@ -80,7 +81,14 @@ def _read_masks(canvas: Canvas) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]
     return masks, tuple(canvas.kinds[number] for number in chosen)
 
 
-def write_dataset(folder: Path, count: int, size: int, seed: int, camouflage: float = 1.0) -> None:
+def write_dataset(
+    folder: Path,
+    count: int,
+    size: int,
+    seed: int,
+    camouflage: float = 1.0,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> None:
     """Write scenes `seed` ... as `images/scene-00000.jpg` and `masks/scene-00000.png` (0 or 255); finished files stay.
 
     The mask is the scene's hidden animal; a scene without one gives its largest object, or region if it has no object.
@@ -88,6 +96,8 @@ def write_dataset(folder: Path, count: int, size: int, seed: int, camouflage: fl
     for number in range(count):
         image = folder / "images" / f"scene-{number:05d}.jpg"
         mask = folder / "masks" / f"scene-{number:05d}.png"
+        if progress:
+            progress(number, count, image.stem)
         if image.exists() and mask.exists():
             continue
         made = scene(seed + number, size, camouflage)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -45,17 +46,26 @@ def _turned(points: Points, angle: float) -> Points:
     return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))
 
 
+@lru_cache(maxsize=64)
+def _even(count: int) -> npt.NDArray[np.float64]:
+    return np.linspace(0, 1, count)
+
+
+@lru_cache(maxsize=16)
+def _parabola(count: int) -> npt.NDArray[np.float64]:
+    """Shares (count, 3) of three points in even steps of the parabola through them."""
+    t = _even(count)
+    return np.stack([2 * (t - 0.5) * (t - 1), 4 * t * (1 - t), 2 * t * (t - 0.5)], 1)
+
+
 def _limb(points: Sequence[tuple[float, float]], radii: Sequence[float], samples: int = 14) -> Limb:
     """A smooth tube through a few points."""
-    knots = np.linspace(0, 1, len(points))
-    t = np.linspace(0, 1, samples)
-    xy = np.array(points, float)
+    xy, t = np.array(points, float), _even(samples)
     if len(points) == 3:  # a parabola through the middle point bends like a limb
-        basis = np.stack([2 * (t - 0.5) * (t - 1), 4 * t * (1 - t), 2 * t * (t - 0.5)], 1)
-        along = basis @ xy
+        along = _parabola(samples) @ xy
     else:
-        along = np.stack([np.interp(t, knots, xy[:, k]) for k in range(2)], 1)
-    return Limb(along, np.interp(t, np.linspace(0, 1, len(radii)), radii))
+        along = np.stack([np.interp(t, _even(len(points)), xy[:, k]) for k in range(2)], 1)
+    return Limb(along, np.interp(t, _even(len(radii)), radii))
 
 
 def _drawn(

@@ -307,7 +307,7 @@ def tiles_of(family: str) -> range:
 
 @lru_cache(maxsize=TILE_COUNT)
 def tile(index: int) -> ByteArray:
-    """Tile number `index` as uint8 (TILE_SIDE, TILE_SIDE, 2): value and variety; it repeats without a seam.
+    """Tile number `index` as uint8 (2, TILE_SIDE, TILE_SIDE): value and variety; it repeats without a seam.
 
     The same on every call, whatever was drawn before.
     """
@@ -325,16 +325,14 @@ def tile(index: int) -> ByteArray:
     if rng.random() < 0.4:
         value, variety = warped(rng, [value.astype(np.float32), variety.astype(np.float32)], rng.uniform(1, 14))
     value = value + rng.uniform(0, 0.7) * noise(rng, side, 2.0)
-    both = _seamless(np.stack([0.5 + 0.21 * standardised(value), variety], -1).astype(np.float32))
+    both = np.stack([_seamless(0.5 + 0.21 * standardised(value)), _seamless(variety.astype(np.float32))])
     return np.asarray(both.clip(0, 1) * 255, np.uint8)
 
 
 def _seamless(field: FloatArray) -> FloatArray:
-    """A field (TILE_SIDE + SEAM, ...) twice whose last SEAM rows and columns have been faded into the first ones."""
-    share = np.linspace(0, 1, SEAM, dtype=np.float32)
-    for axis in (0, 1):
-        field = np.moveaxis(field, axis, 0)
-        fade = share.reshape(-1, *[1] * (field.ndim - 1))
-        start = fade * field[:SEAM] + (1 - fade) * field[TILE_SIDE:]
-        field = np.moveaxis(np.concatenate([start, field[SEAM:TILE_SIDE]]), 0, axis)
-    return field
+    """A field (TILE_SIDE + SEAM, TILE_SIDE + SEAM) whose last SEAM rows and columns are faded into the first ones."""
+    share = np.linspace(0, 1, SEAM, dtype=np.float32)[:, None]
+    for _ in range(2):
+        start = share * field[:SEAM] + (1 - share) * field[TILE_SIDE:]
+        field = np.concatenate([start, field[SEAM:TILE_SIDE]]).T
+    return np.ascontiguousarray(field)
