@@ -1,9 +1,9 @@
 """A segmenter as a plain transformers folder: `config.json` and `model.safetensors`.
 
 A model with SAM's own ViT encoder is saved as it is, and `SamModel.from_pretrained` gives the same masks. A plain
-`SamModel` cannot hold our convolutional encoder or TinyViT; such a folder holds them under `specialsam_encoder.*`, beside
-a prompt encoder and mask decoder that `SamModel` reads as usual: give it `image_embeddings` and the masks are the same.
-Its own vision encoder is a placeholder of NaN, so that forgetting the embeddings shows at once.
+`SamModel` cannot hold our convolutional encoder or TinyViT; such a folder holds them under `specialsam_encoder.*`,
+beside a prompt encoder and mask decoder that `SamModel` reads as usual: give it `image_embeddings` and masks are the
+same. Its own vision encoder is a placeholder of NaN, so that forgetting the embeddings shows at once.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from specialsam.core.errors import ModelError
-from specialsam.core.files import write_whole
 from specialsam.models.segmenter import Segmenter
 
 ENCODER_KEY = "specialsam_encoder"
@@ -33,13 +31,16 @@ def encoder_kind(segmenter: Segmenter) -> str:
     return "conv" if isinstance(encoder, ConvEncoder) else "tinyvit" if isinstance(encoder, TinyViT) else "vit"
 
 
-def save_pretrained(segmenter: Segmenter, folder: Path) -> Path:
-    """Write `segmenter` as a transformers folder and return it; an earlier folder of that name is replaced."""
+def save_pretrained(segmenter: Segmenter, folder: Path, half: bool = False) -> Path:
+    """Write `segmenter` as a transformers folder and return it; an earlier folder of that name is replaced.
+
+    `half` stores half precision (half the bytes; loading gives single precision again), for our own encoders.
+    """
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        _write(segmenter, beside)
+        _write(segmenter, beside, half)
         shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
     finally:
@@ -47,7 +48,7 @@ def save_pretrained(segmenter: Segmenter, folder: Path) -> Path:
     return folder
 
 
-def _write(segmenter: Segmenter, folder: Path) -> None:
+def _write(segmenter: Segmenter, folder: Path, half: bool) -> None:
     from safetensors.torch import save_file
 
     sam: Any = segmenter.sam
@@ -72,10 +73,15 @@ def _write(segmenter: Segmenter, folder: Path) -> None:
     setattr(plain.config, ENCODER_KEY, {"kind": kind, "side": segmenter.side, "name": segmenter.name})
     plain.config.save_pretrained(folder)
     save_file(
-        {name: value.detach().cpu().clone().contiguous() for name, value in state.items()},
+        {name: _stored(value, half) for name, value in state.items()},
         folder / "model.safetensors",
         {"format": "pt"},
     )
+
+
+def _stored(value: torch.Tensor, half: bool) -> torch.Tensor:
+    plain = value.detach().cpu().clone().contiguous()
+    return plain.half() if half and plain.is_floating_point() else plain
 
 
 def _placeholder(config: Any) -> Any:
@@ -97,7 +103,7 @@ def _placeholder(config: Any) -> Any:
 
 
 def load_pretrained(folder: Path, name: str = "") -> Segmenter:
-    """A segmenter from a transformers folder, with SAM's own encoder or one of ours; ModelError in one line otherwise."""
+    """A segmenter from a transformers folder, with SAM's own encoder or one of ours; else ModelError in one line."""
     path = folder / "config.json"
     if not path.exists():
         raise ModelError(f"expected a transformers folder with a config.json, found none in {folder}")
@@ -143,11 +149,3 @@ def _architecture(kind: str, side: int, config: dict[str, Any]) -> Any:
     from specialsam.models.zoo import CARDS
 
     return build(CARDS["mobile_sam"])
-
-
-def freeze(sam: nn.Module) -> nn.Module:
-    """Eval mode and no gradients."""
-    return sam.eval().requires_grad_(False)
-
-
-__all__ = ["ENCODER_KEY", "encoder_kind", "load_pretrained", "save_pretrained", "write_whole"]

@@ -13,7 +13,7 @@ from specialsam.core.errors import ModelError, UsageError
 from specialsam.models.segmenter import Segmenter
 
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
-BUNDLED = Path(__file__).with_name("weights")
+BUNDLED = Path(__file__).with_name("bundled")
 
 
 def load_model(

@@ -165,7 +165,7 @@ def build_nano(encoder: EncoderKind = "conv", side: int = NANO_SIDE) -> Any:
 
 
 def _initialise(sam: Any) -> None:
-    """PyTorch's own initialisation for the decoder and prompt encoder (transformers' .02 starts too slowly from nothing)."""
+    """PyTorch's own initialisation of decoder and prompt encoder; transformers' .02 starts too slowly from nothing."""
     for part in (sam.prompt_encoder, sam.mask_decoder):
         for module in part.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
@@ -177,6 +177,14 @@ def _initialise(sam: Any) -> None:
 
 
 def _tiny_vit(side: int) -> nn.Module:
+    """The TinyViT candidate: MobileSAM's encoder at half its width. Its normalisations learn scale and shift only."""
     from specialsam.models.tinyvit import TinyViT
 
-    raise NotImplementedError
+    return TinyViT(
+        side=side,
+        dims=(32, 64, 128, 192),
+        depths=(2, 2, 4, 2),
+        heads=(1, 2, 4, 6),
+        classes=0,
+        out_channels=NANO_CHANNELS,
+    )

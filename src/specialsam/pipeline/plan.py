@@ -63,7 +63,7 @@ def plan(source: str, fractions: Fractions, seed: int, limit: int | None = None,
     dataset = open_dataset(source)
     problems: list[Problem] = []
     with stage("reading masks") as progress:
-        objects = inspect_masks(dataset.records, progress, problems)
+        objects = inspect_masks(dataset.records, lambda done, total: progress(done, total, ""), problems)
     usable = [record for record in dataset.records if objects.get(record.id, 0) > 0]
     if not usable:
         raise DataError(
@@ -77,7 +77,9 @@ def plan(source: str, fractions: Fractions, seed: int, limit: int | None = None,
     groups: dict[str, str] = {}
     if duplicates:
         with stage("looking for near-duplicates") as progress:
-            groups = dict(duplicate_groups(near_duplicates(usable, progress=progress)))
+            groups = dict(
+                duplicate_groups(near_duplicates(usable, progress=lambda done, total: progress(done, total, "")))
+            )
     return Plan(
         dataset,
         objects,

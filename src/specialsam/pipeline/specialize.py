@@ -44,9 +44,9 @@ class SpecializeSettings(BaseModel):
     fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="shares of train, val and test")
     duplicates: bool = Field(True, description="look for near-duplicates and keep them in one split")
     precision: Literal["half", "int8", "full"] = Field("half", description="how embeddings are stored")
-    views: ViewRecipe = Field(default_factory=ViewRecipe, description="augmented views encoded beside each train image")
-    train: TrainSettings = Field(default_factory=TrainSettings)
-    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    views: ViewRecipe = Field(default=ViewRecipe(), description="augmented views encoded beside each train image")
+    train: TrainSettings = Field(default=TrainSettings())
+    evaluate: EvaluateSettings = Field(default=EvaluateSettings())
     main_strategy: str = Field("interior", description="prompt strategy of the headline number and the pictures")
 
     @classmethod

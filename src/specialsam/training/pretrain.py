@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from specialsam.core.files import write_whole
-from specialsam.core.geometry import Geometry
+from specialsam.core.geometry import BoolArray, FloatArray, Geometry, ImageArray
 from specialsam.models.decode import decode, embed_prompts
 from specialsam.models.nano import NANO_CHANNELS, EncoderKind, build_nano, learn_statistics
 from specialsam.models.segmenter import ALL, PIXEL_MEAN, PIXEL_STD
@@ -48,7 +49,9 @@ class PretrainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: EncoderKind = Field("conv", description="image encoder: conv, vit (plain, windowed) or tinyvit")
-    side: int = Field(256, description="side of the scenes in pixels", ge=64)
+    side: int = Field(256, description="side of the training images in pixels, a multiple of 32", ge=64)
+    render: int = Field(256, description="side of the rendered scenes; training images are crops of them", ge=64)
+    reuse: int = Field(3, description="crops (each flipped at random) taken from a scene before it is dropped", ge=1)
     batch: int = Field(8, description="scenes a step", ge=1)
     objects: int = Field(4, description="objects prompted a scene through the decoder", ge=1)
     steps: int = Field(10_000, description="steps of the whole cosine schedule", ge=1)
@@ -85,38 +88,58 @@ class AuxiliaryHead(nn.Module):
         return logits.reshape(*cells.shape, 3, side, side), edge
 
 
+BLOCK = 48
+"""Scenes that are alive at once: crops of one scene are spread over a block of so many."""
+
+
+@lru_cache(maxsize=BLOCK + 8)
+def _rendered(seed: int, side: int) -> tuple[ImageArray, BoolArray]:
+    from specialsam.synth.scenes import scene
+
+    made = scene(seed, side)
+    return made.image, made.masks
+
+
 @dataclass(frozen=True)
 class Scenes(Dataset[dict[str, Tensor]]):
-    """Scene number i as tensors: pixels, low-res targets and prompts of a few objects, clicks of the auxiliary head."""
+    """Image number i as tensors: pixels, low-res targets and prompts of a few objects, clicks of the auxiliary head.
+
+    Image i is a crop of scene `first_seed` + s, where s runs through blocks of scenes `reuse` times in changing order.
+    """
 
     first_seed: int
     count: int
     side: int
     objects: int
+    render: int = 0
+    reuse: int = 1
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        from specialsam.synth.scenes import scene
+    def _crop(self, number: int, rng: np.random.Generator) -> tuple[ImageArray, BoolArray]:
+        block, place = divmod(number, BLOCK * self.reuse)
+        turn, place = divmod(place, BLOCK)
+        order = np.random.default_rng([self.first_seed, block, turn]).permutation(BLOCK)
+        image, masks = _rendered(self.first_seed + block * BLOCK + int(order[place]), max(self.render, self.side))
+        room = image.shape[0] - self.side
+        y, x = (int(v) for v in rng.integers(0, room + 1, 2))
+        window = slice(y, y + self.side), slice(x, x + self.side)
+        image, masks = image[window], masks[(slice(None), *window)]
+        if rng.random() < 0.5:
+            image, masks = image[:, ::-1], masks[:, :, ::-1]
+        kept = masks.sum((1, 2)) >= max(16, 0.001 * self.side**2)
+        return image, masks[kept] if kept.any() else np.ones((1, self.side, self.side), np.bool_)
 
-        seed = self.first_seed + number
-        made = scene(seed, self.side)
-        rng = np.random.default_rng(seed)
-        targets = Geometry(self.side, self.side, self.side).masks_to_logits(made.masks)
-        chosen = rng.choice(len(made.masks), self.objects, replace=len(made.masks) < self.objects)
-        clicks, boxes = zip(*(_click_and_box(made.masks[i], rng) for i in chosen), strict=True)
-        several = rng.choice(len(made.masks), AUX_CLICKS)
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.first_seed, number])
+        picture, masks = self._crop(number, rng)
+        targets = Geometry(self.side, self.side, self.side).masks_to_logits(masks)
+        chosen = rng.choice(len(masks), self.objects, replace=len(masks) < self.objects)
+        clicks, boxes = zip(*(_click_and_box(masks[i], rng) for i in chosen), strict=True)
+        several = rng.choice(len(masks), AUX_CLICKS)
         cells = [_low_res_click(targets[i], rng) for i in several]
-        image = torch.from_numpy(made.image).permute(2, 0, 1).float()
-        edge = (
-            (
-                np.abs(np.diff(targets, axis=1, append=targets[:, -1:]))
-                + np.abs(np.diff(targets, axis=2, append=targets[:, :, -1:]))
-            ).max(0)
-            if len(targets)
-            else np.zeros(targets.shape[1:], np.float32)
-        )
+        image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float()
         return {
             "pixels": (image - torch.tensor(PIXEL_MEAN)[:, None, None]) / torch.tensor(PIXEL_STD)[:, None, None],
             "targets": torch.from_numpy(targets[chosen]),
@@ -124,8 +147,15 @@ class Scenes(Dataset[dict[str, Tensor]]):
             "boxes": torch.from_numpy(np.stack(boxes)),
             "cells": torch.tensor(cells),
             "aux_targets": torch.from_numpy(targets[several]),
-            "edge": torch.from_numpy((edge > 0.25).astype(np.float32)),
+            "edge": torch.from_numpy(_edges(targets)),
         }
+
+
+def _edges(targets: FloatArray) -> FloatArray:
+    """Where any mask begins or ends, float32 (L, L) of 0 and 1."""
+    down = np.abs(np.diff(targets, axis=1, append=targets[:, -1:]))
+    across = np.abs(np.diff(targets, axis=2, append=targets[:, :, -1:]))
+    return np.asarray(np.maximum(down, across).max(0) > 0.25, np.float32)
 
 
 def _click_and_box(mask: np.ndarray[Any, Any], rng: np.random.Generator) -> tuple[Any, Any]:
@@ -193,7 +223,7 @@ def _step_loss(
     total = torch.zeros((), device=embeddings.device)
     if settings.auxiliary:
         total = total + settings.auxiliary * _auxiliary_loss(head, embeddings, batch)
-    kind: Kind = ("click", "click", "click", "box", "box_click")[int(rng.integers(5))]  # type: ignore[assignment]
+    kind: Kind = ("click", "click", "click", "box", "box_click")[int(rng.integers(5))]
     targets = batch["targets"].flatten(0, 1)
     index = torch.arange(len(embeddings), device=embeddings.device).repeat_interleave(batch["targets"].shape[1])
     points = batch["clicks"].flatten(0, 1) if kind != "box" else None
@@ -254,7 +284,9 @@ def learning_rate(step: int, settings: PretrainSettings) -> float:
 
 
 def _batches(settings: PretrainSettings, first: int, last: int) -> Iterator[dict[str, Tensor]]:
-    scenes = Scenes(settings.seed * 100_000_000, last * settings.batch, settings.side, settings.objects)
+    first_seed = (settings.seed + 1) * 100_000_000
+    count = last * settings.batch
+    scenes = Scenes(first_seed, count, settings.side, settings.objects, settings.render, settings.reuse)
     loader = DataLoader(
         scenes,
         batch_size=settings.batch,

@@ -1,0 +1,44 @@
+"""Models for other programs: a plain transformers folder, or a `.pth` in segment-anything's or MobileSAM's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from specialsam.core.errors import ModelError
+from specialsam.core.files import write_whole
+from specialsam.models.architectures import to_official
+from specialsam.models.folder import encoder_kind, save_pretrained
+from specialsam.models.load import load_model
+from specialsam.models.segmenter import Segmenter
+from specialsam.models.zoo import CARDS, Card, VitNumbers
+
+
+def export_model(model: str, out: Path) -> Path:
+    """Load any model and write it to `out`: `.pth` and `.pt` in the official layout, anything else as a folder."""
+    segmenter = load_model(model)
+    if out.suffix not in (".pth", ".pt"):
+        return save_pretrained(segmenter, out)
+    state = to_official(segmenter.sam.state_dict(), official_card(segmenter))
+    plain = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+    write_whole(out, lambda path: torch.save(plain, path))
+    return out
+
+
+def official_card(segmenter: Segmenter) -> Card:
+    """The zoo card whose architecture a segmenter has; ModelError where the official layouts know none like it."""
+    sam: Any = segmenter.sam
+    kind = encoder_kind(segmenter)
+    for card in CARDS.values():
+        same = not isinstance(card.numbers, VitNumbers) or (
+            card.numbers.width == sam.config.vision_config.hidden_size
+            and card.numbers.blocks == sam.config.vision_config.num_hidden_layers
+        )
+        if card.encoder == kind and card.side == segmenter.side and same:
+            return card
+    raise ModelError(
+        f"expected a model of {', '.join(CARDS)} (or a specialist on one) for a .pth, got {segmenter.name}; "
+        "export it to a folder instead"
+    )

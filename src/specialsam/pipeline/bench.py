@@ -1,0 +1,174 @@
+"""How well a model segments photographs that nobody tuned it on: BSDS500 segments and camouflaged animals, with rivals.
+
+BSDS500: a click in the interior of each annotated segment above 0.5 % of the image. A click does not say which
+annotator's segment is meant, so a mask counts by its best IoU over the annotators' segments that contain the click; a
+box and correction clicks do say it, and count by the segment itself. CAMO: each animal, click and box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from specialsam.core.errors import DataError
+from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
+from specialsam.core.masks import tight_boxes
+from specialsam.core.types import Embedding, Prompts, Row
+from specialsam.data.images import read_image, read_mask_pixels
+from specialsam.data.load import load
+from specialsam.data.open import open_dataset
+from specialsam.data.splits import stable_hash
+from specialsam.evaluation.region_rivals import felzenszwalb_maps, grabcut, regions_under
+from specialsam.evaluation.rivals import disc, disc_radius, filled_box, relative_area
+from specialsam.models.segmenter import ALL, Segmenter
+from specialsam.prompts import correction_clicks, interior_point
+
+SMALLEST = 0.005
+"""Smallest segment that is clicked, as a share of the image."""
+MAPS = npt.NDArray[Any]
+
+
+def bsds_images(root: Path, split: str) -> list[tuple[Path, list[Path]]]:
+    """Images of a split with their annotators' label maps, by name."""
+    images = sorted((root / "images" / split).glob("*.jpg"))
+    pairs = [(image, sorted((root / "masks" / split).glob(f"{image.stem}_a*.png"))) for image in images]
+    if not pairs or not all(maps for _, maps in pairs):
+        raise DataError(f"expected images/{split}/ID.jpg and masks/{split}/ID_aK.png in {root}, got something else")
+    return pairs
+
+
+def segments(maps: Sequence[MAPS]) -> BoolArray:
+    """Every annotated segment above `SMALLEST`, bool (P, H, W), annotator after annotator."""
+    out = [m == value for m in maps for value in np.unique(m) if (m == value).mean() >= SMALLEST]
+    return np.stack(out) if out else np.zeros((0, *maps[0].shape), np.bool_)
+
+
+def iou(masks: BoolArray, truth: BoolArray) -> FloatArray:
+    """IoU of masks and truths, broadcast over leading axes."""
+    overlap = (masks & truth).sum((-2, -1))
+    return np.asarray(overlap / np.maximum((masks | truth).sum((-2, -1)), 1), np.float32)
+
+
+def best_annotated(masks: BoolArray, point: FloatArray, maps: Sequence[MAPS]) -> float:
+    """Best IoU of any of the masks (M, H, W) with any annotator's segment that contains the click."""
+    x, y = (int(value) for value in point)
+    truths = np.stack([m == m[y, x] for m in maps])
+    return float(iou(masks[:, None], truths[None]).max())
+
+
+def bench_bsds(
+    segmenter: Segmenter, root: Path, split: str = "val", limit: int | None = None, rivals: bool = True
+) -> Iterator[list[Row]]:
+    """Rows of one image after the other."""
+    pairs = sorted(bsds_images(root, split), key=lambda pair: stable_hash(pair[0].stem))[:limit]
+    other = "train" if split == "val" else "val"
+    few = [[read_mask_pixels(m) for m in maps] for _, maps in bsds_images(root, other)[:40]]
+    radius = disc_radius([relative_area(mask) for maps in few for mask in segments(maps)])
+    for path, files in pairs:
+        image, maps = read_image(path), [read_mask_pixels(file) for file in files]
+        truth = segments(maps)
+        points = np.array([interior_point(mask) for mask in truth], np.float32)[:, None]
+        scores = _model_scores(segmenter, segmenter.encode(image), truth, points)
+        one, three = scores.pop("click masks")
+        scores[("model", "click", "single")] = [
+            best_annotated(m[None], p[0], maps) for m, p in zip(one, points, strict=True)
+        ]
+        scores[("model", "click", "three_oracle")] = [
+            best_annotated(m, p[0], maps) for m, p in zip(three, points, strict=True)
+        ]
+        if rivals:
+            scores |= _rival_scores(image, truth, points, radius, maps)
+        yield _rows(segmenter.name, "bsds500", split, path.stem, scores)
+
+
+def bench_camo(segmenter: Segmenter, root: Path, limit: int | None = None, rivals: bool = True) -> Iterator[list[Row]]:
+    """Rows of one camouflaged animal after the other, in the order of a stable hash."""
+    records = [record for record in open_dataset(f"camo:{root}").records if record.category == "animal"]
+    records = sorted(records, key=lambda record: stable_hash(record.id))[:limit]
+    radius = disc_radius([relative_area(mask) for record in records[:60] for mask in load(record).masks])
+    for record in records:
+        sample = load(record)
+        truth = sample.masks
+        if not len(truth):
+            continue
+        points = np.array([interior_point(mask) for mask in truth], np.float32)[:, None]
+        scores = _model_scores(segmenter, segmenter.encode(sample.image), truth, points)
+        one, three = scores.pop("click masks")
+        scores[("model", "click", "single")] = iou(one, truth)
+        scores[("model", "click", "three_oracle")] = iou(three, truth[:, None]).max(1)
+        if rivals:
+            scores |= _rival_scores(sample.image, truth, points, radius, None)
+        yield _rows(segmenter.name, "camo animals", "train", record.id, scores)
+
+
+def _model_scores(segmenter: Segmenter, embedding: Embedding, truth: BoolArray, points: FloatArray) -> dict[Any, Any]:
+    """Masks of the clicks, and IoU with the segment by box and after 3 and 5 clicks."""
+    labels = np.ones(points.shape[:2], np.int64)
+    prompts = Prompts("click", points=points, labels=labels)
+    answer = segmenter.decode_outputs(embedding, prompts, ALL)
+    masks = answer.masks()
+    best = masks[np.arange(len(masks)), 1 + answer.scores[:, 1:].argmax(1).numpy()]
+    boxes = Prompts("box", boxes=tight_boxes(truth))
+    scores: dict[Any, Any] = {
+        "click masks": (masks[:, 0], masks[:, 1:]),
+        ("model", "click", "three_best"): iou(best, truth),
+        ("model", "box", "single"): iou(segmenter.decode(embedding, boxes).masks()[:, 0], truth),
+        ("model", "1 click", "single"): iou(masks[:, 0], truth),
+    }
+    current, logits = masks[:, 0], answer.logits[:, 0].numpy()
+    for number in range(2, 6):
+        prompts = correction_clicks(truth, current, prompts, None, logits)
+        following = segmenter.decode(embedding, prompts)
+        current, logits = following.masks()[:, 0], following.logits[:, 0].numpy()
+        if number in (3, 5):
+            scores["model", f"{number} clicks", "single"] = iou(current, truth)
+    return scores
+
+
+def _rival_scores(
+    image: ImageArray, truth: BoolArray, points: FloatArray, radius: float, maps: Sequence[MAPS] | None
+) -> dict[Any, Any]:
+    """The rivals on the same prompts."""
+    size = (image.shape[0], image.shape[1])
+    labels = np.ones(points.shape[:2], np.int64)
+    boxes = tight_boxes(truth)
+    discs = disc(Prompts("click", points=points, labels=labels), size, radius)
+    filled = filled_box(Prompts("box", boxes=boxes), size)
+    graph = felzenszwalb_maps(image)
+    regions = [regions_under(graph, point[0]) for point in points]
+
+    def clicked(masks: Sequence[BoolArray]) -> list[float]:
+        if maps is None:
+            return [float(iou(m, t[None]).max()) for m, t in zip(masks, truth, strict=True)]
+        return [best_annotated(m, p[0], maps) for m, p in zip(masks, points, strict=True)]
+
+    cuts = np.stack([grabcut(image, box) for box in boxes])
+    return {
+        ("disc of median size", "click", "rival"): clicked([m[None] for m in discs]),
+        ("Felzenszwalb (best scale)", "click", "rival"): clicked(regions),
+        ("filled box", "box", "rival"): iou(filled if filled is not None else cuts, truth),
+        ("GrabCut", "box", "rival"): iou(cuts, truth),
+    }
+
+
+def _rows(model: str, dataset: str, split: str, record: str, scores: dict[Any, Any]) -> list[Row]:
+    return [
+        Row(
+            run="bench",
+            model=model if name == "model" else name,
+            dataset=dataset,
+            split=split,
+            record=record,
+            object=index,
+            strategy=strategy,
+            output=output,
+            metric="iou",
+            value=float(value),
+        )
+        for (name, strategy, output), values in scores.items()
+        for index, value in enumerate(values)
+    ]
