@@ -96,7 +96,7 @@ def _bird(rng: np.random.Generator) -> Groups:
 
 
 def _serpent(rng: np.random.Generator) -> Groups:
-    t = np.linspace(0, 1, 70)
+    t = np.linspace(0, 1, 60)
     heading = np.cumsum(np.cos(t * rng.uniform(6, 20) + rng.uniform(0, 6)) * rng.uniform(0.05, 0.22)) + rng.uniform(
         0, 6
     )

@@ -117,7 +117,7 @@ def heap(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
     stock = [draw_material(rng) for _ in range(int(rng.integers(3, 8)))]
     favourite = draw_name(rng) if rng.random() < 0.3 else None
     look = draw_look(rng)
-    for _ in range(int(rng.integers(10, 32))):
+    for _ in range(int(rng.integers(8, 26))):
         material = alike(rng, grounds[-1] if rng.random() < share else stock[int(rng.integers(len(stock)))], 0.8)
         radius = draw_radius(rng, canvas, 12, 130)
         outline = SHAPES[favourite][0](rng, radius) if favourite else draw_shape(rng, radius)
@@ -211,10 +211,16 @@ def hidden(rng: np.random.Generator, canvas: Canvas) -> None:
         )
     defocus(canvas, _blur(rng, 0.25) * 0.4)
     seen = draw_look(rng)
-    look = Look(seen.relief * 0.8, seen.shadow * 0.6, seen.softness, seen.ragged, float(rng.uniform(0.55, 0.95)))
+    look = Look(
+        max(seen.relief, float(rng.uniform(0.1, 0.6))),
+        seen.shadow * 0.8,
+        seen.softness,
+        seen.ragged,
+        float(rng.uniform(0.3, 0.9)),
+    )
     radius = float(rng.uniform(34, 115)) * canvas.unit
     centre = draw_centre(rng, canvas, 0.3, 0.7)
-    coat = alike(rng, base, float(rng.uniform(0.25, 1.1)))
+    coat = alike(rng, base, float(rng.uniform(0.5, 1.6)))
     lay(rng, canvas, animal(rng, radius), centre, coat, look, "animal", base)
     _foreground(rng, canvas, 0.4, base, 2)
 

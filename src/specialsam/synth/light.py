@@ -65,8 +65,8 @@ def photograph(rng: np.random.Generator, pixels: FloatArray, unit: float) -> Byt
         share = float(rng.uniform(0.2, 1.7))
         byte = cv2.addWeighted(byte, share, grey, 1 - share, 0)
     quality = int(rng.integers(40, 96))
-    _, packed = cv2.imencode(".jpg", byte, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
+    _, packed = cv2.imencode(".jpg", cv2.cvtColor(byte, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def _window(plane: FloatArray, top: int, left: int, height: int, width: int) -> FloatArray:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import colorsys
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,20 +40,20 @@ FEW_PIXELS = 8000
 """On smaller patches four steps of variety between the two palettes do; on larger ones sixteen."""
 GRAIN_SIDE = 640
 
-Colour = tuple[float, float, float]
+_THIRDS = np.array([0, 2, 1]) / 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Material:
-    """A surface. Lengths are in pixels of a 256-pixel image; colours are RGB in 0..1, dark to light."""
+    """A surface. Lengths are in pixels of a 256-pixel image; palettes are RGB (K, 3) in 0..1, dark to light."""
 
     tile: int
     scale: float
     stretch: float
     angle: float
     origin: tuple[float, float]
-    dark_to_light: tuple[Colour, ...]
-    other: tuple[Colour, ...]
+    dark_to_light: FloatArray
+    other: FloatArray
     contrast: float
     second: int | None = None
     blend: float = 0.0
@@ -65,23 +66,27 @@ def draw_theme(rng: np.random.Generator) -> str:
     return list(THEMES)[int(np.searchsorted(_THEME_SHARES, rng.random() * 0.999999))]
 
 
-def draw_palette(rng: np.random.Generator, theme: str, contrast: float) -> tuple[Colour, ...]:
+def draw_palette(rng: np.random.Generator, theme: str, contrast: float) -> FloatArray:
     """Two to five RGB colours from shadow to light around one of `theme`; `contrast` 0..1 sets their distance."""
-    hues, saturations, values, _ = THEMES[theme]
-    hue, saturation, value = rng.uniform(*hues), rng.uniform(*saturations), rng.uniform(*values)
-    count = int(rng.integers(2, 6))
-    palette = []
-    drift, fade = rng.normal(0, 0.025), rng.uniform(-0.1, 0.5)
-    for number in range(count):
-        step = 2 * number / (count - 1) - 1
-        light = value * 2 ** (step * contrast * 1.5)
-        tint = hue + drift * step + rng.normal(0, 0.01)
-        strength = saturation * (1 - fade * step * contrast) * rng.uniform(0.85, 1.15)
-        palette.append(colorsys.hsv_to_rgb(tint % 1, min(max(strength, 0), 1), min(max(light, 0.01), 1)))
+    spans, count = np.array(THEMES[theme][:3]), int(rng.integers(2, 6))
+    hue, saturation, value = spans[:, 0] + (spans[:, 1] - spans[:, 0]) * rng.random(3)
+    step, drift, fade = 2 * _even(count) - 1, rng.normal(0, 0.025), rng.uniform(-0.1, 0.5)
+    palette = _rgb(
+        hue + drift * step + rng.normal(0, 0.01, count),
+        saturation * (1 - fade * contrast * step) * rng.uniform(0.85, 1.15, count),
+        value * 2 ** (step * contrast * 1.5),
+    )
     if rng.random() < 0.15 and count > 2:  # a foreign colour among them: flowers, fallen leaves, markings
-        other = draw_theme(rng)
-        palette[int(rng.integers(count))] = colorsys.hsv_to_rgb(*(rng.uniform(*span) for span in THEMES[other][:3]))
-    return tuple(palette)
+        low, high = np.array(THEMES[draw_theme(rng)][:3]).T
+        palette[rng.integers(count)] = _rgb(*(low + (high - low) * rng.random(3)))
+    return palette
+
+
+def _rgb(hue: npt.NDArray[Any], saturation: npt.NDArray[Any], value: npt.NDArray[Any]) -> FloatArray:
+    """Hue in turns, saturation and value as RGB float32 (..., 3)."""
+    ramp = np.abs((np.asarray(hue)[..., None] + _THIRDS) % 1 * 6 - 3).clip(1, 2) - 2
+    strength, light = np.clip(saturation, 0, 1)[..., None], np.clip(value, 0.01, 1)[..., None]
+    return np.asarray(light * (1 + strength * ramp), np.float32)
 
 
 def draw_material(
@@ -111,21 +116,16 @@ def draw_material(
 def alike(rng: np.random.Generator, material: Material, difference: float) -> Material:
     """A surface of the same family that lies elsewhere; at `difference` 1 also turned, rescaled, recoloured."""
     family = list(FAMILIES)[material.tile // PER_FAMILY]
-    shift = rng.normal(0, 0.035 * difference, 3) + rng.normal(0, 0.07 * difference)
-    gain = 2 ** rng.normal(0, 0.3 * difference)
-
-    def moved(colours: tuple[Colour, ...]) -> tuple[Colour, ...]:
-        rgb = np.clip(np.array(colours) * gain + shift, 0.01, 1)
-        return tuple((float(r), float(g), float(b)) for r, g, b in rgb)
-
+    shift = (rng.normal(0, 0.035 * difference, 3) + rng.normal(0, 0.07 * difference)).astype(np.float32)
+    gain = np.float32(2 ** rng.normal(0, 0.3 * difference))
     return replace(
         material,
         tile=material.tile if rng.random() < 0.7 else int(rng.choice(tiles_of(family))),
         scale=float(np.clip(material.scale * np.exp(rng.normal(0, 0.35 * difference)), 0.4, 1.8)),
         angle=float(material.angle + rng.normal(0, 0.9 * difference)),
         origin=(float(rng.uniform(0, TILE_SIDE)), float(rng.uniform(0, TILE_SIDE))),
-        dark_to_light=moved(material.dark_to_light),
-        other=moved(material.other),
+        dark_to_light=(material.dark_to_light * gain + shift).clip(0.01, 1),
+        other=(material.other * gain + shift).clip(0.01, 1),
         tilt=0.0,
     )
 
@@ -154,19 +154,21 @@ def _laid(
     pattern: npt.NDArray[np.uint8], material: Material, height: int, width: int, unit: float
 ) -> npt.NDArray[np.uint8]:
     """A plane of a tile as uint8 (height, width), turned, scaled, tilted and bent as the material lies."""
-    scale, cos, sin = material.scale / unit, np.cos(material.angle), np.sin(material.angle)
+    scale, cos, sin = material.scale / unit, math.cos(material.angle), math.sin(material.angle)
     long = scale * material.stretch
     x, y = material.origin
-    matrix = np.array([[cos * long, -sin * scale, x], [sin * long, cos * scale, y], [0, 0, 1]])
     flags, border = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_WRAP
     if material.tilt:  # ground that recedes towards the top edge
         horizon = -material.tilt * height
         depth = height - horizon
-        matrix = matrix @ np.array([[1, 0, -width / 2], [0, 0, depth * 0.9], [0, 1 / depth, -horizon / depth]])
+        turn = np.array([[cos * long, -sin * scale, x], [sin * long, cos * scale, y], [0, 0, 1]])
+        matrix = turn @ np.array([[1, 0, -width / 2], [0, 0, depth * 0.9], [0, 1 / depth, -horizon / depth]])
         laid = cv2.warpPerspective(pattern, matrix, (width, height), flags=flags, borderMode=border)
     else:
-        matrix = matrix @ np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
-        laid = cv2.warpAffine(pattern, matrix[:2], (width, height), flags=flags, borderMode=border)
+        first, second = (cos * long, -sin * scale), (sin * long, cos * scale)
+        x0, y0 = (start - (a * width + b * height) / 2 for start, (a, b) in ((x, first), (y, second)))
+        matrix = np.array([[*first, x0], [*second, y0]])
+        laid = cv2.warpAffine(pattern, matrix, (width, height), flags=flags, borderMode=border)
     if material.bend and min(height, width) > 24:
         grid = grain()[0][int(x) :, int(y) :]
         shift = [
@@ -178,6 +180,11 @@ def _laid(
     return np.asarray(laid, np.uint8)
 
 
+@lru_cache(maxsize=32)
+def _even(count: int) -> FloatArray:
+    return np.linspace(0, 1, count, dtype=np.float32)
+
+
 @lru_cache(maxsize=8)
 def _spread(count: int) -> FloatArray:
     """Shares (256, count) of `count` evenly spaced colours in each grey value."""
@@ -185,12 +192,11 @@ def _spread(count: int) -> FloatArray:
     return np.stack([np.interp(values, knots, row) for row in np.eye(count)], -1).astype(np.float32)
 
 
-@lru_cache(maxsize=64)
-def _ramp(first: tuple[Colour, ...], second: tuple[Colour, ...], steps: int) -> FloatArray:
+def _ramp(first: FloatArray, second: FloatArray, steps: int) -> FloatArray:
     """Look-up table (`steps` * 256, 3): a grey value to a colour, one row of 256 for each step of variety."""
-    low, high = (_spread(len(palette)) @ np.array(palette, np.float32) for palette in (first, second))
-    share = np.linspace(0, 1, steps, dtype=np.float32)[:, None, None]
-    return np.asarray((low + share * (high - low)).reshape(-1, 3), np.float32)
+    low, high = (_spread(len(palette)) @ palette for palette in (first, second))
+    share = _even(steps)[:, None, None]
+    return np.asarray((low + share * (high - low)).reshape(-1, 3))
 
 
 @lru_cache(maxsize=1)

@@ -98,12 +98,15 @@ def lay(
         if wide * high < 12:
             continue
         surface = _part_material(rng, material, part_kind, ground)
-        if surface is not material:
+        if surface is not None or rng.random() < 0.5:
             frame = (slice(y, y + high), slice(x, x + wide))
-            soft = cv2.GaussianBlur(
-                seen[frame].astype(np.float32) / 255, (0, 0), float(rng.uniform(0.5, 1.5)) * canvas.unit
-            )
-            pixels[frame] += soft[..., None] * (paint(surface, high, wide, canvas.unit) - pixels[frame])
+            blur = float(rng.uniform(0.5, 1.5)) * canvas.unit
+            soft = cv2.GaussianBlur(seen[frame], (0, 0), blur).astype(np.float32)[..., None] * np.float32(1 / 255)
+            if surface is not None:
+                pixels[frame] += soft * (paint(surface, high, wide, canvas.unit) - pixels[frame])
+            else:
+                tint = np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.05, 3)).astype(np.float32)
+                pixels[frame] *= 1 + soft * (tint - 1)
         owners[seen > 127] = canvas.enter("part" if part_kind == "patch" else part_kind, number)
     if kind == "animal" and outline.parts and rng.random() < 0.6:
         _eye(rng, pixels, outline.parts[-1][1][there], canvas.unit)
@@ -177,14 +180,15 @@ def _patches(rng: np.random.Generator, outline: Silhouette, kind: str) -> list[t
     return patches
 
 
-def _part_material(rng: np.random.Generator, material: Material, kind: str, ground: Material | None) -> Material:
+def _part_material(rng: np.random.Generator, material: Material, kind: str, ground: Material | None) -> Material | None:
+    """The surface of a part, or None where it shares that of its object."""
     if kind == "hole":
         return draw_material(rng, theme="shade") if rng.random() < 0.6 else draw_material(rng)
-    if kind == "patch" or rng.random() < 0.3:
+    if kind == "patch" or rng.random() < 0.25:
         if ground is not None:
             return alike(rng, ground, 0.8)
         return alike(rng, material, 1.8) if rng.random() < 0.5 else draw_material(rng)
-    return material if rng.random() < 0.3 else alike(rng, material, 0.7)
+    return alike(rng, material, 0.7) if rng.random() < 0.25 else None
 
 
 def _eye(rng: np.random.Generator, pixels: FloatArray, head: ByteArray, unit: float) -> None:

@@ -58,7 +58,7 @@ def _parabola(count: int) -> npt.NDArray[np.float64]:
     return np.stack([2 * (t - 0.5) * (t - 1), 4 * t * (1 - t), 2 * t * (t - 0.5)], 1)
 
 
-def _limb(points: Sequence[tuple[float, float]], radii: Sequence[float], samples: int = 14) -> Limb:
+def _limb(points: Sequence[tuple[float, float]], radii: Sequence[float], samples: int = 11) -> Limb:
     """A smooth tube through a few points."""
     xy, t = np.array(points, float), _even(samples)
     if len(points) == 3:  # a parabola through the middle point bends like a limb
@@ -66,6 +66,20 @@ def _limb(points: Sequence[tuple[float, float]], radii: Sequence[float], samples
     else:
         along = np.stack([np.interp(t, _even(len(points)), xy[:, k]) for k in range(2)], 1)
     return Limb(along, np.interp(t, _even(len(radii)), radii))
+
+
+def _draw_limb(plane: ByteArray, centres: list[list[float]], radii: list[float]) -> None:
+    """A tube as close discs where it is fat, else as thick lines with round ends."""
+    (x0, y0), (x1, y1) = centres[0], centres[-1]
+    fixed = [(int(x * 8), int(y * 8)) for x, y in centres]
+    if abs(x1 - x0) + abs(y1 - y0) < 0.35 * min(radii) * len(radii):
+        for centre, radius in zip(fixed, radii, strict=True):
+            cv2.circle(plane, centre, int(radius * 8), 255, -1, cv2.LINE_AA, 3)
+        return
+    for first, second, near, far in zip(fixed[:-1], fixed[1:], radii[:-1], radii[1:], strict=True):
+        cv2.line(plane, first, second, 255, max(1, round(near + far)), cv2.LINE_AA, 3)
+    for end in (0, -1):
+        cv2.circle(plane, fixed[end], max(4, int(radii[end] * 8)), 255, -1, cv2.LINE_AA, 3)
 
 
 def _drawn(
@@ -92,11 +106,7 @@ def _drawn(
         plane = np.zeros((height, width), np.uint8)
         for piece in group:
             if isinstance(piece, Limb):
-                centres = ((piece.points - low) * 8).astype(int)
-                for first, second, radius in zip(centres[:-1], centres[1:], piece.radii, strict=False):
-                    cv2.line(plane, first.tolist(), second.tolist(), 255, max(1, int(radius * 2)), cv2.LINE_AA, 3)
-                for centre, radius in zip(centres, piece.radii, strict=True):
-                    cv2.circle(plane, centre.tolist(), max(4, int(radius * 8)), 255, -1, cv2.LINE_AA, 3)
+                _draw_limb(plane, (piece.points - low).tolist(), piece.radii.tolist())
             else:
                 cv2.fillPoly(plane, [((piece - low) * 8).astype(np.int32)], 255, cv2.LINE_AA, 3)
         masks[name] = plane
@@ -108,7 +118,7 @@ def _polygon(points: Points, radius: float, angle: float = 0.0) -> Silhouette:
 
 
 def _radial(rng: np.random.Generator, roughness: float, terms: int, corners: int = 96) -> Points:
-    t = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    t = _even(corners + 1)[:-1] * (2 * np.pi)
     k = np.arange(2, terms + 2)[:, None]
     size = rng.normal(0, roughness, (terms, 1)) / (k - 1) ** rng.uniform(0.7, 1.6)
     r = np.exp((size * np.cos(k * t + rng.uniform(0, 2 * np.pi, (terms, 1)))).sum(0).clip(-1, 0.7))
@@ -133,13 +143,13 @@ def polygon(rng: np.random.Generator, radius: float) -> Silhouette:
 
 
 def ellipse(rng: np.random.Generator, radius: float) -> Silhouette:
-    t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    t = _even(65)[:-1] * (2 * np.pi)
     return _polygon(np.stack([np.cos(t), np.sin(t) * rng.uniform(0.3, 1)], 1), radius, rng.uniform(0, 6.3))
 
 
 def box(rng: np.random.Generator, radius: float) -> Silhouette:
     """A rectangle with rounded corners, sheared a little; sometimes with windows or panels in a grid."""
-    t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    t = _even(65)[:-1] * (2 * np.pi)
     power = 2 / rng.uniform(4, 20)
     corner = np.stack(
         [np.sign(np.cos(t)) * np.abs(np.cos(t)) ** power, np.sign(np.sin(t)) * np.abs(np.sin(t)) ** power], 1
@@ -168,7 +178,7 @@ def ring(rng: np.random.Generator, radius: float) -> Silhouette:
 
 
 def leaf(rng: np.random.Generator, radius: float) -> Silhouette:
-    t = np.linspace(0, np.pi, 24)
+    t = _even(24) * np.pi
     width, bow = rng.uniform(0.15, 0.6), rng.normal(0, 0.3)
     half = np.sin(t) ** rng.uniform(1, 2) * width
     x, spine = -np.cos(t), bow * np.sin(t)
