@@ -144,6 +144,97 @@ def specialize(
 
 
 @app.command()
+def embed(
+    source: Source,
+    store: Annotated[Path, typer.Option(help="embedding store")],
+    model: Model = "nano",
+    config: Config = None,
+    sets: Sets = None,
+    max_gb: Annotated[float | None, typer.Option(help="size limit; the oldest embeddings give way")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="price it (GB, minutes) and stop")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="find and name damaged entries instead")] = False,
+    debug: Debug = False,
+) -> None:
+    """Encode every labelled image once into a store that training and evaluation read."""
+    from specialsam.pipeline.measure import run_embed
+    from specialsam.pipeline.specialize import SpecializeSettings
+
+    run_embed(source, model, store, SpecializeSettings.parse(_settings(config, sets)), max_gb, dry_run, verify)
+
+
+@app.command()
+def train(
+    source: Source,
+    model: Model = "nano",
+    base: Annotated[str | None, typer.Option(help="which zoo model a checkpoint file belongs to")] = None,
+    out: Out = None,
+    config: Config = None,
+    sets: Sets = None,
+    store: Annotated[Path | None, typer.Option(help="embedding store [default: OUT/embeddings]")] = None,
+    limit: Annotated[int | None, typer.Option(help="use a stable random subset of this many labelled images")] = None,
+    debug: Debug = False,
+) -> None:
+    """Only embed and tune; `specialize` with the same options goes on to measure and report."""
+    from specialsam.pipeline.specialize import SpecializeSettings, run_folder, run_specialize
+
+    settings = SpecializeSettings.parse(_settings(config, sets))
+    folder = run_folder(source, model, out)
+    run_specialize(source, model, folder, settings, store, limit, base_model=base, measure=False)
+    say(f"specialist: {folder / 'specialist'}")
+
+
+@app.command()
+def evaluate(
+    source: Source,
+    models: Annotated[list[str], typer.Option("--model", "-m", help="a model; repeat it to compare several")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="run folder")],
+    split: Annotated[str, typer.Option(help="test, val, train, or all")] = "test",
+    config: Config = None,
+    sets: Sets = None,
+    store: Annotated[Path | None, typer.Option(help="embedding store to read and fill")] = None,
+    debug: Debug = False,
+) -> None:
+    """Measure any models on the same images and prompts, with trivial rivals and intervals."""
+    from specialsam.core.settings import parse_settings
+    from specialsam.evaluation.evaluate import EvaluateSettings
+    from specialsam.pipeline.measure import means_table, run_evaluate
+
+    if split not in ("test", "val", "train", "all"):
+        raise UsageError(f"expected a --split of test, val, train or all, got {split!r}")
+    settings = parse_settings(EvaluateSettings, _settings(config, sets))
+    measured = run_evaluate(source, models, out, settings, split, (0.7, 0.15, 0.15), store)  # type: ignore[arg-type]
+    say(means_table(measured.summary))
+    say(f"tables: {measured.folder / 'summary.csv'}, {measured.folder / 'means.csv'}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="a run folder of `specialize`")],
+    debug: Debug = False,
+) -> None:
+    """Go on with a run where it stopped, and write its report anew."""
+    from specialsam.pipeline.specialize import resume
+
+    _show(resume(run))
+
+
+@app.command()
+def bench(
+    model: Annotated[str, typer.Argument(help="any model that --model takes")] = "nano",
+    bsds: Annotated[Path | None, typer.Option(help="BSDS500: images/{train,val}, masks/{train,val}/ID_aK.png")] = None,
+    camo: Annotated[Path | None, typer.Option(help="CAMO: Images, GT")] = None,
+    limit: Annotated[int | None, typer.Option(help="a stable random subset of this many images of each")] = None,
+    rivals: Annotated[bool, typer.Option(help="also run Felzenszwalb and GrabCut (slow)")] = True,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="a .csv for the table")] = None,
+    debug: Debug = False,
+) -> None:
+    """Measure a model on real photographs that it never saw, beside classical rivals on the same prompts."""
+    from specialsam.pipeline.bench import run_bench
+
+    say(run_bench(model, bsds, camo, limit, rivals, out))
+
+
+@app.command()
 def pretrain(
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder; an earlier run there goes on")],
     minutes: Annotated[float | None, typer.Option(help="stop (resumably) after this long")] = None,

@@ -87,7 +87,7 @@ def evaluate(
 
     `embed` answers with the embedding of a sample by a model's encoder (from a store, or live); it is asked once an
     encoder and image. `stamp` gives the rows' run, dataset and split. `radius` is the disc rival's radius as a fraction
-    of the image's shorter side (`rivals.disc_radius` of the training set), None leaves the rival out.
+    of the image's shorter side (`rivals.disc_radius` of the training set); None leaves the trivial rivals out.
     """
     for record in records:
         try:
@@ -121,15 +121,14 @@ def _sample_rows(
                 embedding = by_encoder[segmenter.encoder_id]
                 for output, probabilities in _answers(segmenter, embedding, prompts, truth, strategy):
                     yield from _rows(model, sample, indices, strategy, output, probabilities, truth, settings, stamp)
-            if not clicks(strategy):
+            if radius is not None and not clicks(strategy):
                 for model, answer in _rivals(prompts, sample.size, radius):
                     soft = answer.astype(np.float32)
                     yield from _rows(model, sample, indices, strategy, "rival", soft, truth, settings, stamp)
 
 
-def _rivals(prompts: Prompts, size: tuple[int, int], radius: float | None) -> Iterator[tuple[str, BoolArray]]:
-    if radius is not None:
-        yield DISC, disc(prompts, size, radius)
+def _rivals(prompts: Prompts, size: tuple[int, int], radius: float) -> Iterator[tuple[str, BoolArray]]:
+    yield DISC, disc(prompts, size, radius)
     box = filled_box(prompts, size)
     if box is not None:
         yield FILLED_BOX, box

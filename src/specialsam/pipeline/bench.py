@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from specialsam.core.errors import DataError
+from specialsam.console import stage
+from specialsam.core.errors import DataError, UsageError
+from specialsam.core.files import write_whole
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
 from specialsam.core.masks import tight_boxes
 from specialsam.core.types import Embedding, Prompts, Row
@@ -24,6 +26,8 @@ from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
 from specialsam.evaluation.region_rivals import felzenszwalb_maps, grabcut, regions_under
 from specialsam.evaluation.rivals import disc, disc_radius, filled_box, relative_area
+from specialsam.evaluation.tables import frame, summary
+from specialsam.models.load import load_model
 from specialsam.models.segmenter import ALL, Segmenter
 from specialsam.prompts import correction_clicks, interior_point
 
@@ -172,3 +176,35 @@ def _rows(model: str, dataset: str, split: str, record: str, scores: dict[Any, A
         for (name, strategy, output), values in scores.items()
         for index, value in enumerate(values)
     ]
+
+
+def run_bench(
+    model: str, bsds: Path | None, camo: Path | None, limit: int | None, rivals: bool, out: Path | None
+) -> str:
+    """Measure on the folders that are given; the table as text, and as a .csv where asked for."""
+    segmenter = load_model(model)
+    jobs = []
+    if bsds is not None:
+        jobs.append((bench_bsds(segmenter, bsds, "val", limit, rivals), len(bsds_images(bsds, "val")[:limit])))
+    if camo is not None:
+        animals = [record for record in open_dataset(f"camo:{camo}").records if record.category == "animal"]
+        jobs.append((bench_camo(segmenter, camo, limit, rivals), len(animals[:limit])))
+    if not jobs:
+        raise UsageError("expected --bsds or --camo with a folder of real photographs, got neither")
+    rows: list[Row] = []
+    for job, total in jobs:
+        with stage("measuring") as progress:
+            for number, part in enumerate(job, 1):
+                rows += part
+                progress(number, total, part[0].record)
+    means = summary(frame(rows), ("iou",))
+    if out is not None:
+        write_whole(out, lambda path: means.to_csv(path, index=False))
+    lines = [f"{'data':14}{'prompt':10}{'model':28}{'output':14}{'IoU':>6}  95 % interval    images"]
+    for row in means.sort_values(["dataset", "strategy", "mean"], kind="stable").to_dict("records"):
+        interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+        lines.append(
+            f"{row['dataset']:14}{row['strategy']:10}{row['model']:28}{row['output']:14}{100 * row['mean']:6.1f}"
+            f"  {interval:16}{row['n']:>6}"
+        )
+    return "\n".join(lines)

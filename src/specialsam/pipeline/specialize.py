@@ -8,6 +8,7 @@ Each stage leaves its result in the run folder and is skipped or continued when 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from specialsam import __version__
 from specialsam.console import say, stage
+from specialsam.core.errors import UsageError
 from specialsam.core.settings import parse_settings
 from specialsam.data.load import load
 from specialsam.data.views import ViewRecipe
@@ -83,8 +85,9 @@ def run_specialize(
     dry_run: bool = False,
     base_model: str | None = None,
     title: str = "",
+    measure: bool = True,
 ) -> Outcome | None:
-    """Run (or go on with) the whole job in `folder`; None after a dry run."""
+    """Run (or go on with) the whole job in `folder`; None after a dry run, and after tuning without `measure`."""
     segmenter = load_model(model, base_model)
     layout = plan(source, settings.fractions, settings.seed, limit, settings.duplicates)
     sizes = layout.split_sizes()
@@ -93,26 +96,40 @@ def run_specialize(
     if dry_run:
         say(embedded.price())
         return None
-    identity = {"source": source, "model": model, "encoder": segmenter.encoder_id, "limit": limit}
+    identity = {"source": source, "model": model, "encoder": segmenter.encoder_id, "limit": limit, "base": base_model}
+    identity |= {"store": str(store) if store else None, "title": title}
     run = Run(folder, identity | {"settings": settings.model_dump(mode="json")})
     run.save(dataset=_dataset_facts(layout), splits=dict(layout.splits), licence=layout.dataset.licence)
 
     with run.timed("embed"):
         embedded.prepare()
-    radius = disc_radius(embedded.relative_areas())
-    with run.timed("base evaluation"):
-        base_rows = _evaluated(run, BASE, segmenter, layout, embedded, settings, radius)
+    base_rows = _evaluated(run, BASE, segmenter, layout, embedded, settings) if measure else None
     tuned = clone(segmenter, SPECIALIST)
     with run.timed("train"):
         result = _tuned(run, tuned, embedded, settings)
-    with run.timed("evaluation"):
-        rows = _evaluated(run, SPECIALIST, tuned, layout, embedded, settings, None)
     _save_specialist(run, segmenter, tuned, model, result, layout, settings)
+    if base_rows is None:
+        return None
+    rows = _evaluated(run, SPECIALIST, tuned, layout, embedded, settings)
     with run.timed("report"):
         report = write_run_report(
-            run, layout, embedded, settings, (segmenter, tuned), (base_rows, rows), result, title or f"{source}"
+            run, layout, embedded, settings, (segmenter, tuned), (base_rows, rows), result, title or source
         )
     return Outcome(folder, report.path, report.summary, report.comparison, result)
+
+
+def resume(folder: Path) -> Outcome | None:
+    """Go on with the run in `folder` as it was started, and write its report anew."""
+    path = folder / "run.json"
+    if not path.exists():
+        raise UsageError(f"expected a run folder with run.json, found none in {folder}")
+    identity = json.loads(path.read_text())["identity"]
+    if "model" not in identity:
+        raise UsageError(f"expected a run of specialize in {folder}, got one of evaluate; run evaluate again instead")
+    settings = SpecializeSettings.parse(identity["settings"])
+    store = Path(identity["store"]) if identity["store"] else None
+    names = identity["source"], identity["model"], folder, settings, store, identity["limit"], False
+    return run_specialize(*names, identity["base"], identity["title"])
 
 
 def _dataset_facts(layout: Plan) -> dict[str, Any]:
@@ -133,14 +150,14 @@ def _evaluated(
     layout: Plan,
     embedded: Embedded,
     settings: SpecializeSettings,
-    radius: float | None,
 ) -> Any:
-    """Rows of one model on the test split, going on where an earlier call stopped."""
+    """Rows of one model (with the base also of the trivial rivals) on the test split, from where a call stopped."""
+    radius = disc_radius(embedded.relative_areas()) if name == BASE else None
     file = RowFile(run.folder / f"rows-{name}.jsonl")
     test, done = layout.of("test"), file.records()
     stamp = {"run": run.folder.name, "dataset": layout.dataset.name, "split": "test"}
     left = [record for record in test if record.id not in done]
-    with stage(f"measuring the {name}") as progress:
+    with run.timed(f"{name} evaluation"), stage(f"measuring the {name}") as progress:
         measured = evaluate({name: segmenter}, left, load, embedded.embed, settings.evaluate, stamp, radius)
         for number, (record, rows) in enumerate(zip(left, measured, strict=True), len(done) + 1):
             file.append(record.id, rows)

@@ -1,0 +1,143 @@
+"""Measure any models on a data set with any prompt strategies, or fill an embedding store, without tuning anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from specialsam.console import say, stage
+from specialsam.core.errors import UsageError
+from specialsam.core.files import write_whole
+from specialsam.core.types import Embedding, Record, Sample
+from specialsam.data.load import load, load_masks
+from specialsam.embeddings import EmbeddingStore, digest_file
+from specialsam.embeddings.shards import Precision
+from specialsam.evaluation.evaluate import EvaluateSettings, RowFile, evaluate
+from specialsam.evaluation.rivals import disc_radius, relative_area
+from specialsam.evaluation.tables import seed_summary, summary
+from specialsam.models.load import load_model
+from specialsam.models.segmenter import Segmenter
+from specialsam.pipeline.embedded import Embedded
+from specialsam.pipeline.plan import Fractions, Plan, plan
+from specialsam.pipeline.run import Run
+
+RADIUS_SAMPLE = 500
+"""Training images whose objects decide the disc rival's size."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation leaves."""
+
+    folder: Path
+    summary: Any
+
+
+def run_embed(
+    source: str, model: str, folder: Path, settings: Any, max_gb: float | None, dry_run: bool, verify: bool
+) -> None:
+    """Encode every labelled image of a data set (train images also in their views), or price or verify the store."""
+    segmenter = load_model(model)
+    if verify:
+        damage = EmbeddingStore.open_existing(folder, segmenter.encoder_id, settings.precision).verify()
+        for found in damage:
+            say(f"damaged: {found.record} {found.key[:16]} ({found.reason}); dropped, the next embed makes it again")
+        say(f"{folder}: {len(damage)} damaged embeddings")
+        return
+    layout = plan(source, settings.fractions, settings.seed, None, settings.duplicates)
+    embedded = Embedded(folder, segmenter, layout, settings, folder / "targets.sqlite", max_gb)
+    if dry_run:
+        say(embedded.price())
+    else:
+        embedded.prepare()
+
+
+def names_of(models: Sequence[str]) -> dict[str, str]:
+    """A short name in the tables for each model that was asked for, in order."""
+    out: dict[str, str] = {}
+    for text in models:
+        short = Path(text).parent.name if Path(text).name == "specialist" else Path(text).name
+        name, number = short, 2
+        while name in out:
+            name, number = f"{short} ({number})", number + 1
+        out[name] = text
+    return out
+
+
+def run_evaluate(
+    source: str,
+    models: Sequence[str],
+    folder: Path,
+    settings: EvaluateSettings,
+    split: Literal["test", "val", "train", "all"],
+    fractions: Fractions,
+    store: Path | None,
+    precision: Precision = "half",
+) -> Measured:
+    """Measure models on one split (or all labelled images); an image is encoded once an encoder, whatever the rest."""
+    named = names_of(models)
+    segmenters = {name: load_model(text) for name, text in named.items()}
+    layout = plan(source, fractions, settings.seed)
+    ids = {name: segmenter.decoder_id for name, segmenter in segmenters.items()}
+    identity = {"source": source, "models": named, "decoders": ids, "split": split, "fractions": list(fractions)}
+    run = Run(folder, identity | {"settings": settings.model_dump(mode="json")})
+    records = [r for r in layout.dataset.records if split in ("all", layout.splits.get(r.id)) and r.id in layout.splits]
+    if not records:
+        raise UsageError(f"expected images in split {split} of {source}, got none; choose another --split")
+    file = RowFile(run.folder / "rows.jsonl")
+    done = file.records()
+    left = [record for record in records if record.id not in done]
+    stamp = {"run": run.folder.name, "dataset": layout.dataset.name, "split": split}
+    embed = _stored(store, precision) if store else _live
+    with run.timed("evaluation"), stage("measuring") as progress:
+        measured = evaluate(segmenters, left, load, embed, settings, stamp, _radius(layout))
+        for number, (record, rows) in enumerate(zip(left, measured, strict=True), len(done) + 1):
+            file.append(record.id, rows)
+            progress(number, len(records), record.id)
+    frame = file.frame()
+    means, seed_table = summary(frame), seed_summary(frame[frame.output == "single"])
+    write_whole(folder / "results.parquet", lambda path: frame.to_parquet(path, index=False))
+    write_whole(folder / "summary.csv", lambda path: seed_table.to_csv(path, index=False))
+    write_whole(folder / "means.csv", lambda path: means.to_csv(path, index=False))
+    return Measured(folder, means)
+
+
+def _live(sample: Sample, segmenter: Segmenter) -> Embedding:
+    return segmenter.encode(sample.image)
+
+
+def _stored(folder: Path, precision: Precision) -> Any:
+    """Embeddings from a store where it has them, written to it where it has not."""
+    stores: dict[str, EmbeddingStore] = {}
+
+    def embed(sample: Sample, segmenter: Segmenter) -> Embedding:
+        own = stores.setdefault(segmenter.encoder_id, EmbeddingStore(folder, segmenter.encoder_id, precision))
+        key = own.key(digest_file(sample.record.image))
+        if key not in own:
+            with own.writer() as writer:
+                writer.put(key, segmenter.encode(sample.image), sample.id)
+        return own.get(key)
+
+    return embed
+
+
+def _radius(layout: Plan) -> float:
+    """The disc rival's radius from the training objects (from all, where there is no training split)."""
+    train: list[Record] = layout.of("train") or list(layout.dataset.records)
+    masks = [mask for record in train[:RADIUS_SAMPLE] for mask in load_masks(record)]
+    return disc_radius([relative_area(mask) for mask in masks if mask.any()])
+
+
+def means_table(means: Any, metric: str = "iou") -> str:
+    """Means with intervals as plain text, one block a prompt strategy."""
+    lines = [f"{'prompt':16}{'model':28}{'output':14}{'IoU':>6}  95 % interval      n"]
+    for row in means[means.metric == metric].to_dict("records"):
+        interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+        failed = f", {row['failed']} failed" if row["failed"] else ""
+        lines.append(
+            f"{row['strategy']:16}{row['model'][:27]:28}{row['output']:14}{100 * row['mean']:6.1f}  {interval:17}"
+            f"{row['n']:>4}{failed}"
+        )
+    return "\n".join(lines)
