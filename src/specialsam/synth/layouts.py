@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from specialsam.synth.animals import animal
+from specialsam.synth.light import threefold
 from specialsam.synth.materials import GRAIN_SIDE, Material, alike, draw_material, grain, paint
 from specialsam.synth.placing import (
     Canvas,
@@ -61,8 +62,8 @@ def ground(rng: np.random.Generator, canvas: Canvas, materials: Sequence[Materia
             depth = columns[:, None] - edge[None].astype(np.float32)
         softness = np.exp(rng.uniform(np.log(0.7), np.log(6))) * canvas.unit
         alpha = np.clip(depth / softness + 0.5, 0, 1).astype(np.float32)
-        canvas.pixels += alpha[..., None] * (paint(material, size, size, canvas.unit) - canvas.pixels)
-        canvas.owner[alpha > 0.5] = canvas.enter("region")
+        canvas.pixels += threefold(alpha) * (paint(material, size, size, canvas.unit) - canvas.pixels)
+        np.copyto(canvas.owner, np.int16(canvas.enter("region")), where=alpha > 0.5)
     fade = rng.random()
     if fade < 0.4:  # light falls off over the depth
         canvas.pixels *= np.linspace(1 - fade, 1 + fade * 0.5, size, dtype=np.float32)[

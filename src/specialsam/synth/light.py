@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,11 @@ def shading(rng: np.random.Generator, mask: ByteArray, light: float, strength: f
     return np.asarray(cv2.resize(relief[1:-1, 1:-1], (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
+def threefold(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A plane (h, w) as (h, w, 3): far quicker to multiply colours with than a broadcast last axis."""
+    return np.asarray(cv2.merge((plane, plane, plane)))
+
+
 def photograph(rng: np.random.Generator, pixels: FloatArray, unit: float) -> ByteArray:
     """Clean pixels, float32 RGB (H, W, 3) about 0..1, as a camera and a JPEG file would hand them over, uint8."""
     height, width = pixels.shape[:2]
@@ -43,7 +50,7 @@ def photograph(rng: np.random.Generator, pixels: FloatArray, unit: float) -> Byt
         at = rng.integers(0, GRAIN_SIDE - 16, 2)
         spots = cv2.GaussianBlur(grain()[0][at[0] : at[0] + 16, at[1] : at[1] + 16], (0, 0), rng.uniform(0.8, 3))
         fall = fall * np.exp(np.tanh(spots / spots.std()) * rng.uniform(0.08, 0.35))
-    image = pixels * cv2.resize(fall.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+    image = pixels * threefold(cv2.resize(fall.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC))
     haze = rng.random()
     if haze < 0.15:
         image = image * (1 - haze * 3) + np.float32(haze * 3) * rng.uniform(0.4, 0.9, 3).astype(np.float32)
@@ -66,7 +73,8 @@ def photograph(rng: np.random.Generator, pixels: FloatArray, unit: float) -> Byt
         byte = cv2.addWeighted(byte, share, grey, 1 - share, 0)
     quality = int(rng.integers(40, 96))
     _, packed = cv2.imencode(".jpg", cv2.cvtColor(byte, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR_RGB), np.uint8)
+    taken = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
+    return np.asarray(cv2.cvtColor(taken, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _window(plane: FloatArray, top: int, left: int, height: int, width: int) -> FloatArray:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from specialsam.synth.light import shading
+from specialsam.synth.light import shading, threefold
 from specialsam.synth.materials import GRAIN_SIDE, Material, alike, draw_material, grain, paint
 from specialsam.synth.shapes import SHAPES, Silhouette
 
@@ -101,22 +101,25 @@ def lay(
         if surface is not None or rng.random() < 0.5:
             frame = (slice(y, y + high), slice(x, x + wide))
             blur = float(rng.uniform(0.5, 1.5)) * canvas.unit
-            soft = cv2.GaussianBlur(seen[frame], (0, 0), blur).astype(np.float32)[..., None] * np.float32(1 / 255)
+            soft = threefold(cv2.GaussianBlur(seen[frame], (0, 0), blur).astype(np.float32) * np.float32(1 / 255))
             if surface is not None:
                 pixels[frame] += soft * (paint(surface, high, wide, canvas.unit) - pixels[frame])
             else:
                 tint = np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.05, 3)).astype(np.float32)
                 pixels[frame] *= 1 + soft * (tint - 1)
-        owners[seen > 127] = canvas.enter("part" if part_kind == "patch" else part_kind, number)
+        part_number = canvas.enter("part" if part_kind == "patch" else part_kind, number)
+        np.copyto(owners, np.int16(part_number), where=seen > 127)
     if kind == "animal" and outline.parts and rng.random() < 0.6:
         _eye(rng, pixels, outline.parts[-1][1][there], canvas.unit)
     if look.relief:
-        pixels *= shading(rng, outline.mask, canvas.light, look.relief)[there][..., None]
+        pixels *= threefold(shading(rng, outline.mask, canvas.light, look.relief)[there])
     below = canvas.pixels[here]
     if look.blend_in:
-        pixels += np.float32(look.blend_in) * (below[solid].mean(0) - pixels[solid].mean(0))
-    below += alpha[..., None] * (pixels - below)
-    canvas.owner[here][solid] = owners[solid]
+        inside = solid.astype(np.uint8)
+        apart = np.subtract(cv2.mean(below, inside), cv2.mean(pixels, inside))[:3]
+        pixels += (look.blend_in * apart).astype(np.float32)
+    below += threefold(alpha) * (pixels - below)
+    np.copyto(canvas.owner[here], owners, where=solid)
     return True
 
 
@@ -147,13 +150,17 @@ def _cast(rng: np.random.Generator, canvas: Canvas, mask: ByteArray, left: int, 
     """Darken what lies behind: a cast shadow away from the light, or a tight contact shadow."""
     blur = float(rng.uniform(1, 6)) * canvas.unit
     reach = rng.choice([1.5, rng.uniform(2, 14)]) * canvas.unit
-    border = int(blur * 2) + 1
+    border = int(blur * 2) + 2
     padded = cv2.copyMakeBorder(mask, border, border, border, border, cv2.BORDER_CONSTANT)
     x, y = left - border - round(np.cos(canvas.light) * reach), top - border - round(np.sin(canvas.light) * reach)
     here, there = _overlap(x, y, padded.shape[0], padded.shape[1], canvas.size)
-    if here is not None and there is not None:
-        shade = cv2.GaussianBlur(padded[there], (0, 0), blur).astype(np.float32)
-        canvas.pixels[here] *= (1 - shade * np.float32(darkness / 255))[..., None]
+    if here is None or there is None:
+        return
+    size = padded[there].shape[::-1]
+    shrink = max(1, int(blur / 1.5))
+    small = cv2.resize(padded[there], (-(-size[0] // shrink), -(-size[1] // shrink)), interpolation=cv2.INTER_AREA)
+    shade = cv2.resize(cv2.GaussianBlur(small, (0, 0), blur / shrink), size, interpolation=cv2.INTER_LINEAR)
+    canvas.pixels[here] *= threefold(1 - shade.astype(np.float32) * np.float32(darkness / 255))
 
 
 def _patches(rng: np.random.Generator, outline: Silhouette, kind: str) -> list[tuple[str, ByteArray]]:
