@@ -164,7 +164,7 @@ def to_official(state: Mapping[str, Tensor], card: Card) -> State:
     Raises ModelError where the two copies of the positional encoding differ: the official layout has one.
     """
     one, other = state.get(SHARED), state.get(SHARED_TOO)
-    if one is not None and other is not None and one is not other and not torch.equal(one, other):
+    if one is not None and other is not None and not one.is_meta and not torch.equal(one, other):
         raise ModelError(f"expected one positional encoding for {card.name}, got two that differ; tie them first")
     names = {new: old for old, new in _names(card).items()}
     return {_rename(names, key): value for key, value in state.items() if key != SHARED_TOO or one is None}

@@ -42,6 +42,8 @@ class ConvNorm(nn.Module):
         assert variance is not None
         scale = self.bn.weight * torch.rsqrt(variance + self.bn.eps)
         weight, bias = self.c.weight * scale[:, None, None, None], self.bn.bias - mean * scale
+        if self.c.kernel_size == (1, 1):
+            return functional.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         return functional.conv2d(x, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
 
 
@@ -89,6 +91,8 @@ class PatchMerging(nn.Module):
 class Attention(nn.Module):
     """Pre-norm attention within windows of `window` x `window` cells, a learned bias a head, |dy| and |dx|."""
 
+    attention_bias_idxs: Tensor
+
     def __init__(self, channels: int, heads: int, window: int):
         super().__init__()
         self.heads = heads
@@ -96,38 +100,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
-        self.window = window
-        self._kept: tuple[tuple[object, ...], nn.Parameter, Tensor] | None = None
-
-    def bias(self, dtype: torch.dtype) -> Tensor:
-        """Bias (heads, N, N) of all pairs of the N cells of a window, row by row.
-
-        Without gradients it is kept until the parameter is another one, has been written to, or has moved.
-        """
-        table = self.attention_biases
-        if torch.is_grad_enabled() or table.is_inference() or torch.compiler.is_compiling():
-            return self._spread(table).to(dtype)
-        state = (table._version, table.data_ptr(), table.device, dtype)
-        kept = self._kept
-        if kept is None or kept[0] != state or kept[1] is not table:
-            kept = self._kept = (state, table, self._spread(table).to(dtype))
-        return kept[2]
-
-    def _spread(self, table: Tensor) -> Tensor:
-        axis = torch.arange(self.window, device=table.device)
+        axis = torch.arange(window, device="cpu")  # real even where the module is made on the meta device
         apart = (axis[:, None] - axis[None, :]).abs()
-        index = (apart[:, None, :, None] * self.window + apart[None, :, None, :]).reshape(self.window**2, -1)
-        return table[:, index]
+        index = (apart[:, None, :, None] * window + apart[None, :, None, :]).reshape(window**2, -1)
+        self.register_buffer("attention_bias_idxs", index, persistent=False)
 
-    def train(self, mode: bool = True) -> Self:
-        self._kept = None
-        return super().train(mode)
+    def bias(self) -> Tensor:
+        """Bias (1, heads, N, N) of all pairs of the N cells of a window, row by row."""
+        return self.attention_biases[None, :, self.attention_bias_idxs]
 
     def forward(self, x: Tensor) -> Tensor:
         """Windows (M, N, C) to the same."""
         count, cells, channels = x.shape
         query, key, value = self.qkv(self.norm(x)).reshape(count, cells, self.heads, 3, -1).permute(3, 0, 2, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=self.bias(query.dtype))
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=self.bias().to(query.dtype))
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(count, cells, channels))
         return out
 

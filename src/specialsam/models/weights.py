@@ -217,7 +217,7 @@ def load_transformers(source: Path | str) -> Any:
     """A `SamModel` from a transformers folder or a hub id, in eval mode, frozen, float32.
 
     Its own configuration counts: published folders say epsilon 1e-6 for the decoder where the original has 1e-5, which
-    moves the logits by a few 1e-5. Raises ModelError in one line where it cannot be read, is no SAM, or is incomplete.
+    moves logits by up to 1e-3. Raises ModelError in one line where it cannot be read, is no SAM, or is incomplete.
     """
     from transformers import PreTrainedConfig, SamModel
     from transformers.utils import logging
