@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from specialsam.core.errors import SpecialSamError
@@ -24,4 +25,5 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             f"cannot write {path} ({error.strerror or error}); make room or choose another folder"
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()

@@ -103,7 +103,11 @@ class Geometry:
         return np.outer(rows, columns).astype(np.float32)
 
     def masks_to_logits(self, masks: BoolArray) -> FloatArray:
-        """Coverage of each low-res logit by bool masks (P, height, width): float32 (P, L, L) in 0..1, 0 on padding."""
+        """Coverage of each low-res logit by bool masks (P, height, width): float32 (P, L, L) in 0..1, 0 on padding.
+
+        Coverage is the foreground's share of that part of a logit which lies on the image, so that an object at the
+        padded border counts in full there; `valid_logits` says how large that part is.
+        """
         if masks.shape[1:] != (self.height, self.width):
             raise DataError(f"expected masks of {self.height}x{self.width}, got {masks.shape[1]}x{masks.shape[2]}")
         side = self.logits_side
@@ -111,9 +115,11 @@ class Geometry:
         mode = cv2.INTER_AREA if height <= self.height else cv2.INTER_LINEAR
         square = np.zeros((self.side, self.side), np.float32)
         out = np.zeros((len(masks), side, side), np.float32)
+        valid = self.valid_logits()
         for index, mask in enumerate(masks):
             square[:height, :width] = cv2.resize(mask.astype(np.float32), (width, height), interpolation=mode)
-            out[index] = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
+            covered = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
+            np.divide(covered, valid, out=out[index], where=valid > 0)
         return out
 
     def logits_to_original(self, logits: torch.Tensor) -> torch.Tensor:

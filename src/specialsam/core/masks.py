@@ -17,7 +17,8 @@ FOREGROUND = 127
 def from_binary(pixels: npt.NDArray[Any]) -> BoolArray:
     """Pixels (H, W[, C]) of a binary mask file to bool (P, H, W): one object, or none where all is background.
 
-    Channel 0 counts. A mask of 0/1 values is read as such, bool and 16-bit masks by half of their range.
+    Channel 0 counts. A mask of 0/1 values is read as such, any other by half of the range that its values need: 8 bits,
+    or 16 where one of them is above 255.
     """
     plane = pixels[..., 0] if pixels.ndim == 3 else pixels
     if plane.ndim != 2:
@@ -27,7 +28,8 @@ def from_binary(pixels: npt.NDArray[Any]) -> BoolArray:
     elif plane.size and plane.max() == 1:
         mask = plane == 1
     else:
-        mask = plane > (FOREGROUND if plane.dtype == np.uint8 else FOREGROUND * 257)
+        wide = plane.size and plane.max() > 255
+        mask = plane > (FOREGROUND * 257 if wide else FOREGROUND)
     return mask[None].astype(np.bool_) if mask.any() else np.zeros((0, *plane.shape), np.bool_)
 
 

@@ -110,10 +110,11 @@ class Prompts:
                 raise DataError(f"expected labels {self.points.shape[:2]}, got {self.labels.shape}")
             if not np.isin(self.labels, (0, 1)).all():
                 raise DataError(f"expected labels 0 (background) or 1 (foreground), got {np.unique(self.labels)}")
-        if self.boxes is not None and (self.boxes.ndim != 2 or self.boxes.shape[1] != 4):
-            raise DataError(f"expected (P, 4) boxes, got {self.boxes.shape}")
-        if self.masks is not None and (self.masks.ndim != 3 or self.masks.shape[1] != self.masks.shape[2]):
-            raise DataError(f"expected square (P, L, L) mask logits, got {self.masks.shape}")
+        boxes, masks = self.boxes, self.masks
+        if boxes is not None and (boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype != np.float32):
+            raise DataError(f"expected float32 (P, 4) boxes, got {boxes.dtype} {boxes.shape}")
+        if masks is not None and (masks.ndim != 3 or masks.shape[1] != masks.shape[2] or masks.dtype != np.float32):
+            raise DataError(f"expected square float32 (P, L, L) mask logits, got {masks.dtype} {masks.shape}")
         if len({len(part) for part in given}) != 1:
             raise DataError(f"expected the same number of objects everywhere, got {[len(part) for part in given]}")
         for part in given:
