@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,6 +40,8 @@ from specialsam.training.losses import MIXES, mixed, soft_iou
 
 Kind = Literal["click", "box", "box_click"]
 VALIDATION_SEED = 1_000_000_007
+SINGLE_LOSS = {"focal": 4.0, "dice": 1.0}
+"""The single mask of an ambiguous click answers nothing at all under 20:1, the cheapest hedge; more Dice forbids that."""
 AUX_CHANNELS = 32
 AUX_CLICKS = 16
 
@@ -92,6 +95,18 @@ BLOCK = 48
 """Scenes that are alive at once: crops of one scene are spread over a block of so many."""
 
 
+CROP = (0.35, 1.0)
+"""Smallest and largest crop as a share of the scene's side: teaches every scale from coarse to magnified."""
+
+
+def _resized(image: ImageArray, masks: BoolArray, side: int) -> tuple[ImageArray, BoolArray]:
+    """Image and masks scaled to `side`, masks by nearest neighbour."""
+    mode = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
+    scaled = cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=mode)
+    planes = [cv2.resize(m.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST_EXACT) for m in masks]
+    return np.asarray(scaled, np.uint8), np.stack(planes).astype(np.bool_)
+
+
 @lru_cache(maxsize=BLOCK + 8)
 def _rendered(seed: int, side: int) -> tuple[ImageArray, BoolArray]:
     from specialsam.synth.scenes import scene
@@ -122,10 +137,10 @@ class Scenes(Dataset[dict[str, Tensor]]):
         turn, place = divmod(place, BLOCK)
         order = np.random.default_rng([self.first_seed, block, turn]).permutation(BLOCK)
         image, masks = _rendered(self.first_seed + block * BLOCK + int(order[place]), max(self.render, self.side))
-        room = image.shape[0] - self.side
-        y, x = (int(v) for v in rng.integers(0, room + 1, 2))
-        window = slice(y, y + self.side), slice(x, x + self.side)
-        image, masks = image[window], masks[(slice(None), *window)]
+        extent = round(image.shape[0] * rng.uniform(*CROP))
+        y, x = (int(v) for v in rng.integers(0, image.shape[0] - extent + 1, 2))
+        window = slice(y, y + extent), slice(x, x + extent)
+        image, masks = _resized(image[window], masks[(slice(None), *window)], self.side)
         if rng.random() < 0.5:
             image, masks = image[:, ::-1], masks[:, :, ::-1]
         kept = masks.sum((1, 2)) >= max(16, 0.001 * self.side**2)
@@ -193,7 +208,8 @@ def _mask_loss(logits: Tensor, scores: Tensor, targets: Tensor) -> tuple[Tensor,
     valid = torch.ones_like(truth)
     each = mixed(flat, truth, valid, MIXES["sam"]).reshape(-1, count)
     iou = soft_iou(flat, truth, valid).reshape(-1, count)
-    single, least = each[:, 0].mean(), each[:, 1:].min(1).values.mean()
+    single = mixed(logits[:, 0], targets, torch.ones_like(targets), SINGLE_LOSS).mean()
+    least = each[:, 1:].min(1).values.mean()
     head = (scores - iou).square().mean()
     facts = {"iou_single": float(iou[:, 0].mean()), "iou_oracle": float(iou[:, 1:].max(1).values.mean())}
     return single + least + head, facts
@@ -300,8 +316,6 @@ def _batches(settings: PretrainSettings, first: int, last: int) -> Iterator[dict
 
 
 def _quiet_worker(number: int) -> None:
-    import cv2
-
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
