@@ -61,12 +61,13 @@ def write_run_report(
     every = pd.concat(rows, ignore_index=True)
     names = ("base", "specialist")
     write_whole(run.folder / "results.parquet", lambda path: every.to_parquet(path, index=False))
-    own = every[every.model.isin(names) & (every.output == "single")]
+    both = every[every.model.isin(names)]
+    own = both[both.output == "single"]
     seed_table = seed_summary(own)
     write_whole(run.folder / "summary.csv", lambda path: seed_table.to_csv(path, index=False))
     means = summary(every)
     write_whole(run.folder / "means.csv", lambda path: means.to_csv(path, index=False))
-    paired = comparison(own, *names, metrics=("iou", "dice", "boundary_f1"))
+    paired = comparison(both, *names, metrics=("iou", "dice", "boundary_f1"))
     write_whole(run.folder / "comparison.csv", lambda path: paired.to_csv(path, index=False))
     objects = object_pairs(every, *names, settings.main_strategy)
     by = own[own.strategy == settings.main_strategy]
@@ -143,7 +144,7 @@ def _data_facts(layout: Plan, embedded: Embedded) -> DataFacts:
 def terminal_table(means: Any, paired: Any, metric: str = "iou") -> str:
     """The main result as plain text: IoU in points with 95 % intervals, rivals below a line."""
     lines = [f"{'prompt':16}{'base':>8}{'specialist':>12}{'gain':>8}  {'95 % interval':18}{'won-lost':>10}{'n':>6}"]
-    for row in paired[paired.metric == metric].to_dict("records"):
+    for row in paired[(paired.metric == metric) & (paired.output == "single")].to_dict("records"):
         interval = f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
         lines.append(
             f"{row['strategy']:16}{100 * row['base']:8.1f}{100 * row['tuned']:12.1f}{100 * row['gain']:+8.1f}  "

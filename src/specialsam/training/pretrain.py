@@ -41,7 +41,7 @@ from specialsam.training.losses import MIXES, mixed, soft_iou
 Kind = Literal["click", "box", "box_click"]
 VALIDATION_SEED = 1_000_000_007
 SINGLE_LOSS = {"focal": 4.0, "dice": 1.0}
-"""The single mask of an ambiguous click answers nothing at all under 20:1, the cheapest hedge; more Dice forbids that."""
+"""Under 20:1 the single mask of an ambiguous click is empty, the cheapest hedge; more Dice forbids that."""
 AUX_CHANNELS = 32
 AUX_CLICKS = 16
 

@@ -1,0 +1,1 @@
+"""Segmenters: the zoo and its checkpoints, nano, encoding and decoding, specialists."""
