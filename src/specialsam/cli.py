@@ -262,10 +262,10 @@ def pretrain(
 def models_list(debug: Debug = False) -> None:
     """Every model by name, with size, licence and whether it is here."""
     from specialsam.models.weights import weights_path
-    from specialsam.models.zoo import CARDS
+    from specialsam.models.zoo import CARDS, NANO
 
-    for card in CARDS.values():
-        here = "bundled" if card.name == "nano" else "here" if weights_path(card).exists() else "not fetched"
+    for card in (NANO, *CARDS.values()):
+        here = "bundled" if card is NANO else "here" if weights_path(card).exists() else "not fetched"
         say(f"{card.name:12} {card.parameters / 1e6:7.1f} M  {card.side} px  {card.licence:12} {here:12} {card.title}")
 
 
@@ -291,16 +291,17 @@ def models_fetch(name: Annotated[str, typer.Argument(help="a zoo name")], debug:
     from specialsam.models.zoo import card
 
     with stage(f"fetching {name}") as progress:
-        say(str(fetch(card(name), progress)))
+        say(str(fetch(card(name), progress)) if name != "nano" else "nano comes with the package")
 
 
 @models_app.command("verify")
 def models_verify(name: Annotated[str, typer.Argument(help="a zoo name")], debug: Debug = False) -> None:
     """Check a fetched checkpoint against its published hash."""
+    from specialsam.models.load import verify_bundled
     from specialsam.models.weights import verify
     from specialsam.models.zoo import card
 
-    say(f"{verify(card(name))}: as published")
+    say(f"{verify_bundled() if name == 'nano' else verify(card(name))}: as published")
 
 
 @app.command()

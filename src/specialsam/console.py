@@ -77,10 +77,8 @@ def _lines(title: str) -> Iterator[Progress]:
         say(f"{title}: {done}/{total}, {rate:.1f}/s{left}{', ' + what if what else ''}")
 
     yield progress
-    if state is not None and time.monotonic() - began > 2:
-        say(
-            f"{title}: {state[0]}/{state[1]} in {duration(time.monotonic() - began)}{', ' + state[2] if state[2] else ''}"
-        )
+    if state is not None and (took := time.monotonic() - began) > 2:
+        say(f"{title}: {state[0]}/{state[1]} in {duration(took)}{', ' + state[2] if state[2] else ''}")
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ specialist folder.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def load_model(
 
         sam = load_transformers(text)
         return Segmenter(text, sam, int(sam.config.vision_config.image_size), text)
-    known = ", ".join([*CARDS, "nano"] if "nano" not in CARDS else CARDS)
+    known = ", ".join([*CARDS, "nano"])
     raise UsageError(
         f"expected a model of {known}, a checkpoint file, a transformers folder or hub id, or a specialist folder; "
         f"got {text!r}"
@@ -72,3 +73,14 @@ def _from_checkpoint(path: Path, name: str | None) -> Segmenter:
         raise UsageError(f"expected a zoo model of {', '.join(CARDS)} for {path.name}, got {name!r}")
     card = CARDS[name]
     return Segmenter(name, load_checkpoint(path, card), card.side, str(path))
+
+
+def verify_bundled() -> Path:
+    """The bundled nano's weights, checked against its card; ModelError where they differ."""
+    from specialsam.models.zoo import NANO
+
+    path = BUNDLED / NANO.name / NANO.filename
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != NANO.sha256:
+        raise ModelError(f"expected {path} with sha256 {NANO.sha256}, got {found}; install specialsam anew")
+    return path

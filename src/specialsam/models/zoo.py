@@ -126,8 +126,26 @@ CARDS: dict[str, Card] = {
 """Every model that can be fetched, by name."""
 
 
+NANO = Card(
+    name="nano",
+    title="nano, bundled, trained on generated images alone",
+    url="bundled with the package",
+    filename="model.safetensors",
+    sha256="SHA",
+    licence="Apache-2.0",
+    paper="docs/nano.md",
+    parameters=4_643_096,
+    side=512,
+    encoder="conv",
+    channels=128,
+)
+"""The model inside the package; `sha256` is that of its file."""
+
+
 def card(name: str) -> Card:
-    """The card of that name; UsageError in one line for an unknown one."""
+    """The card of that name, `nano` included; UsageError in one line for an unknown one."""
+    if name == NANO.name:
+        return NANO
     if name not in CARDS:
-        raise UsageError(f"expected a model of {', '.join(CARDS)}, got {name!r}")
+        raise UsageError(f"expected a model of {', '.join(CARDS)} or {NANO.name}, got {name!r}")
     return CARDS[name]

@@ -79,7 +79,14 @@ class Embedded:
     def prepare(self) -> None:
         """Encode what the store lacks, pack the masks that the run lacks."""
         with stage("encoding") as progress:
-            self.report = embed(self.pairs, load, self.segmenter, self.store, batch_size=BATCH, progress=progress)
+            self.report = embed(
+                self.pairs,
+                load,
+                self.segmenter,
+                self.store,
+                batch_size=BATCH,
+                progress=lambda done, total, _: progress(done, total, ""),
+            )
         done = self.report
         say(
             f"embeddings: {done.done} made ({done.images_per_second:.1f} images/s, {done.bytes / 1e6:.0f} MB), "
@@ -87,6 +94,10 @@ class Embedded:
         )
         for failure in done.failed:
             say(f"  failed: {failure.record}: {failure.error}")
+        for note in done.notes:
+            say(f"  {note}")
+        for gone in done.evicted:
+            say(f"  evicted to keep the size limit: shard {gone.shard}, {gone.embeddings} embeddings")
         known, wanted = self.targets.items(), [*self.items["train"], *self.items["val"]]
         missing = [pair for pair in wanted if item_id(*pair) not in known]
         with stage("packing masks") as progress:
