@@ -1,4 +1,4 @@
-"""Frames: original pixels, model pixels, low-res logits. Oracles: segment-anything's resize rule, PIL, areas by hand."""
+"""Original pixels, model pixels, low-res logits. Oracles: segment-anything's resize rule, PIL, areas by hand."""
 
 from __future__ import annotations
 

@@ -127,7 +127,8 @@ def test_masks_are_logits_above_the_threshold_and_probabilities_above_a_half() -
     prediction = Prediction(logits, torch.zeros(3, 2), Geometry(20, 30, 32))
     masks, soft = prediction.masks(), prediction.probabilities()
     assert masks.shape == soft.shape == (3, 2, 20, 30)
-    assert (masks.dtype, soft.dtype) == (np.bool_, np.float32)
+    assert masks.dtype == np.bool_
+    assert soft.dtype == np.float32
     assert 0 < masks.mean() < 1
     np.testing.assert_array_equal(masks, soft > 0.5)
     assert prediction.masks(2.0).sum() < masks.sum()

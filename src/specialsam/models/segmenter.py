@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from specialsam.core.errors import DataError, ModelError
-from specialsam.core.geometry import Geometry, ImageArray
+from specialsam.core.geometry import LOGITS_STRIDE, Geometry, ImageArray
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.models.decode import decode, embed_prompts
 
@@ -51,6 +51,11 @@ class Segmenter:
         """Hash of everything that is not the encoder: prompt encoder, mask decoder and positional encoding."""
         sam: Any = self.sam
         return fingerprint(nn.ModuleList([sam.prompt_encoder, sam.mask_decoder, sam.shared_image_embedding]))[:16]
+
+    def forget_ids(self) -> None:
+        """Make `encoder_id` and `decoder_id` anew when they are asked for next: weights were changed in place."""
+        for name in ("encoder_id", "decoder_id"):
+            self.__dict__.pop(name, None)
 
     @property
     def encoder(self) -> nn.Module:
@@ -115,6 +120,10 @@ class Segmenter:
         shapes = {(p.points.shape[1] if p.points is not None else 0, p.boxes is None, p.masks is None) for p in prompts}
         if len(shapes) != 1:
             raise DataError(f"expected prompts of the same kinds and number of points in a batch, got {sorted(shapes)}")
+        wrong = [p.masks.shape for g, p in pairs if p.masks is not None and p.masks.shape[1] != g.logits_side]
+        if wrong:
+            side = self.side // LOGITS_STRIDE
+            raise DataError(f"expected mask prompts of {side}x{side} logits, got {wrong[0][1]}x{wrong[0][2]}")
 
         def gather(parts: list[Any]) -> Tensor | None:
             if parts[0] is None:
@@ -139,6 +148,13 @@ class Segmenter:
         if geometry.side != self.side:
             raise ModelError(
                 f"expected an embedding made at side {self.side} ({self.name}), got one of side {geometry.side}; "
+                "encode the image with this model"
+            )
+        config: Any = self.sam.config
+        shape, cells = tuple(embedding.tensor.shape), self.side // config.prompt_encoder_config.patch_size
+        if shape != (expected := (config.prompt_encoder_config.hidden_size, cells, cells)):
+            raise ModelError(
+                f"expected an embedding of {expected} ({self.name}), got one of {shape}; "
                 "encode the image with this model"
             )
         self.sam.eval()
