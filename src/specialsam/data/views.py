@@ -8,8 +8,6 @@ networks applied to visual document analysis".
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -22,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, ImageArray
+from specialsam.core.randomness import generator
 from specialsam.core.types import Sample
 
 VIEWS_VERSION = 1
@@ -120,12 +119,6 @@ def apply(view: View, sample: Sample) -> Sample:
     left = np.asarray(masks.any((1, 2)))
     labels = tuple(label for label, there in zip(sample.labels, left.tolist(), strict=False) if there)
     return Sample(sample.record, image, np.ascontiguousarray(masks[left]), labels)
-
-
-def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A random generator that depends on the seed and the purpose alone: the same in every process."""
-    digest = hashlib.sha256(json.dumps([seed, *purpose]).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
 def _window(masks: BoolArray, share: float, rng: np.random.Generator) -> tuple[slice, slice]:

@@ -1,5 +1,6 @@
 """Prompts from masks: the strategies, their mixtures, and the clicks that correct an answer."""
 
+from specialsam.core.randomness import generator
 from specialsam.prompts.corrections import correction_click, correction_clicks
 from specialsam.prompts.strategies import (
     SEED_TITLES,
@@ -9,7 +10,6 @@ from specialsam.prompts.strategies import (
     check_mixture,
     draw,
     draw_mixed,
-    generator,
     interior_point,
 )
 

@@ -6,8 +6,6 @@ are (x0, y0, x1, y1) of the outermost pixels, inclusive. Every point placed here
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 
 import cv2
@@ -36,13 +34,6 @@ SPREAD_CANDIDATES = 8
 
 _Place = Callable[[BoolArray, np.random.Generator], tuple[FloatArray | None, FloatArray | None]]
 """From one bool (H, W) mask to its points float32 (K, 2) and its box float32 (4,), either may be None."""
-
-
-def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A random generator that depends on the seed and the purpose alone: the same in every process."""
-    parts = [part if isinstance(part, str) else int(part) for part in (seed, *purpose)]
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
 def interior_point(mask: BoolArray) -> tuple[int, int]:

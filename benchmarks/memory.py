@@ -1,0 +1,56 @@
+"""Peak memory of embed, tune and evaluate for a small and a large number of images: it must be the same.
+
+Each size runs in a process of its own on generated images (by default 100 and 1,000 of 128 px).
+
+    python benchmarks/memory.py [--sizes 100 1000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+RUN = """
+import sys
+from pathlib import Path
+from specialsam.pipeline.run import peak_memory_mb
+from specialsam.pipeline.specialize import SpecializeSettings, run_specialize
+settings = {"train": {"epochs": 1}, "duplicates": False}
+settings["evaluate"] = {"strategies": ["interior"], "groups": ["overlap"]}
+run_specialize(sys.argv[1], "nano", Path(sys.argv[2]), SpecializeSettings.parse(settings))
+print(f"peak {peak_memory_mb():.0f} MB")
+"""
+
+
+def discs(folder: Path, count: int) -> None:
+    """`count` images of a bright disc on noise, with masks."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    y, x = np.mgrid[:128, :128]
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        mask = (y - rng.integers(30, 98)) ** 2 + (x - rng.integers(30, 98)) ** 2 < rng.integers(10, 28) ** 2
+        image = rng.integers(0, 120, (128, 128, 3), dtype=np.uint8) + 100 * mask[..., None].astype(np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{number:05d}.jpg"), image)
+        cv2.imwrite(str(folder / "masks" / f"{number:05d}.png"), mask.astype(np.uint8) * 255)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000])
+    for count in parser.parse_args().sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            discs(Path(folder) / "data", count)
+            call = [sys.executable, "-c", RUN, f"folder:{folder}/data", f"{folder}/run"]
+            out = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+            print(f"{count} images: {out.strip().splitlines()[-1]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

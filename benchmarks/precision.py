@@ -1,0 +1,64 @@
+"""What storing embeddings at half precision and at int8 costs: masks against those from live fp32 embeddings.
+
+python benchmarks/precision.py SOURCE [--model nano] [--images 100]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from specialsam.data.load import load
+from specialsam.data.open import open_dataset
+from specialsam.data.splits import stable_hash
+from specialsam.embeddings import EmbeddingStore
+from specialsam.metrics.overlap import overlap
+from specialsam.models.load import load_model
+from specialsam.prompts import draw, generator
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source")
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--images", type=int, default=100)
+    asked = parser.parse_args()
+    segmenter = load_model(asked.model)
+    records = sorted(open_dataset(asked.source).records, key=lambda record: stable_hash(record.id))[: asked.images]
+    found: dict[str, list[tuple[float, float, float]]] = {"half": [], "int8": []}
+    sizes: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        stores = {name: EmbeddingStore(Path(folder) / name, segmenter.encoder_id, name) for name in found}  # type: ignore[arg-type]
+        for record in records:
+            sample = load(record)
+            live = segmenter.encode(sample.image)
+            for strategy in ("interior", "box"):
+                for places, prompts in draw(strategy, sample.masks, generator(0, record.id)):
+                    exact = segmenter.decode(live, prompts).masks()[:, 0]
+                    for name, store in stores.items():
+                        key = store.key(record.id)
+                        if key not in store:
+                            with store.writer() as writer:
+                                writer.put(key, live, record.id)
+                        stored = segmenter.decode(store.get(key), prompts).masks()[:, 0]
+                        for one, other, truth in zip(exact, stored, sample.masks[places], strict=True):
+                            same, before, after = (
+                                overlap(a, b)["iou"] for a, b in ((other, one), (one, truth), (other, truth))
+                            )
+                            found[name].append((same, before, after))
+        sizes = {name: store.size() for name, store in stores.items()}
+    print(f"{asked.model} on {len(records)} images of {asked.source}, prompts interior and box")
+    for name, rows in found.items():
+        same, before, after = np.array(rows).T
+        print(
+            f"{name:5} mask IoU with live fp32: median {np.median(same):.4f}, 5 % worst {np.quantile(same, 0.05):.4f}; "
+            f"IoU with the truth {before.mean():.4f} -> {after.mean():.4f}; "
+            f"{sizes[name] / len(records) / 1e6:.3f} MB an image"
+        )
+
+
+if __name__ == "__main__":
+    main()
