@@ -109,10 +109,12 @@ def load_pretrained(folder: Path, name: str = "") -> Segmenter:
         raise ModelError(f"expected a transformers folder with a config.json, found none in {folder}")
     try:
         config = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ModelError(f"expected JSON in {path}, got something else ({error})") from error
+    except ValueError as error:  # not text, or not JSON
+        raise ModelError(f"expected JSON in {path}, got something else ({type(error).__name__})") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"expected JSON in {path} with named fields, got a {type(config).__name__}")
     if ENCODER_KEY in config:
-        return _load_own(folder, config, name or config[ENCODER_KEY]["name"])
+        return _load_own(folder, config, name)
     from specialsam.models.weights import load_transformers
 
     sam = load_transformers(folder)
@@ -120,30 +122,43 @@ def load_pretrained(folder: Path, name: str = "") -> Segmenter:
 
 
 def _load_own(folder: Path, config: dict[str, Any], name: str) -> Segmenter:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    own = config[ENCODER_KEY]
-    state = load_file(folder / "model.safetensors")
+    try:
+        own = config[ENCODER_KEY]
+        kind, side, name = str(own["kind"]), int(own["side"]), name or str(own["name"])
+        width = int(config["prompt_encoder_config"]["hidden_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"expected kind, side and name of the encoder in {folder / 'config.json'}, got others; fetch it anew"
+        ) from error
+    try:
+        state = load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"expected readable weights in {folder / 'model.safetensors'}, got none; fetch it anew"
+        ) from error
     weights = {key: value for key, value in state.items() if not key.startswith(("vision_encoder.", ENCODER_KEY))}
     weights |= {
         f"vision_encoder.{key.removeprefix(ENCODER_KEY + '.')}": value
         for key, value in state.items()
         if key.startswith(ENCODER_KEY + ".")
     }
-    sam = _architecture(own["kind"], int(own["side"]), config)
+    sam = _architecture(kind, side, width)
     try:
         sam.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelError(
-            f"expected the weights of a {own['kind']} SAM in {folder}, got others; fetch it anew"
-        ) from error
-    return Segmenter(name, sam.eval().requires_grad_(False), int(own["side"]), str(folder))
+        raise ModelError(f"expected the weights of a {kind} SAM in {folder}, got others; fetch it anew") from error
+    return Segmenter(name, sam.eval().requires_grad_(False), side, str(folder))
 
 
-def _architecture(kind: str, side: int, config: dict[str, Any]) -> Any:
+def _architecture(kind: str, side: int, width: int) -> Any:
     from specialsam.models.nano import NANO_CHANNELS, build_nano
 
-    if config["prompt_encoder_config"]["hidden_size"] == NANO_CHANNELS:
+    if kind not in ("conv", "tinyvit"):
+        raise ModelError(f"expected an encoder of conv or tinyvit, got {kind!r}; a newer version may know it")
+    if width == NANO_CHANNELS:
         return build_nano(kind, side)  # type: ignore[arg-type]
     from specialsam.models.architectures import build
     from specialsam.models.zoo import CARDS

@@ -11,7 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from specialsam.core.errors import ModelError
 from specialsam.core.files import write_whole
@@ -65,7 +65,7 @@ def read_card(folder: Path) -> SpecialistCard:
         return SpecialistCard(**json.loads((folder / FILE).read_text()))
     except FileNotFoundError as error:
         raise ModelError(f"expected a specialist folder with {FILE}, found none in {folder}") from error
-    except (json.JSONDecodeError, ValidationError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # not text, not JSON, or not these fields
         raise ModelError(
             f"expected a readable {FILE} in {folder}, got a damaged one ({type(error).__name__})"
         ) from error
@@ -88,8 +88,14 @@ def load_specialist(folder: Path, base: Segmenter) -> Segmenter:
         raise ModelError(
             f"expected readable weights in {folder / WEIGHTS}, got none; save the specialist anew"
         ) from error
-    sam = clone(base).sam
-    missing, unexpected = sam.load_state_dict(weights, strict=False)
+    sam = clone(base, share_encoder=card.tuned != "all").sam
+    try:
+        missing, unexpected = sam.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ModelError(
+            f"expected the tensors of {card.base} in {folder / WEIGHTS}, got others of the same names; "
+            "save the specialist anew"
+        ) from error
     outside = [name for name in missing if card.tuned == "all" or not name.startswith("vision_encoder.")]
     if outside or unexpected:
         raise ModelError(
@@ -99,8 +105,7 @@ def load_specialist(folder: Path, base: Segmenter) -> Segmenter:
     return Segmenter(card.name, sam.eval().requires_grad_(False), base.side, str(folder))
 
 
-def clone(segmenter: Segmenter, name: str = "") -> Segmenter:
-    """A segmenter with its own copy of everything but the encoder, which both share (it is frozen)."""
-    shared = {id(segmenter.encoder): segmenter.encoder}
-    sam = deepcopy(segmenter.sam, shared)
+def clone(segmenter: Segmenter, name: str = "", share_encoder: bool = True) -> Segmenter:
+    """A segmenter with its own copy of everything; both share the encoder where it stays frozen."""
+    sam = deepcopy(segmenter.sam, {id(segmenter.encoder): segmenter.encoder} if share_encoder else {})
     return Segmenter(name or segmenter.name, sam, segmenter.side, segmenter.source)
