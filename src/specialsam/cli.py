@@ -244,18 +244,19 @@ def pretrain(
     threads: Annotated[int | None, typer.Option(help="CPU threads of the training process")] = None,
     debug: Debug = False,
 ) -> None:
-    """Pre-train nano from nothing on generated scenes; resumable, averaged weights in OUT/nano.safetensors."""
+    """Pre-train nano from nothing on generated scenes; resumable, the model folder is OUT/nano."""
     import torch
 
     from specialsam.core.settings import parse_settings
-    from specialsam.training.pretrain import PretrainSettings
+    from specialsam.training.pretrain import PretrainSettings, bundle
     from specialsam.training.pretrain import pretrain as run
 
     if threads:
         torch.set_num_threads(threads)
     settings = parse_settings(PretrainSettings, _settings(None, sets))
     with stage("pre-training") as progress:
-        say(f"weights: {run(out, settings, minutes, initial, progress, device=device)}")
+        weights = run(out, settings, minutes, initial, progress, device=device)
+    say(f"weights: {weights}; model folder: {bundle(weights, settings.encoder, out / 'nano')}")
 
 
 @models_app.command("list")

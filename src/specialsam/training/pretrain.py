@@ -34,8 +34,9 @@ from torch.utils.data import DataLoader, Dataset
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import BoolArray, FloatArray, Geometry, ImageArray
 from specialsam.models.decode import decode, embed_prompts
-from specialsam.models.nano import NANO_CHANNELS, EncoderKind, build_nano, learn_statistics
-from specialsam.models.segmenter import ALL, PIXEL_MEAN, PIXEL_STD
+from specialsam.models.folder import save_pretrained
+from specialsam.models.nano import NANO_CHANNELS, NANO_SIDE, EncoderKind, build_nano, learn_statistics
+from specialsam.models.segmenter import ALL, PIXEL_MEAN, PIXEL_STD, Segmenter
 from specialsam.training.losses import MIXES, mixed, soft_iou
 
 Kind = Literal["click", "box", "box_click"]
@@ -402,6 +403,15 @@ def pretrain(
         if over:
             break
     return folder / "nano.safetensors"
+
+
+def bundle(weights: Path, encoder: EncoderKind, folder: Path, side: int = NANO_SIDE) -> Path:
+    """Averaged weights (`nano.safetensors`) as a folder in half precision that `load_model` takes."""
+    from safetensors.torch import load_file
+
+    sam = build_nano(encoder, side)
+    sam.load_state_dict(load_file(weights))
+    return save_pretrained(Segmenter("nano", sam, side), folder, half=True)
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:
