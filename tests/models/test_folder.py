@@ -75,7 +75,7 @@ def test_a_vit_is_a_plain_transformers_model(vit: Segmenter, tmp_path: Path) -> 
     assert_same(mine, theirs)
     again = load_pretrained(folder)
     assert (again.name, again.side, again.encoder_id) == ("small", SIDE, vit.encoder_id)
-    torch.testing.assert_close(again.decode(again.encode(picture()), click()).logits, mine, rtol=0, atol=0)
+    assert_same(again.decode(again.encode(picture()), click()).logits, mine)
 
 
 def test_our_encoder_comes_back_bit_for_bit(conv: Segmenter, tmp_path: Path) -> None:
