@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -48,10 +49,14 @@ def focal(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def boundary(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """1 - soft boundary F1 (Bokhovkin and Burnaev 2019): boundaries by max pooling, misses of 2 pixels forgiven."""
+    """1 - soft boundary F1 (Bokhovkin and Burnaev 2019): boundaries by max pooling, misses of 2 pixels forgiven.
+
+    Where the image ends there is no boundary, with padding beside it or without.
+    """
+    inside = (valid > 0).to(logits.dtype)
 
     def edge(mask: Tensor) -> Tensor:
-        outside = 1 - mask[:, None]
+        outside = ((1 - mask) * inside)[:, None]
         return (functional.max_pool2d(outside, 3, 1, 1) - outside)[:, 0] * valid
 
     def reach(line: Tensor) -> Tensor:
@@ -80,7 +85,7 @@ def resolve_mix(mix: str | Mapping[str, float]) -> dict[str, float]:
             raise UsageError(f"expected a loss of {sorted(MIXES)} or weights of {sorted(LOSSES)}, got {mix!r}")
         return dict(MIXES[mix])
     unknown = sorted(set(mix) - set(LOSSES))
-    if unknown or not mix or any(weight < 0 for weight in mix.values()) or sum(mix.values()) <= 0:
+    if unknown or not mix or not all(0 <= weight < math.inf for weight in mix.values()) or sum(mix.values()) <= 0:
         raise UsageError(f"expected weights of 0 or more, not all 0, for losses of {sorted(LOSSES)}, got {dict(mix)}")
     return dict(mix)
 

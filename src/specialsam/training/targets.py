@@ -23,17 +23,23 @@ class TargetFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._connection = sqlite3.connect(path)
-        self._connection.execute(
-            "create table if not exists masks (item text primary key, count int, height int, width int, bits blob)"
-        )
+        try:
+            self._connection.execute(
+                "create table if not exists masks (item text primary key, count int, height int, width int, bits blob)"
+            )
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"expected packed masks in {path}, got something else ({error}); delete it") from error
 
     def put(self, item: str, masks: BoolArray) -> None:
-        """Store the masks of one item, replacing earlier ones."""
+        """Store the masks of one item, replacing earlier ones; DataError where the disk is full or another writes."""
         packed = zlib.compress(np.packbits(masks).tobytes(), 1)
-        with self._connection:
-            self._connection.execute(
-                "insert or replace into masks values (?, ?, ?, ?, ?)", (item, *masks.shape, packed)
-            )
+        try:
+            with self._connection:
+                self._connection.execute(
+                    "insert or replace into masks values (?, ?, ?, ?, ?)", (item, *masks.shape, packed)
+                )
+        except sqlite3.OperationalError as error:
+            raise DataError(f"cannot write {self.path} ({error}); make room, or wait for the other run") from error
 
     def get(self, item: str) -> BoolArray:
         """Masks bool (P, H, W) of one item; DataError where it was never stored."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import Any, Literal
 
 import torch
@@ -17,13 +18,14 @@ Mode = Literal["decoder", "decoder+prompt", "lora", "all"]
 class LoraLinear(nn.Module):
     """A frozen linear layer plus a trained low-rank term: W x + (alpha / r) B A x (Hu et al. 2021, "LoRA")."""
 
-    def __init__(self, base: nn.Linear, rank: int, alpha: float):
+    def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.scale = alpha / rank
         self.down = nn.Parameter(torch.empty(rank, base.in_features))
         self.up = nn.Parameter(torch.zeros(base.out_features, rank))
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5), generator=generator)
+        self.to(base.weight.device)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.base.weight + self.scale * self.up @ self.down, self.base.bias)
@@ -35,20 +37,26 @@ class LoraLinear(nn.Module):
         return self.base
 
 
-def prepare(sam: Any, mode: Mode, rank: int = 8) -> list[nn.Parameter]:
-    """Freeze `sam`, unfreeze (or add) what `mode` tunes, and return those parameters."""
+def prepare(sam: Any, mode: Mode, rank: int = 8, seed: int = 0) -> list[nn.Parameter]:
+    """Freeze `sam`, unfreeze (or add) what `mode` tunes, and return those parameters.
+
+    Mode all tunes a copy of the encoder, because a base model may share the one that is there. `seed` draws the
+    low-rank terms.
+    """
     sam.requires_grad_(False)
     if mode == "lora":
+        generator = torch.Generator().manual_seed(seed)
         for parent in list(sam.mask_decoder.transformer.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, nn.Linear):
-                    setattr(parent, name, LoraLinear(child, rank, alpha=2.0 * rank))
+                    setattr(parent, name, LoraLinear(child, rank, 2.0 * rank, generator))
         for head in (sam.mask_decoder.output_hypernetworks_mlps, sam.mask_decoder.iou_prediction_head):
             head.requires_grad_(True)
         for parameter_name, parameter in sam.mask_decoder.named_parameters():
             if parameter_name.endswith((".down", ".up")):
                 parameter.requires_grad_(True)
     elif mode == "all":
+        sam.vision_encoder = deepcopy(sam.vision_encoder)
         sam.requires_grad_(True)
         sam.shared_image_embedding.requires_grad_(False)
     else:
