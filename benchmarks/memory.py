@@ -20,7 +20,8 @@ RUN = """
 import sys
 from pathlib import Path
 from specialsam.pipeline.run import peak_memory_mb
-from specialsam.pipeline.specialize import SpecializeSettings, run_specialize
+from specialsam.pipeline.settings import SpecializeSettings
+from specialsam.pipeline.specialize import run_specialize
 settings = {"train": {"epochs": 1}, "duplicates": False}
 settings["evaluate"] = {"strategies": ["interior"], "groups": ["overlap"]}
 run_specialize(sys.argv[1], "nano", Path(sys.argv[2]), SpecializeSettings.parse(settings))

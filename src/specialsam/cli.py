@@ -136,7 +136,8 @@ def specialize(
     debug: Debug = False,
 ) -> None:
     """The main job, end to end: measure the base, tune its decoder on your masks, measure again, report."""
-    from specialsam.pipeline.specialize import SpecializeSettings, run_folder, run_specialize
+    from specialsam.pipeline.settings import SpecializeSettings
+    from specialsam.pipeline.specialize import run_folder, run_specialize
 
     settings = SpecializeSettings.parse(_settings(config, sets))
     folder = run_folder(source, model, out)
@@ -157,7 +158,7 @@ def embed(
 ) -> None:
     """Encode every labelled image once into a store that training and evaluation read."""
     from specialsam.pipeline.measure import run_embed
-    from specialsam.pipeline.specialize import SpecializeSettings
+    from specialsam.pipeline.settings import SpecializeSettings
 
     run_embed(source, model, store, SpecializeSettings.parse(_settings(config, sets)), max_gb, dry_run, verify)
 
@@ -175,7 +176,8 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Only embed and tune; `specialize` with the same options goes on to measure and report."""
-    from specialsam.pipeline.specialize import SpecializeSettings, run_folder, run_specialize
+    from specialsam.pipeline.settings import SpecializeSettings
+    from specialsam.pipeline.specialize import run_folder, run_specialize
 
     settings = SpecializeSettings.parse(_settings(config, sets))
     folder = run_folder(source, model, out)

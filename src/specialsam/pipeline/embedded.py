@@ -26,7 +26,7 @@ from specialsam.training.loop import Item, TrainingData
 from specialsam.training.targets import TargetFile
 
 if TYPE_CHECKING:
-    from specialsam.pipeline.specialize import SpecializeSettings
+    from specialsam.pipeline.settings import SpecializeSettings
 
 BATCH = 2
 """Images encoded at once: on a CPU more does not pay, and memory stays small for the largest encoder."""

@@ -19,7 +19,7 @@ from specialsam.report.facts import DataFacts, History, Report, RunFacts
 if TYPE_CHECKING:
     from specialsam.pipeline.embedded import Embedded
     from specialsam.pipeline.run import Run
-    from specialsam.pipeline.specialize import SpecializeSettings
+    from specialsam.pipeline.settings import SpecializeSettings
     from specialsam.training.loop import TrainResult
 
 PROTOCOL = (

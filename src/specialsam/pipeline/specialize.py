@@ -9,20 +9,15 @@ Each stage leaves its result in the run folder and is skipped or continued when 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from specialsam import __version__
 from specialsam.console import say, stage
 from specialsam.core.errors import UsageError
-from specialsam.core.settings import parse_settings
 from specialsam.data.load import load
-from specialsam.data.views import ViewRecipe
-from specialsam.evaluation.evaluate import EvaluateSettings, RowFile, evaluate
+from specialsam.evaluation.evaluate import RowFile, evaluate
 from specialsam.evaluation.rivals import disc_radius
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
@@ -31,30 +26,11 @@ from specialsam.pipeline.embedded import Embedded
 from specialsam.pipeline.plan import Plan, plan
 from specialsam.pipeline.reporting import write_run_report
 from specialsam.pipeline.run import Run
-from specialsam.training.loop import TrainResult, TrainSettings, train
+from specialsam.pipeline.settings import SpecializeSettings
+from specialsam.training.loop import TrainResult, train
 
 BASE, SPECIALIST = "base", "specialist"
 """Names of the two models in the rows."""
-
-
-class SpecializeSettings(BaseModel):
-    """Everything that decides a run; resolved and saved with it. A recipe is YAML of exactly these fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seed: int = Field(0, description="of splits, prompts, views and training order")
-    fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="shares of train, val and test")
-    duplicates: bool = Field(True, description="look for near-duplicates and keep them in one split")
-    precision: Literal["half", "int8", "full"] = Field("half", description="how embeddings are stored")
-    views: ViewRecipe = Field(default=ViewRecipe(), description="augmented views encoded beside each train image")
-    train: TrainSettings = Field(default=TrainSettings())
-    evaluate: EvaluateSettings = Field(default=EvaluateSettings())
-    main_strategy: str = Field("interior", description="prompt strategy of the headline number and the pictures")
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> SpecializeSettings:
-        """From nested values; all mistakes at once in one line (UsageError)."""
-        return parse_settings(cls, values)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,33 @@
+"""The settings of the main job; a recipe is YAML of exactly these fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from specialsam.core.settings import parse_settings
+from specialsam.data.views import ViewRecipe
+from specialsam.evaluation.evaluate import EvaluateSettings
+from specialsam.training.loop import TrainSettings
+
+
+class SpecializeSettings(BaseModel):
+    """Everything that decides a run; resolved and saved with it. A recipe is YAML of exactly these fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(0, description="of splits, prompts, views and training order")
+    fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="shares of train, val and test")
+    duplicates: bool = Field(True, description="look for near-duplicates and keep them in one split")
+    precision: Literal["half", "int8", "full"] = Field("half", description="how embeddings are stored")
+    views: ViewRecipe = Field(default=ViewRecipe(), description="augmented views encoded beside each train image")
+    train: TrainSettings = Field(default=TrainSettings())
+    evaluate: EvaluateSettings = Field(default=EvaluateSettings())
+    main_strategy: str = Field("interior", description="prompt strategy of the headline number and the pictures")
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> SpecializeSettings:
+        """From nested values; all mistakes at once in one line (UsageError)."""
+        return parse_settings(cls, values)

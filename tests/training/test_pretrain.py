@@ -1,0 +1,64 @@
+"""Pre-training: the stream repeats itself, a stopped run goes on as if unbroken, the result loads as a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from specialsam.models.folder import load_pretrained
+from specialsam.training.pretrain import PretrainSettings, bundle, learning_rate, pretrain
+from specialsam.training.scene_stream import AUX_CLICKS, Scenes
+
+TINY = {"side": 64, "render": 64, "batch": 2, "objects": 2, "workers": 0, "reuse": 2, "warmup": 2}
+
+
+def test_an_image_of_the_stream_is_the_same_in_any_order() -> None:
+    first, second = Scenes(5, 100, 64, 3, 64, 2), Scenes(5, 100, 64, 3, 64, 2)
+    later = first[70]
+    for number in (3, 70):
+        for name, value in second[number].items():
+            assert torch.equal(value, first[number][name])
+    assert torch.equal(later["pixels"], second[70]["pixels"])
+
+
+def test_prompts_lie_on_their_objects() -> None:
+    scenes = Scenes(11, 100, 64, 4, 64, 1)
+    for number in range(8):
+        row = scenes[number]
+        assert row["pixels"].shape == (3, 64, 64)
+        assert row["targets"].shape == (4, 16, 16)
+        assert row["cells"].shape == (AUX_CLICKS,)
+        for target, click, box in zip(row["targets"], row["clicks"], row["boxes"], strict=True):
+            x, y = (int(value) // 4 for value in click[0])
+            assert target[y, x] > 0  # a quarter-resolution cell that a foreground pixel lies in is covered in part
+            assert box[0] <= box[2] and box[1] <= box[3]
+
+
+def test_learning_rate_rises_then_falls_as_a_cosine() -> None:
+    settings = PretrainSettings(steps=100, warmup=10, lr=1.0)
+    rates = [learning_rate(step, settings) for step in range(100)]
+    assert rates[4] == 0.5
+    assert max(rates) == rates[9] == 1.0
+    assert all(np.diff(rates[10:]) < 0)
+    assert rates[-1] < 0.03
+
+
+def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
+    settings = PretrainSettings(steps=4, corrections=0.5, **TINY)
+    pretrain(tmp_path / "whole", settings, validate_every=1000)
+    # A run of two steps with the same schedule, then the rest.
+    pretrain(tmp_path / "broken", settings, minutes=0.0, validate_every=1000)
+    state = torch.load(tmp_path / "broken" / "state.pt", weights_only=True)
+    assert state["step"] == 1
+    pretrain(tmp_path / "broken", settings, validate_every=1000)
+    whole, broken = (load_file(tmp_path / name / "nano.safetensors") for name in ("whole", "broken"))
+    assert all(torch.allclose(whole[name], broken[name], atol=1e-6) for name in whole)
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert {"click_single", "box_single"} <= set(rows[-1]["validation"])
+    model = load_pretrained(bundle(tmp_path / "whole" / "nano.safetensors", "conv", tmp_path / "nano", 64))
+    assert model.side == 64
+    assert model.encode(np.zeros((48, 64, 3), np.uint8)).tensor.shape == (128, 4, 4)
