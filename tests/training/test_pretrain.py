@@ -35,7 +35,8 @@ def test_prompts_lie_on_their_objects() -> None:
         for target, click, box in zip(row["targets"], row["clicks"], row["boxes"], strict=True):
             x, y = (int(value) // 4 for value in click[0])
             assert target[y, x] > 0  # a quarter-resolution cell that a foreground pixel lies in is covered in part
-            assert box[0] <= box[2] and box[1] <= box[3]
+            assert box[0] <= box[2]
+            assert box[1] <= box[3]
 
 
 def test_learning_rate_rises_then_falls_as_a_cosine() -> None:
