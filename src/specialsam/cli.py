@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,13 +74,13 @@ def _settings(config: Path | None, sets: list[str] | None) -> dict[str, Any]:
     if config is not None:
         try:
             found = yaml.safe_load(config.read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise UsageError(f"expected a readable YAML file for --config, got {config} ({error})") from error
         if not isinstance(found, dict):
             raise UsageError(f"expected settings by name in {config}, got {type(found).__name__}")
     for text in sets or []:
         name, equals, value = text.partition("=")
-        if not equals:
+        if not equals or not name.strip():
             raise UsageError(f"expected --set NAME=VALUE, got {text!r}")
         place = found
         *path, last = name.split(".")
@@ -86,7 +88,10 @@ def _settings(config: Path | None, sets: list[str] | None) -> dict[str, Any]:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 raise UsageError(f"--set {name}: {part} is a value, not a group of settings")
-        place[last] = _scalar(yaml.safe_load(value))
+        try:
+            place[last] = _scalar(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {name}: expected a YAML value, got {value!r}") from error
     return found
 
 
@@ -131,7 +136,9 @@ def specialize(
     config: Config = None,
     sets: Sets = None,
     store: Annotated[Path | None, typer.Option(help="embedding store [default: OUT/embeddings]")] = None,
-    limit: Annotated[int | None, typer.Option(help="use a stable random subset of this many labelled images")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="use a stable random subset of this many labelled images", min=1)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="price the embeddings (GB, minutes) and stop")] = False,
     debug: Debug = False,
 ) -> None:
@@ -172,7 +179,9 @@ def train(
     config: Config = None,
     sets: Sets = None,
     store: Annotated[Path | None, typer.Option(help="embedding store [default: OUT/embeddings]")] = None,
-    limit: Annotated[int | None, typer.Option(help="use a stable random subset of this many labelled images")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="use a stable random subset of this many labelled images", min=1)
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Only embed and tune; `specialize` with the same options goes on to measure and report."""
@@ -190,7 +199,7 @@ def evaluate(
     source: Source,
     models: Annotated[list[str], typer.Option("--model", "-m", help="a model; repeat it to compare several")],
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder")],
-    split: Annotated[str, typer.Option(help="test, val, train, or all")] = "test",
+    split: Annotated[str, typer.Option(help="test, val, train, or all; as the first specialist was tuned")] = "test",
     config: Config = None,
     sets: Sets = None,
     store: Annotated[Path | None, typer.Option(help="embedding store to read and fill")] = None,
@@ -204,7 +213,7 @@ def evaluate(
     if split not in ("test", "val", "train", "all"):
         raise UsageError(f"expected a --split of test, val, train or all, got {split!r}")
     settings = parse_settings(EvaluateSettings, _settings(config, sets))
-    measured = run_evaluate(source, models, out, settings, split, (0.7, 0.15, 0.15), store)  # type: ignore[arg-type]
+    measured = run_evaluate(source, models, out, settings, split, None, store)  # type: ignore[arg-type]
     say(means_table(measured.summary))
     say(f"tables: {measured.folder / 'summary.csv'}, {measured.folder / 'means.csv'}")
 
@@ -225,7 +234,7 @@ def bench(
     model: Annotated[str, typer.Argument(help="any model that --model takes")] = "nano",
     bsds: Annotated[Path | None, typer.Option(help="BSDS500: images/{train,val}, masks/{train,val}/ID_aK.png")] = None,
     camo: Annotated[Path | None, typer.Option(help="CAMO: Images, GT")] = None,
-    limit: Annotated[int | None, typer.Option(help="a stable random subset of this many images of each")] = None,
+    limit: Annotated[int | None, typer.Option(help="a stable random subset of this many images of each", min=1)] = None,
     rivals: Annotated[bool, typer.Option(help="also run Felzenszwalb and GrabCut (slow)")] = True,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="a .csv for the table")] = None,
     debug: Debug = False,
@@ -354,13 +363,16 @@ def main() -> None:
         _end(error, FAILED, debug)
     except typer.Exit as error:
         sys.exit(error.exit_code)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         _interrupted()
-    except KeyboardInterrupt:
-        _interrupted()
+    except OSError as error:
+        place = f"{error.filename} " if error.filename else ""
+        hint = "make room on the disk" if error.errno == errno.ENOSPC else "choose another place or its permissions"
+        _end(SpecialSamError(f"cannot read or write {place}({error.strerror or error}); {hint}"), FAILED, debug, error)
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
-            complain(f"error: {error.format_message()}; see specialsam --help")
+            if message := error.format_message().rstrip("."):  # none where the help was shown for want of arguments
+                complain(f"error: {message}; see specialsam --help")
             sys.exit(WRONG_USE)
         _end(error, FAILED, debug)
 
@@ -370,9 +382,10 @@ def _interrupted() -> None:
     sys.exit(FAILED)
 
 
-def _end(error: Exception, code: int, debug: bool) -> None:
+def _end(error: Exception, code: int, debug: bool, cause: Exception | None = None) -> None:
     if debug:
-        raise error
+        traceback.print_exception(cause or error)
+        sys.exit(code)
     name = "" if isinstance(error, SpecialSamError) else f"unexpected {type(error).__name__}: "
     text = " ".join(str(error).split()) or "no message"
     complain(f"error: {name}{text}" + ("" if isinstance(error, SpecialSamError) else " (--debug shows where)"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from specialsam.core.errors import ModelError
+from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.models.architectures import to_official
 from specialsam.models.folder import encoder_kind, save_pretrained
@@ -18,6 +18,7 @@ from specialsam.models.zoo import CARDS, Card, VitNumbers
 
 def export_model(model: str, out: Path) -> Path:
     """Load any model and write it to `out`: `.pth` and `.pt` in the official layout, anything else as a folder."""
+    _check_place(out)
     segmenter = load_model(model)
     if out.suffix not in (".pth", ".pt"):
         return save_pretrained(segmenter, out)
@@ -25,6 +26,19 @@ def export_model(model: str, out: Path) -> Path:
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
     write_whole(out, lambda path: torch.save(plain, path))
     return out
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a place whose content is no model of ours to replace."""
+    if out.suffix in (".safetensors", ".onnx", ".bin", ".ckpt"):
+        raise UsageError(f"expected a folder or a .pth file to export to, got {out}")
+    if out.suffix in (".pth", ".pt"):
+        if out.is_dir():
+            raise UsageError(f"expected a .pth file to write, {out} is a folder")
+    elif out.is_file():
+        raise UsageError(f"expected a folder to export to, {out} is a file")
+    elif out.is_dir() and any(out.iterdir()) and not (out / "config.json").exists():
+        raise UsageError(f"expected an empty folder, or an exported model to replace, {out} holds other files")
 
 
 def official_card(segmenter: Segmenter) -> Card:

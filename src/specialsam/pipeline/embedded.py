@@ -15,7 +15,7 @@ import torch
 from specialsam.console import duration, say, stage
 from specialsam.core.errors import DataError, StoreError
 from specialsam.core.geometry import BoolArray, Geometry
-from specialsam.core.types import Embedding, Record, Sample
+from specialsam.core.types import Embedding, Problem, Record, Sample
 from specialsam.data.load import load, load_masks
 from specialsam.data.views import IDENTITY, View, apply, views_for
 from specialsam.embeddings import EmbeddingStore, EmbedReport, embed, price
@@ -120,6 +120,15 @@ class Embedded:
         if self.report is None:
             raise StoreError("expected prepared embeddings, got none yet; call prepare() first")
         return self.report.keys
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Images that could not be encoded, and why: in the splits, but neither learned from nor measured."""
+        paths = {record.id: record.image for record in self.plan.dataset.records}
+        failed = self.report.failed if self.report else ()
+        return tuple(
+            Problem(paths[f.record], "not encoded", f"{f.record}{f' ({f.view})' if f.view else ''}: {f.error}")
+            for f in failed
+        )
 
     def embed(self, sample: Sample, segmenter: Segmenter) -> Embedding:
         """The stored embedding of an image; DataError repeats why it failed where it did."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +19,13 @@ from specialsam.evaluation.rivals import disc_radius, relative_area
 from specialsam.evaluation.tables import seed_summary, summary
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
+from specialsam.models.specialist import SpecialistCard, is_specialist, read_card
 from specialsam.pipeline.embedded import Embedded
 from specialsam.pipeline.plan import Fractions, Plan, plan
 from specialsam.pipeline.run import Run
 
+FRACTIONS: Fractions = (0.7, 0.15, 0.15)
+"""Shares of train, val and test where nothing else is asked for."""
 RADIUS_SAMPLE = 500
 """Training images whose objects decide the disc rival's size."""
 
@@ -72,14 +75,29 @@ def run_evaluate(
     folder: Path,
     settings: EvaluateSettings,
     split: Literal["test", "val", "train", "all"],
-    fractions: Fractions,
+    fractions: Fractions | None,
     store: Path | None,
     precision: Precision = "half",
 ) -> Measured:
-    """Measure models on one split (or all labelled images); an image is encoded once an encoder, whatever the rest."""
+    """Measure models on one split (or all labelled images); an image is encoded once an encoder, whatever the rest.
+
+    Without `fractions` the split is that of the first specialist's tuning, so that its test images are unseen ones.
+    """
+    if "overlap" not in settings.groups:
+        raise UsageError(
+            f"expected overlap among the groups (the tables rest on IoU), got {', '.join(settings.groups)}"
+        )
     named = names_of(models)
     segmenters = {name: load_model(text) for name, text in named.items()}
-    layout = plan(source, fractions, settings.seed)
+    cards = {name: read_card(Path(text)) for name, text in named.items() if is_specialist(Path(text))}
+    fractions, seed, duplicates = _splitting(cards.values(), fractions, settings.seed)
+    layout = plan(source, fractions, seed, duplicates=duplicates)
+    for name, card in cards.items():
+        if card.data_fingerprint != layout.fingerprint:
+            say(
+                f"note: {name} was tuned on other images than the train and val splits used here; where they are of "
+                "the same data set, it may have seen images that it is measured on"
+            )
     ids = {name: segmenter.decoder_id for name, segmenter in segmenters.items()}
     identity = {"source": source, "models": named, "decoders": ids, "split": split, "fractions": list(fractions)}
     run = Run(folder, identity | {"settings": settings.model_dump(mode="json")})
@@ -104,6 +122,15 @@ def run_evaluate(
     return Measured(folder, means)
 
 
+def _splitting(cards: Iterable[SpecialistCard], fractions: Fractions | None, seed: int) -> tuple[Fractions, int, bool]:
+    """Fractions, seed and whether near-duplicates stay together: as given, or as the first card's recipe says."""
+    card = next(iter(cards), None)
+    if fractions is not None or card is None:
+        return fractions or FRACTIONS, seed, True
+    shares = card.recipe.get("fractions", FRACTIONS)
+    return (shares[0], shares[1], shares[2]), card.recipe.get("seed", seed), card.recipe.get("duplicates", True)
+
+
 def _live(sample: Sample, segmenter: Segmenter) -> Embedding:
     return segmenter.encode(sample.image)
 
@@ -125,7 +152,7 @@ def _stored(folder: Path, precision: Precision) -> Any:
 
 def _radius(layout: Plan) -> float:
     """The disc rival's radius from the training objects (from all, where there is no training split)."""
-    train: list[Record] = layout.of("train") or list(layout.dataset.records)
+    train: list[Record] = layout.of("train") or [r for r in layout.dataset.records if r.id in layout.splits]
     masks = [mask for record in train[:RADIUS_SAMPLE] for mask in load_masks(record)]
     return disc_radius([relative_area(mask) for mask in masks if mask.any()])
 

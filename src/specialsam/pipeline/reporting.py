@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from specialsam.pipeline.settings import SpecializeSettings
     from specialsam.training.loop import TrainResult
 
+COMPARED = ("iou", "dice", "boundary_f1")
+"""Metrics of the table of gains, where they were measured."""
 PROTOCOL = (
     "Prompts are derived from the ground-truth masks, the same for every model: a result says how well a model "
     "outlines an object that somebody points at, not whether it finds one.",
@@ -67,7 +69,8 @@ def write_run_report(
     write_whole(run.folder / "summary.csv", lambda path: seed_table.to_csv(path, index=False))
     means = summary(every)
     write_whole(run.folder / "means.csv", lambda path: means.to_csv(path, index=False))
-    paired = comparison(both, *names, metrics=("iou", "dice", "boundary_f1"))
+    measured = tuple(metric for metric in COMPARED if metric in set(both["metric"]))
+    paired = comparison(both, *names, metrics=measured)
     write_whole(run.folder / "comparison.csv", lambda path: paired.to_csv(path, index=False))
     objects = object_pairs(every, *names, settings.main_strategy)
     by = own[own.strategy == settings.main_strategy]
@@ -133,7 +136,7 @@ def _data_facts(layout: Plan, embedded: Embedded) -> DataFacts:
         labelled_empty=counts["empty"],
         unlabelled=counts["unlabelled"],
         broken=counts["broken"],
-        problems=layout.problems,
+        problems=(*layout.problems, *embedded.problems()),
         splits=layout.split_sizes(),
         categories=layout.categories(),
         areas=embedded.areas(),

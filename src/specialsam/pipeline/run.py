@@ -31,7 +31,7 @@ class Run:
         if self.path.exists():
             try:
                 self.facts = json.loads(self.path.read_text())
-            except (OSError, json.JSONDecodeError) as error:
+            except (OSError, ValueError) as error:
                 raise SpecialSamError(
                     f"expected a readable {self.path}, got a damaged one; choose another --out"
                 ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from specialsam.core.settings import parse_settings
 from specialsam.data.views import ViewRecipe
@@ -25,7 +25,26 @@ class SpecializeSettings(BaseModel):
     views: ViewRecipe = Field(default=ViewRecipe(), description="augmented views encoded beside each train image")
     train: TrainSettings = Field(default=TrainSettings())
     evaluate: EvaluateSettings = Field(default=EvaluateSettings())
-    main_strategy: str = Field("interior", description="prompt strategy of the headline number and the pictures")
+    main_strategy: str = Field(
+        "interior", description="prompt strategy of the headline number and the pictures", validate_default=True
+    )
+
+    @field_validator("evaluate")
+    @classmethod
+    def _with_iou(cls, value: EvaluateSettings) -> EvaluateSettings:
+        if "overlap" not in value.groups:
+            raise ValueError(
+                f"expected overlap among the groups (the tables rest on IoU), got {', '.join(value.groups)}"
+            )
+        return value
+
+    @field_validator("main_strategy")
+    @classmethod
+    def _evaluated(cls, value: str, info: ValidationInfo) -> str:
+        evaluated = info.data["evaluate"].strategies if "evaluate" in info.data else (value,)
+        if value not in evaluated:
+            raise ValueError(f"expected one of evaluate.strategies ({', '.join(evaluated)}), got {value!r}")
+        return value
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> SpecializeSettings:

@@ -15,7 +15,7 @@ from typing import Any
 
 from specialsam import __version__
 from specialsam.console import say, stage
-from specialsam.core.errors import UsageError
+from specialsam.core.errors import DataError, UsageError
 from specialsam.data.load import load
 from specialsam.evaluation.evaluate import RowFile, evaluate
 from specialsam.evaluation.rivals import disc_radius
@@ -67,6 +67,8 @@ def run_specialize(
     segmenter = load_model(model, base_model)
     layout = plan(source, settings.fractions, settings.seed, limit, settings.duplicates)
     sizes = layout.split_sizes()
+    if measure and not dry_run and not sizes["test"]:
+        raise UsageError(f"expected images in the test split of {source} to measure on, got none; set other fractions")
     say(f"{source}: {sum(sizes.values())} images with objects, " + ", ".join(f"{n} {s}" for s, n in sizes.items()))
     embedded = Embedded(store or folder / "embeddings", segmenter, layout, settings, folder / "targets.sqlite")
     if dry_run:
@@ -99,7 +101,10 @@ def resume(folder: Path) -> Outcome | None:
     path = folder / "run.json"
     if not path.exists():
         raise UsageError(f"expected a run folder with run.json, found none in {folder}")
-    identity = json.loads(path.read_text())["identity"]
+    try:
+        identity = dict(json.loads(path.read_text())["identity"])
+    except (ValueError, TypeError, KeyError) as error:  # not text, not JSON, or not these fields
+        raise DataError(f"expected a readable {path}, got a damaged one; run specialize again elsewhere") from error
     if "model" not in identity:
         raise UsageError(f"expected a run of specialize in {folder}, got one of evaluate; run evaluate again instead")
     settings = SpecializeSettings.parse(identity["settings"])

@@ -1,0 +1,452 @@
+"""The main job end to end on hand-drawn discs with the bundled model.
+
+The oracles: the job's own unbroken run (for runs that were killed), a fresh call of the model (for the saved
+specialist), counts of encoder passes, and the file formats that the documents promise. No score is asserted: the
+bundled weights may change.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from specialsam.core.errors import SpecialSamError, UsageError
+from specialsam.core.types import Prompts
+from specialsam.models.load import load_model
+from specialsam.models.segmenter import Segmenter
+from specialsam.pipeline import specialize as job
+from specialsam.pipeline.settings import SpecializeSettings
+from specialsam.pipeline.specialize import resume, run_folder, run_specialize
+
+SEED_COLUMNS = (
+    "model,prompt_strategy,iou_mean,iou_std,dice_mean,dice_std,f1_mean,f1_std,"
+    "boundary_prec_mean,boundary_prec_std,boundary_recall_mean,boundary_f1_mean,num_samples"
+)
+"""The 13 columns of the original study's results table."""
+TABLES = ("summary.csv", "means.csv", "comparison.csv")
+IMAGES = 12
+
+
+def discs(folder: Path, count: int, size: tuple[int, int] = (72, 96)) -> Path:
+    """A plain folder data set: `count` bright discs on noise, images/00.png and masks/00.png."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        image = rng.integers(60, 120, (*size, 3)).astype(np.uint8)
+        x, y, radius = rng.uniform(0.35, 0.65) * size[1], rng.uniform(0.35, 0.65) * size[0], rng.uniform(10, 20)
+        mask = (columns - x) ** 2 + (rows - y) ** 2 < radius**2
+        image[mask] += 100
+        Image.fromarray(image).save(folder / f"images/{number:03d}.png")
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"masks/{number:03d}.png")
+    return folder
+
+
+def small(**more: Any) -> SpecializeSettings:
+    """Settings that are over in seconds; `more` replaces fields, with a dictionary only those fields of a group."""
+    values: dict[str, Any] = {
+        "train": {"epochs": 2, "batch": 4},
+        "evaluate": {"strategies": ["interior", "box"], "groups": ["overlap"]},
+        "duplicates": False,
+    }
+    for name, value in more.items():
+        values[name] = values.get(name, {}) | value if isinstance(value, dict) else value
+    return SpecializeSettings.parse(values)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def rows_of(folder: Path) -> Any:
+    """All rows of a run in a stable order, without the column that holds the folder's name."""
+    frame = pd.read_parquet(folder / "results.parquet").drop(columns="run")
+    names = ["model", "record", "object", "strategy", "output", "metric"]
+    return frame.sort_values(names, ignore_index=True)
+
+
+def quiet_report(*_: Any, **__: Any) -> None:
+    """Stands for the pictures of the report, where only the tables are looked at."""
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specialsam.report.html.write_report", quiet_report)
+    monkeypatch.setattr("specialsam.report.html.save_figures", quiet_report)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of images in each pass of any encoder, as they come."""
+    passes: list[int] = []
+    real = Segmenter.encode_batch
+
+    def counted(self: Segmenter, images: Any) -> Any:
+        passes.append(len(images))
+        return real(self, images)
+
+    monkeypatch.setattr(Segmenter, "encode_batch", counted)
+    return passes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return discs(tmp_path_factory.mktemp("discs") / "data", IMAGES)
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one unbroken run, to be read only."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert run_specialize(str(data), "nano", folder, small()) is not None
+    return folder
+
+
+def test_leaves_every_file_that_is_promised(whole: Path, data: Path) -> None:
+    """The list is that of the module's docstring and of the seed's results table."""
+    facts = json.loads((whole / "run.json").read_text())
+    assert facts["identity"]["source"] == str(data)
+    assert facts["identity"]["settings"] == small().model_dump(mode="json")
+    assert len(facts["splits"]) == IMAGES
+    assert set(facts["splits"].values()) == {"train", "val", "test"}
+    assert set(facts["seconds"]) == {"embed", "base evaluation", "train", "specialist evaluation", "report"}
+    assert facts["encoder"]["before"] == facts["encoder"]["after"]
+    assert facts["peak_memory_mb"] > 0
+    assert (whole / "summary.csv").read_text().splitlines()[0] == SEED_COLUMNS
+    summary = pd.read_csv(whole / "summary.csv")
+    assert [tuple(pair) for pair in summary[["model", "prompt_strategy"]].to_numpy()] == [
+        (model, strategy) for model in ("base", "specialist") for strategy in ("interior", "box")
+    ]
+    tests = sum(split == "test" for split in facts["splits"].values())
+    assert set(summary["num_samples"]) == {tests}
+    assert summary["boundary_f1_mean"].isna().all(), "the Canny boundary was not asked for"
+    assert set(pd.read_csv(whole / "comparison.csv")["metric"]) == {"iou", "dice"}
+    means = pd.read_csv(whole / "means.csv")
+    assert {"base", "specialist", "disc of median size", "filled box"} == set(means["model"])
+    assert list((whole / "figures").iterdir())
+    assert "<html" in (whole / "report.html").read_text()
+    history = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert history
+    assert not list(whole.rglob("*.tmp*")), "nothing half-written is left"
+
+
+def test_summary_is_the_mean_of_the_rows(whole: Path) -> None:
+    """Oracle: the mean and standard deviation (ddof 0) by numpy over the raw rows of one object an image."""
+    rows = rows_of(whole)
+    line = pd.read_csv(whole / "summary.csv").iloc[-1]
+    values = rows[
+        (rows.model == "specialist") & (rows.strategy == "box") & (rows.output == "single") & (rows.metric == "iou")
+    ]["value"]
+    assert line["iou_mean"] == pytest.approx(np.mean(values))
+    assert line["iou_std"] == pytest.approx(np.std(values))
+
+
+def test_specialist_folder_gives_the_masks_that_were_measured(whole: Path, data: Path) -> None:
+    """Oracle: the IoU in the results, made anew with the loaded folder on a freshly encoded image."""
+    segmenter = load_model(whole / "specialist")
+    rows = rows_of(whole)
+    rows = rows[
+        (rows.model == "specialist") & (rows.strategy == "box") & (rows.output == "single") & (rows.metric == "iou")
+    ]
+    assert len(rows)
+    for row in rows.to_dict("records"):
+        image = np.asarray(Image.open(data / "images" / f"{row['record']}.png"))
+        truth = np.asarray(Image.open(data / "masks" / f"{row['record']}.png")) > 127
+        columns, lines = np.flatnonzero(truth.any(0)), np.flatnonzero(truth.any(1))
+        box = np.array([[columns[0], lines[0], columns[-1], lines[-1]]], np.float32)
+        mask = segmenter.decode(segmenter.encode(image), Prompts("box", boxes=box)).masks()[0, 0]
+        iou = (mask & truth).sum() / (mask | truth).sum()
+        assert iou == pytest.approx(row["value"], abs=0.01), "half precision in the store, single precision here"
+
+
+def test_saved_specialist_is_the_tuned_model_bit_for_bit(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned: list[Segmenter] = []
+    real = job.clone
+
+    def kept(segmenter: Segmenter, name: str) -> Segmenter:
+        tuned.append(real(segmenter, name))
+        return tuned[-1]
+
+    monkeypatch.setattr(job, "clone", kept)
+    settings = small(train={"epochs": 1, "keep": "last"})
+    assert run_specialize(str(data), "nano", tmp_path / "run", settings, measure=False) is None
+    loaded = load_model(tmp_path / "run" / "specialist").sam.state_dict()
+    base = load_model("nano").sam.state_dict()
+    expected = tuned[0].sam.state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in expected.items())
+    assert any(not torch.equal(base[name], value) for name, value in expected.items() if "mask_decoder" in name)
+
+
+def test_second_identical_call_encodes_nothing_and_gives_equal_tables(
+    whole: Path, data: Path, encoded: list[int]
+) -> None:
+    before = {name: (whole / name).read_text() for name in TABLES}
+    rows = rows_of(whole)
+    outcome = run_specialize(str(data), "nano", whole, small())
+    assert outcome is not None
+    assert encoded == []
+    assert {name: (whole / name).read_text() for name in TABLES} == before
+    pd.testing.assert_frame_equal(rows_of(whole), rows)
+
+
+def test_other_settings_in_the_same_folder_are_refused_in_one_line(whole: Path, data: Path) -> None:
+    before = (whole / "run.json").read_text()
+    with pytest.raises(UsageError, match="another source, model or settings; choose another --out") as caught:
+        run_specialize(str(data), "nano", whole, small(seed=1))
+    assert "\n" not in str(caught.value)
+    assert (whole / "run.json").read_text() == before
+
+
+def test_report_is_made_anew_from_the_folder_alone(whole: Path, encoded: list[int]) -> None:
+    before = {name: (whole / name).read_text() for name in TABLES}
+    for name in ("report.html", *TABLES):
+        (whole / name).unlink()
+    outcome = resume(whole)
+    assert outcome is not None
+    assert outcome.report.read_text().rstrip().endswith("</html>")
+    assert encoded == []
+    assert {name: (whole / name).read_text() for name in TABLES} == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"identity": 3}', "\x80"])
+def test_report_of_a_damaged_run_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content, encoding="latin-1")
+    with pytest.raises(SpecialSamError, match=r"expected a readable .*run\.json"):
+        resume(tmp_path)
+
+
+def test_report_of_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected a run folder with run\.json, found none"):
+        resume(tmp_path)
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("where", ["encoding", "measuring the base", "tuning", "measuring the specialist"])
+def test_killed_run_goes_on_to_the_same_tables(
+    whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Oracle: the unbroken run. The kill comes with the second progress report of a stage."""
+    from contextlib import contextmanager
+
+    from specialsam.console import stage
+
+    killed: list[str] = []
+
+    @contextmanager
+    def deadly(title: str) -> Iterator[Any]:
+        calls = 0
+
+        def progress(done: int, total: int, what: str = "") -> None:
+            nonlocal calls
+            calls += 1
+            if title == where and calls == 2:
+                killed.append(title)
+                raise KeyboardInterrupt
+
+        with stage(title):
+            yield progress
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "stage", deadly)
+        patched.setattr("specialsam.pipeline.embedded.stage", deadly)
+        with pytest.raises(KeyboardInterrupt):
+            run_specialize(str(data), "nano", folder, small())
+    assert killed == [where]
+    assert not (folder / "summary.csv").exists()
+    assert run_specialize(str(data), "nano", folder, small()) is not None
+    for name in TABLES:
+        pd.testing.assert_frame_equal(pd.read_csv(folder / name), pd.read_csv(whole / name), check_exact=True)
+    pd.testing.assert_frame_equal(rows_of(folder), rows_of(whole), check_exact=True)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_train_then_specialize_goes_on_in_the_same_folder(
+    whole: Path, data: Path, tmp_path: Path, encoded: list[int]
+) -> None:
+    folder = tmp_path / "run"
+    assert run_specialize(str(data), "nano", folder, small(), measure=False) is None
+    assert (folder / "specialist" / "specialist.json").exists()
+    assert not (folder / "rows-base.jsonl").exists()
+    assert sum(encoded) == IMAGES
+    assert run_specialize(str(data), "nano", folder, small()) is not None
+    assert sum(encoded) == IMAGES
+    pd.testing.assert_frame_equal(rows_of(folder), rows_of(whole), check_exact=True)
+
+
+def test_unreadable_images_are_counted_and_shown(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A truncated test image counts as failed with the worst value, a truncated training image is listed."""
+    splits = json.loads((whole / "run.json").read_text())["splits"]
+    test, train = (min(name for name, split in splits.items() if split == which) for which in ("test", "train"))
+    data = discs(tmp_path / "data", IMAGES)
+    truncate(data / "images" / f"{test}.png")
+    truncate(data / "images" / f"{train}.png")
+    folder = tmp_path / "run"
+    outcome = run_specialize(str(data), "nano", folder, small(train={"epochs": 1}))
+    assert outcome is not None
+    printed = capsys.readouterr().out
+    assert f"failed: {train}: " in printed
+    assert f"failed: {test}: " in printed
+    rows = pd.read_parquet(folder / "results.parquet")
+    failed = rows[rows.record == test]
+    assert len(failed)
+    assert failed["error"].str.contains("damaged or cut short").all()
+    assert (failed["value"] == 0).all()
+    means = pd.read_csv(folder / "means.csv")
+    models = means[means.model.isin(["base", "specialist"])]
+    assert (models["failed"] == 1).all()
+    count = sum(split == "test" for split in splits.values())
+    assert (models["n"] == count).all(), "the failed image stays in the mean"
+    own = rows[(rows.model == "base") & (rows.metric == "iou") & (rows.output == "single") & (rows.strategy == "box")]
+    line = models[(models.model == "base") & (models.metric == "iou") & (models.output == "single")]
+    assert float(line[line.strategy == "box"]["mean"].iloc[0]) == pytest.approx(own["value"].sum() / count)
+    comparison = pd.read_csv(folder / "comparison.csv")
+    assert (comparison["failed_base"] == 1).all()
+    page = (folder / "report.html").read_text()
+    for name in (test, train):
+        assert re.search(rf"{name}\.png</code></td><td[^>]*>not encoded<", page)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_views_are_encoded_and_trained_on(data: Path, tmp_path: Path, encoded: list[int]) -> None:
+    folder = tmp_path / "run"
+    seen: list[int] = []
+    real = job.train
+
+    def spied(tuned: Any, items: Any, *rest: Any) -> Any:
+        seen.extend((len(items.train), len(items.val)))
+        names = [item.id for item in items.train]
+        assert len({item.key for item in items.train}) == len(names) == len(set(names))
+        return real(tuned, items, *rest)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(job, "train", spied)
+        run_specialize(str(data), "nano", folder, small(views="flip", train={"epochs": 1}), measure=False)
+    assert small(views="flip") == small(views={"count": 1, "flip": 1.0})
+    sizes = list(json.loads((folder / "run.json").read_text())["splits"].values())
+    assert seen == [2 * sizes.count("train"), sizes.count("val")]
+    assert sum(encoded) == IMAGES + sizes.count("train")
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_limit_takes_a_stable_subset(whole: Path, data: Path, tmp_path: Path, encoded: list[int]) -> None:
+    for name in ("one", "two"):
+        run_specialize(str(data), "nano", tmp_path / name, small(train={"epochs": 1}), limit=6, measure=False)
+    first, second = (json.loads((tmp_path / name / "run.json").read_text())["splits"] for name in ("one", "two"))
+    assert first == second
+    assert len(first) == 6
+    assert sum(encoded) == 12
+    assert set(first) < set(json.loads((whole / "run.json").read_text())["splits"])
+
+
+def test_dry_run_prices_and_writes_nothing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert run_specialize(str(data), "nano", folder, small(), dry_run=True) is None
+    assert not folder.exists()
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert re.search(rf"{IMAGES} of {IMAGES} embeddings to make \(0 stored\): \d+\.\d\d GB and about .*\d s", line)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_whole_model_is_tuned_on_pixels(data: Path, tmp_path: Path) -> None:
+    """Mode all: the encoder moves, the base does not, the folder holds every tensor and gives the masks measured."""
+    base = load_model("nano")
+    before = base.encoder_id
+    settings = small(train={"epochs": 1, "mode": "all", "keep": "last", "lr": 1e-4})
+    assert run_specialize(str(data), "nano", tmp_path / "run", settings, limit=8) is not None
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    tuned = load_model(tmp_path / "run" / "specialist")
+    assert tuned.encoder_id != before == load_model("nano").encoder_id
+    assert facts["identity"]["encoder"] == before
+    rows = rows_of(tmp_path / "run")
+    row = rows[
+        (rows.model == "specialist") & (rows.strategy == "box") & (rows.output == "single") & (rows.metric == "iou")
+    ].iloc[0]
+    image = np.asarray(Image.open(data / "images" / f"{row['record']}.png"))
+    truth = np.asarray(Image.open(data / "masks" / f"{row['record']}.png")) > 127
+    columns, lines = np.flatnonzero(truth.any(0)), np.flatnonzero(truth.any(1))
+    box = np.array([[columns[0], lines[0], columns[-1], lines[-1]]], np.float32)
+    mask = tuned.decode(tuned.encode(image), Prompts("box", boxes=box)).masks()[0, 0]
+    assert (mask & truth).sum() / (mask | truth).sum() == pytest.approx(row["value"], abs=1e-6)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_int8_embeddings_are_smaller_and_change_little(whole: Path, data: Path, tmp_path: Path) -> None:
+    assert run_specialize(str(data), "nano", tmp_path / "run", small(precision="int8")) is not None
+    sizes = [
+        sum(path.stat().st_size for path in (folder / "embeddings").rglob("*.safetensors"))
+        for folder in (whole, tmp_path / "run")
+    ]
+    assert sizes[1] < 0.6 * sizes[0]
+    base = [rows[rows.model == "base"]["value"].to_numpy() for rows in (rows_of(whole), rows_of(tmp_path / "run"))]
+    assert np.median(np.abs(base[0] - base[1])) < 0.02
+
+
+def test_headline_strategy_must_be_evaluated() -> None:
+    with pytest.raises(
+        UsageError, match=r"main_strategy: .*expected one of evaluate\.strategies \(box\), got 'interior'"
+    ):
+        small(evaluate={"strategies": ["box"]})
+    assert small(evaluate={"strategies": ["box"]}, main_strategy="box").main_strategy == "box"
+
+
+def test_tables_need_the_overlap_group() -> None:
+    with pytest.raises(UsageError, match=r"evaluate: .*expected overlap among the groups"):
+        small(evaluate={"groups": ["boundary"]})
+
+
+def test_no_test_split_is_refused_before_the_work(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected images in the test split"):
+        run_specialize(str(data), "nano", tmp_path / "run", small(fractions=(0.8, 0.2, 0.0)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_folder_is_named_after_source_and_model(tmp_path: Path) -> None:
+    assert run_folder(f"folder:{tmp_path / 'leaves'}", "nano", None) == Path("runs/leaves-nano")
+    assert run_folder("leaves", "weights/sam_vit_b.pth", None) == Path("runs/leaves-sam_vit_b")
+    assert run_folder("leaves", "nano", tmp_path) == tmp_path
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from specialsam.pipeline.run import peak_memory_mb
+from specialsam.pipeline.measure import run_evaluate
+from specialsam.evaluation.evaluate import EvaluateSettings
+settings = EvaluateSettings(strategies=("interior",), groups=("overlap",))
+for name in sys.argv[2:]:
+    folder = Path(sys.argv[1])
+    run_evaluate(f"folder:{folder / name}", ["nano"], folder / f"run-{name}", settings, "all", None, folder / "store")
+    print(f"peak {peak_memory_mb()}")
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    """Peak resident memory after 12 images and after 36 more of the same size, in one process.
+
+    An image with its mask and probability maps takes 5 MB and more, so that keeping them would show as 180 MB.
+    """
+    discs(tmp_path / "few", 12, (512, 512))
+    discs(tmp_path / "many", 36, (512, 511))
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path), "few", "many"], capture_output=True, text=True, check=True
+    )
+    few, many = (float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak"))
+    assert many - few < 60
