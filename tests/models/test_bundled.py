@@ -36,7 +36,7 @@ def test_a_changed_file_is_named(tmp_path, monkeypatch) -> None:  # type: ignore
     (tmp_path / "nano").mkdir()
     (tmp_path / "nano" / NANO.filename).write_bytes(b"other")
     monkeypatch.setattr(load_module, "BUNDLED", tmp_path)
-    with pytest.raises(ModelError, match="expected .*sha256 .* got"):
+    with pytest.raises(ModelError, match=r"expected .*sha256 .* got"):
         verify_bundled()
 
 

@@ -131,11 +131,11 @@ NANO = Card(
     title="nano, bundled, trained on generated images alone",
     url="bundled with the package",
     filename="model.safetensors",
-    sha256="4b7dd3ccb1bc2d4711795115f22ba31de53022e2758ecea4e2c096b8f91a3ce7",
+    sha256="cc2c5ae2eb34f8967c1e7d9b0699329c15accae0d594a14dc208ed7a3ca25e9f",
     licence="Apache-2.0",
     paper="docs/nano.md",
     parameters=4_643_096,
-    side=512,
+    side=256,
     encoder="conv",
     channels=128,
 )
