@@ -439,12 +439,12 @@ for name in sys.argv[2:]:
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
-    """Peak resident memory after 12 images and after 36 more of the same size, in one process.
+    """Peak resident memory after 8 images and after 28 more of the same size, in one process.
 
-    An image with its mask and probability maps takes 5 MB and more, so that keeping them would show as 180 MB.
+    An image with its mask and probability maps takes 5 MB and more, so that keeping them would show as 140 MB.
     """
-    discs(tmp_path / "few", 12, (512, 512))
-    discs(tmp_path / "many", 36, (512, 511))
+    discs(tmp_path / "few", 8, (512, 512))
+    discs(tmp_path / "many", 28, (512, 511))
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(tmp_path), "few", "many"], capture_output=True, text=True, check=True
     )

@@ -1,0 +1,245 @@
+"""Measuring models without tuning, and the embedding store by itself, on hand-drawn discs.
+
+The oracles: counts of encoder passes, an evaluation without a store, and the numbers of `specialize` itself.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from specialsam.core.errors import StoreError, UsageError
+from specialsam.embeddings import EmbeddingStore
+from specialsam.evaluation.evaluate import EvaluateSettings
+from specialsam.models.load import load_model
+from specialsam.models.segmenter import Segmenter
+from specialsam.pipeline.measure import means_table, names_of, run_embed, run_evaluate
+from specialsam.pipeline.settings import SpecializeSettings
+from specialsam.pipeline.specialize import run_specialize
+
+IMAGES = 12
+TUNING = SpecializeSettings.parse(
+    {
+        "seed": 3,
+        "train": {"epochs": 1, "keep": "last"},
+        "evaluate": {"strategies": ["interior", "box"], "groups": ["overlap"], "seed": 5},
+        "duplicates": False,
+    }
+)
+
+
+def settings(**more: Any) -> EvaluateSettings:
+    return EvaluateSettings(**{"strategies": ("interior",), "groups": ("overlap",), "seed": 5} | more)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bright discs on noise, 72 x 96."""
+    folder = tmp_path_factory.mktemp("measure") / "data"
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    rows, columns = np.mgrid[:72, :96]
+    for number in range(IMAGES):
+        rng = np.random.default_rng(100 + number)
+        image = rng.integers(60, 120, (72, 96, 3)).astype(np.uint8)
+        mask = (columns - rng.uniform(35, 60)) ** 2 + (rows - rng.uniform(28, 44)) ** 2 < rng.uniform(10, 20) ** 2
+        image[mask] += 100
+        Image.fromarray(image).save(folder / f"images/{number:03d}.png")
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"masks/{number:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a specialist whose split is not the default one (another seed)."""
+    folder = tmp_path_factory.mktemp("tuned") / "discs"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("specialsam.report.html.write_report", lambda *_: None)
+        patched.setattr("specialsam.report.html.save_figures", lambda *_: None)
+        assert run_specialize(str(data), "nano", folder, TUNING) is not None
+    return folder
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of images in each pass of any encoder, as they come."""
+    passes: list[int] = []
+    real = Segmenter.encode_batch
+
+    def counted(self: Segmenter, images: Any) -> Any:
+        passes.append(len(images))
+        return real(self, images)
+
+    monkeypatch.setattr(Segmenter, "encode_batch", counted)
+    return passes
+
+
+def test_base_and_specialist_on_three_strategies_encode_each_image_once(
+    data: Path, tuned: Path, tmp_path: Path, encoded: list[int]
+) -> None:
+    models = ["nano", str(tuned / "specialist")]
+    three = settings(strategies=("interior", "box", "clicks3"))
+    measured = run_evaluate(str(data), models, tmp_path / "run", three, "all", None, None)
+    assert sum(encoded) == IMAGES
+    own = measured.summary[measured.summary.output != "rival"]
+    assert set(own["model"]) == {"nano", "discs"}
+    assert set(own["strategy"]) == {"interior", "box", "clicks3"}
+    assert set(own["n"]) == {IMAGES}
+    assert {"run.json", "results.parquet", "summary.csv", "means.csv", "rows.jsonl"} == {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
+
+
+def test_a_specialist_is_measured_on_its_own_test_split(
+    data: Path, tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the run that tuned it, whose numbers come out again (half precision there, single here)."""
+    splits = json.loads((tuned / "run.json").read_text())["splits"]
+    unseen = {name for name, split in splits.items() if split == "test"}
+    models = ["nano", str(tuned / "specialist")]
+    run_evaluate(str(data), models, tmp_path / "run", settings(strategies=("interior", "box")), "test", None, None)
+    rows = pd.read_parquet(tmp_path / "run" / "results.parquet")
+    assert set(rows["record"]) == unseen
+    assert "note:" not in capsys.readouterr().out
+    names = ["model", "prompt_strategy"]
+    theirs = pd.read_csv(tuned / "summary.csv").replace({"base": "nano", "specialist": "discs"})
+    both = pd.read_csv(tmp_path / "run" / "summary.csv").merge(theirs, on=names, suffixes=("", "_run"))
+    assert len(both) == 4
+    np.testing.assert_allclose(both["iou_mean"], both["iou_mean_run"], atol=0.01)
+
+
+def test_another_split_than_the_specialists_is_said(
+    data: Path, tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shares = (0.4, 0.2, 0.4)
+    run_evaluate(str(data), [str(tuned / "specialist")], tmp_path / "run", settings(), "test", shares, None)
+    assert "note: discs was tuned on other images" in capsys.readouterr().out
+
+
+def test_a_store_is_filled_and_read(data: Path, tmp_path: Path, encoded: list[int]) -> None:
+    store = tmp_path / "store"
+    live = run_evaluate(str(data), ["nano"], tmp_path / "live", settings(), "test", None, None)
+    count = sum(encoded)
+    for name in ("first", "second"):
+        stored = run_evaluate(str(data), ["nano"], tmp_path / name, settings(), "test", None, store)
+        assert sum(encoded) == 2 * count, "encoded once for the live run, once for the store"
+        np.testing.assert_allclose(stored.summary["mean"], live.summary["mean"], atol=0.01)
+
+
+def test_killed_evaluation_goes_on(
+    data: Path, tmp_path: Path, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the unbroken evaluation."""
+    whole = run_evaluate(str(data), ["nano"], tmp_path / "whole", settings(), "all", None, None)
+    assert sum(encoded) == IMAGES
+    real, calls = Segmenter.encode, iter(range(100))
+
+    def deadly(self: Segmenter, image: Any) -> Any:
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return real(self, image)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Segmenter, "encode", deadly)
+        with pytest.raises(KeyboardInterrupt):
+            run_evaluate(str(data), ["nano"], tmp_path / "run", settings(), "all", None, None)
+    assert not (tmp_path / "run" / "means.csv").exists()
+    again = run_evaluate(str(data), ["nano"], tmp_path / "run", settings(), "all", None, None)
+    assert sum(encoded) == 2 * IMAGES, "five before the kill, the others after it"
+    pd.testing.assert_frame_equal(again.summary, whole.summary)
+
+
+def test_other_models_in_the_same_folder_are_refused(data: Path, tuned: Path, tmp_path: Path) -> None:
+    run_evaluate(str(data), ["nano"], tmp_path / "run", settings(), "val", None, None)
+    with pytest.raises(UsageError, match="another source, model or settings; choose another --out"):
+        run_evaluate(str(data), [str(tuned / "specialist")], tmp_path / "run", settings(), "val", None, None)
+
+
+def test_a_split_without_images_and_tables_without_iou_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected images in split test of .*, got none"):
+        run_evaluate(str(data), ["nano"], tmp_path / "run", settings(), "test", (0.8, 0.2, 0.0), None)
+    with pytest.raises(UsageError, match="expected overlap among the groups"):
+        run_evaluate(str(data), ["nano"], tmp_path / "run", settings(groups=("boundary",)), "test", None, None)
+
+
+def test_names_are_short_and_differ() -> None:
+    models = ["nano", "runs/leaves/specialist", "other/leaves/specialist", "weights/nano"]
+    assert list(names_of(models)) == ["nano", "leaves", "leaves (2)", "nano (2)"]
+    assert list(names_of(models).values()) == models
+
+
+def test_table_for_the_terminal_shows_failures() -> None:
+    row = {"strategy": "box", "model": "nano", "output": "single", "metric": "iou", "mean": 0.5, "low": 0.4}
+    table = means_table(pd.DataFrame([row | {"high": 0.6, "n": 7, "failed": 2}]))
+    assert table.splitlines()[1].split() == ["box", "nano", "single", "50.0", "40.0", "to", "60.0", "7,", "2", "failed"]
+
+
+def flip_byte(store: Path) -> None:
+    """Change one byte in the middle of the largest shard."""
+    shard = max(store.rglob("*.safetensors"), key=lambda path: path.stat().st_size)
+    content = bytearray(shard.read_bytes())
+    content[-1000] ^= 0xFF
+    shard.write_bytes(content)
+
+
+def test_verify_names_the_damaged_entry_and_embed_mends_it(
+    data: Path, tmp_path: Path, encoded: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    chosen = SpecializeSettings.parse({"duplicates": False})
+    run_embed(str(data), "nano", store, chosen, None, False, False)
+    assert sum(encoded) == IMAGES
+    run_embed(str(data), "nano", store, chosen, None, False, True)
+    assert capsys.readouterr().out.splitlines()[-1] == f"{store}: 0 damaged embeddings"
+    flip_byte(store)
+    run_embed(str(data), "nano", store, chosen, None, False, True)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"{store}: 1 damaged embeddings"
+    assert printed[-2].startswith("damaged: 0")
+    run_embed(str(data), "nano", store, chosen, None, False, False)
+    assert sum(encoded) == IMAGES + 1
+    assert "1 made" in capsys.readouterr().out
+    run_embed(str(data), "nano", store, chosen, None, False, True)
+    assert capsys.readouterr().out.splitlines()[-1] == f"{store}: 0 damaged embeddings"
+
+
+def test_price_of_a_store_writes_nothing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_embed(str(data), "nano", tmp_path / "store", SpecializeSettings(duplicates=False), None, True, False)
+    assert f"{IMAGES} of {IMAGES} embeddings to make" in capsys.readouterr().out
+    assert not (tmp_path / "store").exists()
+
+
+def test_verify_of_another_encoders_store_says_whose_it_is(data: Path, tmp_path: Path) -> None:
+    other = "0123456789abcdef"
+    shard = tmp_path / "store" / other / "0123456789abcdef-01234567.safetensors"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(b"")
+    own = load_model("nano").encoder_id
+    with pytest.raises(StoreError, match=f"expected embeddings of encoder {own} in .*, found embeddings of {other}"):
+        run_embed(str(data), "nano", tmp_path / "store", SpecializeSettings(), None, False, True)
+
+
+def test_embeddings_of_two_encoders_in_one_store_stay_apart(data: Path, tmp_path: Path, encoded: list[int]) -> None:
+    """A store that another encoder filled holds nothing for this one: all is encoded, and both remain."""
+    import torch
+
+    store, chosen = tmp_path / "store", SpecializeSettings(duplicates=False)
+    other = load_model("nano")
+    with torch.no_grad():
+        next(other.encoder.parameters()).add_(0.1)
+    other.forget_ids()
+    image = np.asarray(Image.open(data / "images" / "000.png"))
+    theirs = EmbeddingStore(store, other.encoder_id)
+    with theirs.writer() as writer:
+        writer.put(theirs.key("file:x"), other.encode(image), "000")
+    before = sum(encoded)
+    run_embed(str(data), "nano", store, chosen, None, False, False)
+    assert sum(encoded) - before == IMAGES
+    assert len(EmbeddingStore(store, other.encoder_id)) == 1
+    assert len(EmbeddingStore(store, load_model("nano").encoder_id)) == IMAGES

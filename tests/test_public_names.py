@@ -1,0 +1,89 @@
+"""What importing costs, and which names are public: the heavy libraries wait until they are needed.
+
+Times are the best of three processes. The aims are 0.3 s for `import specialsam` and 0.7 s for `specialsam --help`; the
+limits here are wider by a stated factor, because test machines are busy. Which modules are loaded is exact.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+import specialsam
+
+HEAVY = ("torch", "pandas", "matplotlib", "transformers", "sklearn", "scipy", "accelerate", "pyarrow")
+SLACK = 2
+"""How much slower than the aim a busy machine may be."""
+LOADED = f"""
+import json, sys
+print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))
+"""
+HELP = """
+import sys
+from specialsam import cli
+sys.argv = ["specialsam", *sys.argv[1:]]
+try:
+    cli.main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+
+
+def run(code: str, *arguments: str) -> str:
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def seconds(code: str, *arguments: str) -> float:
+    """Best of three, less the start of Python itself (best of three)."""
+
+    def best(text: str, *more: str) -> float:
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            run(text, *more)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    return best(code, *arguments) - best("pass")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import specialsam", "import specialsam.cli", "import specialsam.core.types, specialsam.core.errors", HELP],
+    ids=["package", "cli", "core", "help"],
+)
+def test_heavy_libraries_are_not_imported(code: str) -> None:
+    assert json.loads(run(code + LOADED, "--help").splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize("command", ["specialize", "train", "evaluate", "embed", "report", "export", "models"])
+def test_help_of_a_command_imports_nothing_heavy(command: str) -> None:
+    printed = run(HELP + LOADED, command, "--help")
+    assert json.loads(printed.splitlines()[-1]) == []
+    assert command in printed
+
+
+def test_import_takes_no_time() -> None:
+    assert seconds("import specialsam") < SLACK * 0.3
+
+
+def test_help_takes_little_time() -> None:
+    assert seconds(HELP, "--help") < SLACK * 0.7
+
+
+def test_every_public_name_exists() -> None:
+    """Oracle: each module's own `__all__`, and the version in the package's metadata form."""
+    checked = 0
+    for module in pkgutil.walk_packages(specialsam.__path__, "specialsam."):
+        loaded = importlib.import_module(module.name)
+        names = getattr(loaded, "__all__", ())
+        checked += len(names)
+        assert [name for name in names if not hasattr(loaded, name)] == [], module.name
+    assert checked > 0
+    assert all(part.isdigit() for part in specialsam.__version__.split(".")[:2])
