@@ -13,7 +13,7 @@ from specialsam.core.types import Prompts
 from specialsam.models.nano import FrozenBatchNorm, build_nano
 from specialsam.models.segmenter import ALL, Segmenter, fingerprint
 from specialsam.models.specialist import clone
-from specialsam.training.tuning import LoraLinear, Tunable, merge, prepare
+from specialsam.training.tuning import LoraLinear, merge, prepare
 
 torch.set_num_threads(1)
 SIDE = 128
@@ -59,7 +59,8 @@ def test_lora_mode_tunes_low_rank_terms_and_the_heads(base: Segmenter) -> None:
     assert {name for name in names(sam) if not name.startswith(heads)} == low_rank
     assert any(name.startswith(heads[0]) for name in names(sam))
     assert any(name.startswith(heads[1]) for name in names(sam))
-    assert sum(p.numel() for p in parameters) < 0.5 * sum(p.numel() for p in base.sam.mask_decoder.parameters())  # type: ignore[union-attr]
+    tuned, whole = (sum(p.numel() for p in part) for part in (parameters, base.sam.parameters()))
+    assert tuned < 0.3 * whole
     terms = [m for m in sam.modules() if isinstance(m, LoraLinear)]
     assert len(terms) == len(linear)
     assert all(m.down.shape[0] == m.up.shape[1] == 4 for m in terms)
@@ -143,17 +144,3 @@ def test_merging_other_modes_freezes_and_changes_nothing(base: Segmenter, mode: 
     merge(tuned.sam)
     assert not names(tuned.sam)
     assert fingerprint(tuned.sam) == fingerprint(base.sam)
-
-
-def test_the_tunable_forward_is_the_segmenters(base: Segmenter) -> None:
-    tunable = Tunable(base)
-    image = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
-    embedding = base.encode(image)
-    prompts = Prompts("click", np.array([[[50, 20]]], np.float32), np.ones((1, 1), np.int64))
-    call = [embedding.geometry], [prompts], slice(0, 1)
-    with torch.no_grad():
-        from_store, _ = tunable(embedding.tensor[None], None, *call)
-        from_pixels, _ = tunable(None, base.pixels(image)[None], *call)
-    torch.testing.assert_close(from_store, base.decode(embedding, prompts).logits, rtol=0, atol=0)
-    torch.testing.assert_close(from_pixels, from_store, rtol=1e-5, atol=1e-5)
-    assert len(list(tunable.parameters())) == len(list(base.sam.parameters()))

@@ -1,7 +1,8 @@
 """Tune a segmenter on stored embeddings: plain code, top to bottom, the accelerator passed in.
 
 Every random choice follows from (seed, epoch, step, item), never from a generator that runs on; so a run that was
-killed goes on from its last saved step and ends with the same weights as an unbroken one.
+killed goes on from its last saved step and ends with the same weights as an unbroken one. Several processes share each
+batch and sum their gradients, so that they end with the weights of one process with the same batch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +29,10 @@ from specialsam.metrics.overlap import overlap
 from specialsam.models.segmenter import SINGLE, THREE, Segmenter, fingerprint
 from specialsam.prompts import check_mixture, correction_clicks, draw, generator
 from specialsam.training.losses import mixed, resolve_mix, soft_iou
-from specialsam.training.tuning import Mode, Tunable, merge, prepare
+from specialsam.training.tuning import Mode, merge, prepare
+
+SAVE_EVERY_SECONDS = 60.0
+"""Longest time of training that a kill in the middle of an epoch costs."""
 
 
 class TrainSettings(BaseModel):
@@ -148,21 +153,25 @@ def train(
     """Tune `segmenter` in place and return the history; checkpoints in `folder` make a second call go on.
 
     `accelerator` is an `accelerate.Accelerator` (CPU, GPU, several processes, bf16). `watch` sees the history after
-    each epoch and answers with warnings and whether to stop. The weights left in `segmenter` are those of the best
-    epoch on validation (or the last, by `settings.keep`). Raises TrainingError when the loss is not finite.
+    each epoch and answers with warnings and whether to stop. The weights left in `segmenter`, on the device where they
+    were, are those of the best epoch on validation (or the last, by `settings.keep`). Raises TrainingError when there
+    is nothing to train on or the loss is not finite.
     """
     if not data.train:
         raise TrainingError("expected at least one training image with an object, got none; check masks and splits")
     sam: Any = segmenter.sam
+    home = segmenter.device
+    segmenter.forget_ids()
+    base_decoder, encoder_before = segmenter.decoder_id, fingerprint(segmenter.encoder)
     sam.to(accelerator.device)
-    encoder_before = fingerprint(segmenter.encoder)
-    parameters = prepare(sam, settings.mode, settings.lora_rank)
+    parameters = prepare(sam, settings.mode, settings.lora_rank, settings.seed)
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
-    tunable, optimizer = accelerator.prepare(Tunable(segmenter), optimizer)
+    optimizer = accelerator.prepare(optimizer)
     steps_an_epoch = math.ceil(len(data.train) / settings.batch)
     total_steps = settings.epochs * steps_an_epoch
-    state = _State(folder / "training.pt", sam, optimizer, settings, data)
+    state = _State(folder / "training.pt", sam, optimizer, base_decoder, settings, data)
     state.restore(accelerator.device)
+    accelerator.wait_for_everyone()
     segmenter.encoder.eval()
 
     if not state.history:
@@ -180,17 +189,16 @@ def train(
             rate = learning_rate(number, total_steps, settings)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            own = chosen[accelerator.process_index :: accelerator.num_processes]
-            loss, norm, read = _step(tunable, segmenter, data, own, settings, (epoch, number), optimizer, accelerator)
+            loss, norm, read = _step(segmenter, data, chosen, settings, (epoch, number), optimizer, accelerator)
             state.add(loss, norm, read, time.monotonic() - began)
             began = time.monotonic()
             if progress:
                 progress(number + 1, total_steps, f"epoch {epoch}/{settings.epochs}, loss {state.mean('loss'):.4f}")
-            if time.monotonic() - last_save > 60:
+            if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
                 state.save(accelerator)
                 last_save = time.monotonic()
         val_loss, val_iou = validate(segmenter, data, settings)
-        state.finish_epoch(val_loss, val_iou, rate)
+        state.finish_epoch(val_loss, val_iou, learning_rate(epoch * steps_an_epoch - 1, total_steps, settings))
         warnings, halt = watch(state.history) if watch else ([], False)
         state.history[-1].warnings = warnings
         state.remember_if_best()
@@ -208,7 +216,8 @@ def train(
     if settings.keep == "best" and data.val:
         state.load_best()
     merge(sam)
-    sam.eval()
+    sam.eval().to(home)
+    segmenter.forget_ids()
     best = state.best_epoch if settings.keep == "best" and data.val else state.history[-1].epoch
     return TrainResult(
         state.history, best, state.stop, encoder_before, fingerprint(segmenter.encoder), state.total_steps
@@ -228,8 +237,9 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Objects of several images that share one kind of prompt and one number of points."""
+    """Objects of several images (`items`, in `rows` of the step) that share one kind of prompt and number of points."""
 
+    items: list[str]
     rows: list[int]
     prompts: list[Prompts]
     masks: list[BoolArray]
@@ -247,7 +257,8 @@ def _draw_batch(
         several = np.sort(rng.permutation(len(every))[: settings.objects])
         for indices, prompts in draw(strategy, every[several], rng):
             points = 0 if prompts.points is None else prompts.points.shape[1]
-            batch = by_shape.setdefault(points, _Batch([], [], []))
+            batch = by_shape.setdefault(points, _Batch([], [], [], []))
+            batch.items.append(item.id)
             batch.rows.append(row)
             batch.prompts.append(prompts)
             batch.masks.append(every[several][indices])
@@ -255,7 +266,6 @@ def _draw_batch(
 
 
 def _step(
-    tunable: Any,
     segmenter: Segmenter,
     data: TrainingData,
     items: Sequence[Item],
@@ -264,48 +274,66 @@ def _step(
     optimizer: Any,
     accelerator: Any,
 ) -> tuple[float, float, float]:
-    """One optimiser step; (loss, gradient norm, seconds spent reading the batch)."""
+    """One optimiser step on `items`, this process's share of them; (loss, gradient norm, seconds spent reading)."""
     began = time.monotonic()
-    masks = [data.masks(item) for item in items]
-    embeddings, pixels, geometries = _inputs(data, items, settings, segmenter.device)
+    every = [data.masks(item) for item in items]
+    share = slice(accelerator.process_index, None, accelerator.num_processes)
+    own, masks = items[share], every[share]
+    inputs, frames = _inputs(data, own, settings, segmenter.device) if own else (torch.empty(0), [])
     read = time.monotonic() - began
     optimizer.zero_grad(set_to_none=True)
-    total, objects = 0.0, sum(min(len(m), settings.objects) for m in masks)
-    for batch in _draw_batch(items, masks, settings, purpose):
+    total, objects = 0.0, sum(min(len(m), settings.objects) for m in every)
+    for batch in _draw_batch(own, masks, settings, purpose):
         with accelerator.autocast():
-            loss = _batch_loss(tunable, embeddings, pixels, geometries, batch, settings, purpose)
-        share = sum(len(p) for p in batch.prompts) / max(1, objects)
-        total += share * float(loss.detach())
-        if not math.isfinite(total):
-            raise TrainingError(
-                f"expected a finite loss, got {total} at epoch {purpose[0]}, step {purpose[1]} "
-                f"(images {', '.join(item.record for item in items)}); lower --lr or clip gradients"
-            )
-        accelerator.backward(share * loss)
+            loss = _batch_loss(segmenter, inputs, frames, batch, settings, purpose)
+        weight = sum(len(p) for p in batch.prompts) / max(1, objects)
+        total += weight * float(loss.detach())
+        accelerator.backward(weight * loss)
     parameters = [p for p in segmenter.sam.parameters() if p.requires_grad]
-    limit = settings.clip or float("inf")
-    norm = float(accelerator.clip_grad_norm_(parameters, limit))
+    total = _summed(parameters, total, accelerator)
+    if not math.isfinite(total):
+        raise TrainingError(
+            f"expected a finite loss, got {total} at epoch {purpose[0]}, step {purpose[1]} "
+            f"(images {', '.join(item.record for item in items)}); lower --lr or clip gradients"
+        )
+    norm = float(accelerator.clip_grad_norm_(parameters, settings.clip or float("inf")))
     optimizer.step()
     return total, norm, read
 
 
+def _summed(parameters: Sequence[torch.nn.Parameter], loss: float, accelerator: Any) -> float:
+    """Give every process the sum of all gradients, and return that of the losses; what no process used keeps none.
+
+    In one piece and once a step: processes may differ in the number of passes (points an object, corrections, an empty
+    share of the last batch), which an all-reduce behind each backward pass does not survive.
+    """
+    if accelerator.num_processes == 1:
+        return loss
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    facts = parts[0].new_tensor([loss, *(float(p.grad is not None) for p in parameters)])
+    whole = accelerator.reduce(torch.cat([facts, *(part.flatten() for part in parts)]), "sum")
+    used, gradients = whole[1 : len(facts)], whole[len(facts) :].split([p.numel() for p in parameters])
+    for parameter, some, gradient in zip(parameters, used.tolist(), gradients, strict=True):
+        parameter.grad = gradient.view_as(parameter) if some else None
+    return float(whole[0])
+
+
 def _inputs(
     data: TrainingData, items: Sequence[Item], settings: TrainSettings, device: torch.device
-) -> tuple[Tensor | None, Tensor | None, list[Geometry]]:
+) -> tuple[Tensor, list[Geometry]]:
     """Stored embeddings (B, D, h, w), or encoder inputs (B, 3, S, S) where the encoder is tuned, and the frames."""
     if settings.mode != "all":
         stored = data.embeddings(items)
-        return torch.stack([e.tensor for e in stored]).to(device).float(), None, [e.geometry for e in stored]
+        return torch.stack([e.tensor for e in stored]).to(device).float(), [e.geometry for e in stored]
     if data.pixels is None:
         raise TrainingError("expected the images themselves to tune the whole model, got stored embeddings only")
     pairs = [data.pixels(item) for item in items]
-    return None, torch.stack([pixels for pixels, _ in pairs]).to(device), [geometry for _, geometry in pairs]
+    return torch.stack([pixels for pixels, _ in pairs]).to(device), [geometry for _, geometry in pairs]
 
 
 def _batch_loss(
-    tunable: Any,
-    embeddings: Tensor | None,
-    pixels: Tensor | None,
+    segmenter: Segmenter,
+    inputs: Tensor,
     geometries: Sequence[Geometry],
     batch: _Batch,
     settings: TrainSettings,
@@ -314,24 +342,22 @@ def _batch_loss(
     """Mean loss over the objects of a batch, over the first answer and, where drawn, the corrected ones."""
     frames = [geometries[row] for row in batch.rows]
     target, valid = _targets(batch, frames)
-    target, valid = target.to(_device(tunable)), valid.to(_device(tunable))
-    rng = generator(settings.seed, "corrections", *purpose)
-    rounds = settings.corrections if settings.corrections and rng.random() < settings.correction_share else 0
+    target, valid = target.to(segmenter.device), valid.to(segmenter.device)
+    seeds = [generator(settings.seed, "corrections", item, *purpose) for item in batch.items]
+    rounds = settings.corrections
+    if rounds and generator(settings.seed, "corrections", *purpose).random() >= settings.correction_share:
+        rounds = 0
     prompts, losses = list(batch.prompts), []
+    outputs = THREE if settings.masks == "three" else SINGLE
+    embeddings = inputs[batch.rows]
+    if settings.mode == "all":
+        embeddings = segmenter.encode_pixels(embeddings)
     for number in range(rounds + 1):
-        rows = None if embeddings is None else embeddings[batch.rows]
-        inputs = None if pixels is None else pixels[batch.rows]
-        outputs = THREE if settings.masks == "three" else SINGLE
-        logits, scores = tunable(rows, inputs, frames, prompts, outputs)
+        logits, scores = segmenter.forward(embeddings, frames, prompts, outputs)
         losses.append(_object_loss(logits.float(), scores.float(), target, valid, batch, frames, settings).mean())
         if number < rounds:
-            prompts = _corrected(logits, scores, batch, frames, prompts, rng)
+            prompts = _corrected(logits, scores, batch, frames, prompts, seeds)
     return torch.stack(losses).mean()
-
-
-def _device(tunable: Any) -> torch.device:
-    device: torch.device = next(tunable.parameters()).device
-    return device
 
 
 def _targets(batch: _Batch, frames: Sequence[Geometry]) -> tuple[Tensor, Tensor]:
@@ -384,11 +410,11 @@ def _corrected(
     batch: _Batch,
     frames: Sequence[Geometry],
     prompts: Sequence[Prompts],
-    rng: np.random.Generator,
+    seeds: Sequence[np.random.Generator],
 ) -> list[Prompts]:
     """Prompts with one more click in the error of the present answer, and that answer's logits as mask prompts."""
     out, start = [], 0
-    for frame, masks, previous in zip(frames, batch.masks, prompts, strict=True):
+    for frame, masks, previous, rng in zip(frames, batch.masks, prompts, seeds, strict=True):
         stop = start + len(masks)
         answer = Prediction(logits[start:stop].detach().float(), scores[start:stop].detach(), frame).best()
         given = np.asarray(answer.logits[:, 0].cpu().numpy(), np.float32)
@@ -409,7 +435,7 @@ def validate(segmenter: Segmenter, data: TrainingData, settings: TrainSettings) 
                 answer = segmenter.decode(embedding, prompts, multimask=settings.masks == "three").best()
                 truth = masks[indices]
                 frame = embedding.geometry
-                target, valid = _targets(_Batch([0], [prompts], [truth]), [frame])
+                target, valid = _targets(_Batch([item.id], [0], [prompts], [truth]), [frame])
                 loss = mixed(answer.logits[:, 0], target, valid, resolve_mix(settings.loss))
                 losses.append(float(loss.mean()))
                 found = answer.masks()[:, 0]
@@ -431,10 +457,12 @@ def _val_embedding(segmenter: Segmenter, data: TrainingData, item: Item, setting
 class _State:
     """All that a killed run needs to go on, in one file that is replaced whole."""
 
-    def __init__(self, path: Path, sam: Any, optimizer: Any, settings: TrainSettings, data: TrainingData):
+    def __init__(
+        self, path: Path, sam: Any, optimizer: Any, base_decoder: str, settings: TrainSettings, data: TrainingData
+    ):
         self.path, self.sam, self.optimizer = path, sam, optimizer
         names = "\n".join(f"{item.id} {item.key}" for item in [*data.train, *data.val])
-        self.identity = f"{settings.model_dump_json()}\n{names}"
+        self.identity = f"{settings.model_dump_json()}\n{base_decoder}\n{names}"
         self.history: list[EpochFacts] = []
         self.epoch, self.step, self.total_steps, self.stop = 1, 0, 0, ""
         self.best_epoch = 0
@@ -442,7 +470,7 @@ class _State:
         self.sums = {"loss": 0.0, "norm": 0.0, "read": 0.0, "seconds": 0.0}
 
     def tuned(self) -> dict[str, Tensor]:
-        """Tuned parameters, and the buffers, by name."""
+        """Tuned parameters by name; buffers never move."""
         names = {name for name, p in self.sam.named_parameters() if p.requires_grad}
         return {name: value for name, value in self.sam.state_dict().items() if name in names}
 
@@ -473,7 +501,7 @@ class _State:
         self.sam.load_state_dict(self.best, strict=False)
 
     def save(self, accelerator: Any) -> None:
-        accelerator.wait_for_everyone()
+        """Write the file in the main process, whose state is that of all; nobody waits, so that nobody can hang."""
         if not accelerator.is_main_process:
             return
         state = {
@@ -492,7 +520,13 @@ class _State:
         """Go on from the file if it belongs to the same settings and items; start anew otherwise."""
         if not self.path.exists():
             return
-        state = torch.load(self.path, map_location=device, weights_only=True)
+        try:
+            state = torch.load(self.path, map_location=device, weights_only=True)
+        except (RuntimeError, UnpicklingError, EOFError, ValueError) as error:
+            raise TrainingError(
+                f"expected the state of a tuning run in {self.path}, got a damaged one ({type(error).__name__}); "
+                "delete it to start anew"
+            ) from error
         if state["identity"] != self.identity:
             return
         self.history = [EpochFacts(**facts) for facts in state["history"]]

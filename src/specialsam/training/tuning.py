@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from specialsam.models.segmenter import Segmenter
-
 Mode = Literal["decoder", "decoder+prompt", "lora", "all"]
 
 
@@ -74,19 +72,3 @@ def merge(sam: Any) -> None:
             if isinstance(child, LoraLinear):
                 setattr(parent, name, child.merged())
     sam.requires_grad_(False)
-
-
-class Tunable(nn.Module):
-    """The forward pass that training wraps (for several processes): a `Segmenter`'s, with its weights registered."""
-
-    def __init__(self, segmenter: Segmenter):
-        super().__init__()
-        self.sam = segmenter.sam
-        self._segmenter = segmenter
-
-    def forward(self, embeddings: Tensor | None, pixels: Tensor | None, *call: Any) -> tuple[Tensor, Tensor]:
-        """Logits and scores of `Segmenter.forward`, from stored embeddings or (whole-model tuning) from pixels."""
-        if embeddings is None:
-            assert pixels is not None
-            embeddings = self._segmenter.encode_pixels(pixels)
-        return self._segmenter.forward(embeddings, *call)
