@@ -1,4 +1,4 @@
-"""`nano`: SAM's architecture at 512 px, small enough for a laptop CPU and for the package.
+"""`nano`: SAM's architecture, small enough for a laptop CPU and for the package.
 
 The prompt encoder and the two-way mask decoder are SAM's, 128 wide. The image encoder is a small convolutional pyramid
 with global attention at its coarsest level; its levels (strides 4 to 32) are fused at stride 16, so that the embedding
