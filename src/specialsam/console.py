@@ -26,13 +26,17 @@ def complain(text: str) -> None:
 
 @contextmanager
 def stage(title: str) -> Iterator[Progress]:
-    """Progress of one stage, with rate and time left; nothing is shown for a stage that is over at once."""
+    """Progress of one stage, with rate and time left; nothing is shown of one that reports nothing.
+
+    Plain lines (no terminal) leave out a stage that is over within two seconds as well.
+    """
     with _bar(title) if sys.stdout.isatty() else _lines(title) as progress:
         yield progress
 
 
 @contextmanager
 def _bar(title: str) -> Iterator[Progress]:
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
     from rich.text import Text
@@ -51,10 +55,10 @@ def _bar(title: str) -> Iterator[Progress]:
         TextColumn("[dim]{task.fields[what]}"),
     )
     with Bars(*columns) as bars:
-        task = bars.add_task(title, total=None, what="")
+        task = bars.add_task(escape(title), total=None, visible=False, what="")
 
         def progress(done: int, total: int, what: str = "") -> None:
-            bars.update(task, completed=done, total=total, what=what)
+            bars.update(task, completed=done, total=total, visible=True, what=escape(what))
 
         yield progress
 

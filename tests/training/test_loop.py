@@ -305,7 +305,8 @@ def test_the_gradient_of_a_batch_is_the_mean_over_its_objects(base: Segmenter, s
     class Recorder(Accelerator):  # type: ignore[misc]
         def clip_grad_norm_(self, parameters: Any, limit: float, norm_type: int = 2) -> torch.Tensor:
             self.gradient: torch.Tensor = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-            return self.gradient.norm()
+            norm: torch.Tensor = self.gradient.norm()
+            return norm
 
     accelerator = Recorder(cpu=True)
     made = settings(prompts={"grid4": 1.0}, batch=4)

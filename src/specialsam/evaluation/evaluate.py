@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from specialsam.core.errors import SpecialSamError
+from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.geometry import BoolArray, FloatArray
 from specialsam.core.types import Embedding, Prompts, Record, Row, Sample
 from specialsam.evaluation.rivals import disc, filled_box
 from specialsam.metrics import GROUPS, METRICS, check_groups, score
 from specialsam.models.segmenter import ALL, Segmenter
-from specialsam.prompts import check_mixture, correction_clicks, draw, generator
+from specialsam.prompts import Group, check_mixture, correction_clicks, draw, generator
 
 DISC, FILLED_BOX = "disc of median size", "filled box"
 """Names of the trivial rivals in the column `model`."""
@@ -34,6 +34,9 @@ OUTPUT_GROUPS: dict[str, tuple[str, ...]] = {
     "rival": ("overlap", "boundary"),
 }
 """The metric groups that are computed for each output, of those asked for."""
+
+PIECE_PIXELS = 2**24
+"""Pixels of all objects that are decoded to full size at once: bounds memory for large images and many objects."""
 
 Embed = Callable[[Sample, Segmenter], Embedding]
 Load = Callable[[Record], Sample]
@@ -55,10 +58,17 @@ class EvaluateSettings(BaseModel):
     tolerance: float = Field(5.0, description="pixels by which boundaries may miss each other", gt=0)
     seed: int = Field(0, description="of the prompts that are drawn at random")
 
-    @field_validator("strategies")
+    @field_validator("strategies", "cod")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         check_mixture({name: 1.0 for name in value if clicks(name) is None} or {"interior": 1.0})
+        return value
+
+    @field_validator("strategies")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise UsageError(f"expected one or more different prompt strategies, got {', '.join(value) or 'none'}")
         return value
 
     @field_validator("groups")
@@ -115,7 +125,8 @@ def _sample_rows(
             by_encoder[segmenter.encoder_id] = embed(sample, segmenter)
     for strategy in settings.strategies:
         rng = generator(settings.seed, "evaluation", sample.id, strategy)
-        for places, prompts in draw("interior" if clicks(strategy) else strategy, masks, rng):
+        groups = draw("interior" if clicks(strategy) else strategy, masks, rng)
+        for places, prompts in _pieces(groups, max(segmenter.side for segmenter in models.values()), sample.size):
             truth, indices = masks[places], [kept[place] for place in places]
             for model, segmenter in models.items():
                 embedding = by_encoder[segmenter.encoder_id]
@@ -125,6 +136,15 @@ def _sample_rows(
                 for model, answer in _rivals(prompts, sample.size, radius):
                     soft = answer.astype(np.float32)
                     yield from _rows(model, sample, indices, strategy, "rival", soft, truth, settings, stamp)
+
+
+def _pieces(groups: Sequence[Group], side: int, size: tuple[int, int]) -> Iterator[Group]:
+    """The groups, cut where their objects would take more than PIECE_PIXELS at the image's (or the model's) size."""
+    most = max(1, PIECE_PIXELS // max(side * side, size[0] * size[1]))
+    for places, prompts in groups:
+        for start in range(0, len(places), most):
+            piece = slice(start, start + most)
+            yield places[piece], prompts[piece]
 
 
 def _rivals(prompts: Prompts, size: tuple[int, int], radius: float) -> Iterator[tuple[str, BoolArray]]:
@@ -236,7 +256,7 @@ class RowFile:
                 lines.truncate(whole.rfind(b"\n") + 1)
 
     def records(self) -> set[str]:
-        """Records already measured; a half-written last line was cut off on opening."""
+        """Records already measured; a half-written last line was cut off on opening. DataError for damaged ones."""
         return {line["record"] for line in self._lines()}
 
     def append(self, record: str, rows: Sequence[Row]) -> None:
@@ -248,11 +268,17 @@ class RowFile:
     def _lines(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
             return
-        with self.path.open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise DataError(
+                        f"expected rows in {self.path}, line {number} is damaged; delete the file to measure anew"
+                    ) from error
 
     def frame(self) -> Any:
-        """All rows as a pandas DataFrame with the columns of `Row`; text columns are categorical to stay small."""
+        """All rows as a pandas DataFrame with the columns of `Row`."""
         import pandas as pd
 
         names = [field.name for field in fields(Row)]
