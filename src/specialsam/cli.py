@@ -15,6 +15,8 @@ from specialsam.console import complain, say, stage
 from specialsam.core.errors import SpecialSamError, UsageError
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
+INTERRUPTED = 130
+"""What typer answers with after Ctrl-C."""
 
 app = typer.Typer(
     name="specialsam",
@@ -356,7 +358,10 @@ def main() -> None:
     """Run the command line; every expected failure is one line and an exit code."""
     debug = "--debug" in sys.argv
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer answers with a code where it caught an interrupt or an exit itself
+        if code == INTERRUPTED:
+            _interrupted()
+        sys.exit(code if isinstance(code, int) else DONE)
     except UsageError as error:
         _end(error, WRONG_USE, debug)
     except SpecialSamError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.files import write_whole
@@ -21,7 +22,11 @@ def export_model(model: str, out: Path) -> Path:
     _check_place(out)
     segmenter = load_model(model)
     if out.suffix not in (".pth", ".pt"):
-        return save_pretrained(segmenter, out)
+        try:
+            return save_pretrained(segmenter, out)
+        except (OSError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(f"cannot write {out} ({reason}); make room or choose another folder") from error
     state = to_official(segmenter.sam.state_dict(), official_card(segmenter))
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
     write_whole(out, lambda path: torch.save(plain, path))
