@@ -23,6 +23,7 @@ from PIL import Image
 
 from specialsam.core.errors import SpecialSamError, UsageError
 from specialsam.core.types import Prompts
+from specialsam.embeddings import EmbeddingStore
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline import specialize as job
@@ -390,11 +391,12 @@ def test_whole_model_is_tuned_on_pixels(data: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("without_pictures")
 def test_int8_embeddings_are_smaller_and_change_little(whole: Path, data: Path, tmp_path: Path) -> None:
     assert run_specialize(str(data), "nano", tmp_path / "run", small(precision="int8")) is not None
+    encoder = load_model("nano").encoder_id
     sizes = [
-        sum(path.stat().st_size for path in (folder / "embeddings").rglob("*.safetensors"))
-        for folder in (whole, tmp_path / "run")
+        sum(entry.bytes for entry in EmbeddingStore(folder / "embeddings", encoder, precision).entries())
+        for folder, precision in ((whole, "half"), (tmp_path / "run", "int8"))
     ]
-    assert sizes[1] < 0.6 * sizes[0]
+    assert 0 < sizes[1] < 0.6 * sizes[0]
     base = [rows[rows.model == "base"]["value"].to_numpy() for rows in (rows_of(whole), rows_of(tmp_path / "run"))]
     assert np.median(np.abs(base[0] - base[1])) < 0.02
 

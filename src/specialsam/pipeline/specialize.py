@@ -89,10 +89,9 @@ def run_specialize(
     if base_rows is None:
         return None
     rows = _evaluated(run, SPECIALIST, tuned, layout, embedded, settings)
+    title = title or f"{layout.dataset.name}: a specialist of {segmenter.name}"
     with run.timed("report"):
-        report = write_run_report(
-            run, layout, embedded, settings, (segmenter, tuned), (base_rows, rows), result, title or source
-        )
+        report = write_run_report(run, layout, embedded, settings, (segmenter, tuned), (base_rows, rows), result, title)
     return Outcome(folder, report.path, report.summary, report.comparison, result)
 
 
