@@ -1,0 +1,159 @@
+"""One name for every kind of model, and the way back to other programs.
+
+The oracles: the tensors that were written, and the layout of the official checkpoints (made here with random weights).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+
+from specialsam.core.errors import ModelError, UsageError
+from specialsam.core.types import Prompts
+from specialsam.models.architectures import build, to_official
+from specialsam.models.export import export_model
+from specialsam.models.load import load_model
+from specialsam.models.specialist import SpecialistCard, clone, save_specialist
+from specialsam.models.zoo import CARDS
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+PROMPT = Prompts("box", boxes=np.array([[10, 10, 50, 40]], np.float32))
+
+
+@pytest.fixture(scope="module")
+def mobile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in MobileSAM's official layout with random weights, called nothing that tells."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("mobile") / "weights.pth"
+    torch.save(to_official(build(CARDS["mobile_sam"]).state_dict(), CARDS["mobile_sam"]), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def specialist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A specialist on nano whose mask decoder differs from the base's."""
+    base = load_model("nano")
+    tuned = clone(base, "tuned")
+    with torch.no_grad():
+        for parameter in tuned.sam.mask_decoder.parameters():  # type: ignore[union-attr]
+            parameter.mul_(1.01)
+    ids = {"base_encoder_id": base.encoder_id, "base_decoder_id": base.decoder_id}
+    card = SpecialistCard(name="leaves", base="nano", side=base.side, tuned="decoder", **ids)
+    return save_specialist(tuned, card, tmp_path_factory.mktemp("specialist") / "leaves")
+
+
+def refused(name: object, kind: type[Exception], *words: str, base: str | None = None) -> None:
+    with pytest.raises(kind) as caught:
+        load_model(str(name), base)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+
+
+def test_nano_is_bundled_frozen_and_the_same_every_time() -> None:
+    first, second = load_model("nano"), load_model("nano")
+    assert not first.sam.training
+    assert not any(parameter.requires_grad for parameter in first.sam.parameters())
+    assert (first.encoder_id, first.decoder_id) == (second.encoder_id, second.decoder_id)
+
+
+def test_unknown_name_lists_the_known_ones() -> None:
+    refused("sam_vit_x", UsageError, "nano", *CARDS, "specialist folder", "'sam_vit_x'")
+
+
+def test_missing_checkpoint(tmp_path: Path) -> None:
+    refused(tmp_path / "gone.pth", ModelError, "gone.pth", "found no such file")
+
+
+def test_damaged_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(b"not a checkpoint")
+    refused(tmp_path / "a.pth", ModelError, "a.pth", "damaged or of another format")
+
+
+def test_checkpoint_of_another_model_says_what_it_looks_like(mobile: Path) -> None:
+    refused(mobile, ModelError, "expected weights of sam_vit_b", "looks like mobile_sam", base="sam_vit_b")
+    refused(mobile, UsageError, "sam_vit_h", "'sam_vit_xl'", base="sam_vit_xl")
+
+
+def test_checkpoint_of_nothing_known(tmp_path: Path) -> None:
+    torch.save({"layer.weight": torch.zeros(2, 2)}, tmp_path / "resnet.pth")
+    refused(tmp_path / "resnet.pth", ModelError, *CARDS, "resnet.pth looks like unknown")
+
+
+def test_empty_folder_is_no_model(tmp_path: Path) -> None:
+    refused(tmp_path, ModelError, "config.json")
+
+
+def test_hub_id_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    refused("nobody/no-such-sam", ModelError, "nobody/no-such-sam", "download the folder elsewhere")
+
+
+@pytest.mark.parametrize("name", list(CARDS))
+def test_zoo_name_without_a_network(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("SPECIALSAM_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("specialsam.models.weights.urlopen", offline)
+    card = CARDS[name]
+    refused(name, ModelError, "no route to host", card.url, card.filename, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_specialist_folder_stands_on_its_base(specialist: Path) -> None:
+    loaded, base = load_model(specialist), load_model("nano")
+    assert loaded.name == "leaves"
+    assert loaded.encoder_id == base.encoder_id
+    assert loaded.decoder_id != base.decoder_id
+
+
+def test_specialist_on_another_base_is_refused(specialist: Path, mobile: Path) -> None:
+    refused(specialist, ModelError, "leaves was tuned on nano", "load it on nano", base=str(mobile))
+
+
+@pytest.mark.parametrize("which", ["nano", "specialist"])
+def test_exported_folder_gives_the_same_masks(which: str, specialist: Path, tmp_path: Path) -> None:
+    name = "nano" if which == "nano" else str(specialist)
+    folder = export_model(name, tmp_path / "model")
+    assert export_model(name, folder) == folder, "an earlier export may be replaced"
+    before, after = load_model(name), load_model(folder)
+    expected = before.decode(before.encode(IMAGE), PROMPT).logits
+    assert torch.equal(after.decode(after.encode(IMAGE), PROMPT).logits, expected)
+
+
+def test_pth_goes_there_and_back_with_equal_tensors(mobile: Path, tmp_path: Path) -> None:
+    """Oracle: the names and tensors of the file that was read first."""
+    out = export_model(str(mobile), tmp_path / "again.pth")
+    before, after = (torch.load(path, weights_only=True) for path in (mobile, out))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    first, second = load_model(mobile), load_model(out)
+    assert first.name == second.name == "mobile_sam"
+    assert (first.encoder_id, first.decoder_id) == (second.encoder_id, second.decoder_id)
+
+
+def test_nano_has_no_official_layout(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"got nano; export it to a folder instead"):
+        export_model("nano", tmp_path / "nano.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_never_replaces_what_is_no_model(tmp_path: Path) -> None:
+    """A folder with other files, a file, a folder called .pth: all refused before anything is loaded or written."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    (tmp_path / "odd.pth").mkdir()
+    for place in (
+        tmp_path / "home",
+        tmp_path / "home" / "letter.txt",
+        tmp_path / "odd.pth",
+        tmp_path / "a.safetensors",
+    ):
+        with pytest.raises(UsageError, match="expected"):
+            export_model("nano", place)
+    assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
