@@ -237,7 +237,9 @@ def bench(
     bsds: Annotated[Path | None, typer.Option(help="BSDS500: images/{train,val}, masks/{train,val}/ID_aK.png")] = None,
     camo: Annotated[Path | None, typer.Option(help="CAMO: Images, GT")] = None,
     limit: Annotated[int | None, typer.Option(help="a stable random subset of this many images of each", min=1)] = None,
-    rivals: Annotated[bool, typer.Option(help="also run Felzenszwalb and GrabCut (slow)")] = True,
+    rivals: Annotated[
+        bool, typer.Option(help="also run Felzenszwalb and GrabCut (slow) beside the trivial rivals")
+    ] = True,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="a .csv for the table")] = None,
     debug: Debug = False,
 ) -> None:

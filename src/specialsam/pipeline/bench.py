@@ -84,8 +84,7 @@ def bench_bsds(
         scores[("model", "click", "three_oracle")] = [
             best_annotated(m, p[0], maps) for m, p in zip(three, points, strict=True)
         ]
-        if rivals:
-            scores |= _rival_scores(image, truth, points, radius, maps)
+        scores |= _rival_scores(image, truth, points, radius, maps, rivals)
         yield _rows(segmenter.name, "bsds500", split, path.stem, scores)
 
 
@@ -104,8 +103,7 @@ def bench_camo(segmenter: Segmenter, root: Path, limit: int | None = None, rival
         one, three = scores.pop("click masks")
         scores[("model", "click", "single")] = iou(one, truth)
         scores[("model", "click", "three_oracle")] = iou(three, truth[:, None]).max(1)
-        if rivals:
-            scores |= _rival_scores(sample.image, truth, points, radius, None)
+        scores |= _rival_scores(sample.image, truth, points, radius, None, rivals)
         yield _rows(segmenter.name, "camo animals", "train", record.id, scores)
 
 
@@ -134,29 +132,34 @@ def _model_scores(segmenter: Segmenter, embedding: Embedding, truth: BoolArray, 
 
 
 def _rival_scores(
-    image: ImageArray, truth: BoolArray, points: FloatArray, radius: float, maps: Sequence[MAPS] | None
+    image: ImageArray,
+    truth: BoolArray,
+    points: FloatArray,
+    radius: float,
+    maps: Sequence[MAPS] | None,
+    classical: bool,
 ) -> dict[Any, Any]:
-    """The rivals on the same prompts."""
+    """The rivals on the same prompts: those that see no pixel, and where `classical` also Felzenszwalb and GrabCut."""
     size = (image.shape[0], image.shape[1])
     labels = np.ones(points.shape[:2], np.int64)
     boxes = tight_boxes(truth)
     discs = disc(Prompts("click", points=points, labels=labels), size, radius)
     filled = filled_box(Prompts("box", boxes=boxes), size)
-    graph = felzenszwalb_maps(image)
-    regions = [regions_under(graph, point[0]) for point in points]
 
     def clicked(masks: Sequence[BoolArray]) -> list[float]:
         if maps is None:
             return [float(iou(m, t[None]).max()) for m, t in zip(masks, truth, strict=True)]
         return [best_annotated(m, p[0], maps) for m, p in zip(masks, points, strict=True)]
 
-    cuts = np.stack([grabcut(image, box) for box in boxes])
-    return {
+    scores: dict[Any, Any] = {
         ("disc of median size", "click", "rival"): clicked([m[None] for m in discs]),
-        ("Felzenszwalb (best scale)", "click", "rival"): clicked(regions),
-        ("filled box", "box", "rival"): iou(filled if filled is not None else cuts, truth),
-        ("GrabCut", "box", "rival"): iou(cuts, truth),
+        ("filled box", "box", "rival"): [] if filled is None else iou(filled, truth),
     }
+    if classical:
+        graph = felzenszwalb_maps(image)
+        scores["Felzenszwalb (best scale)", "click", "rival"] = clicked([regions_under(graph, p[0]) for p in points])
+        scores["GrabCut", "box", "rival"] = iou(np.stack([grabcut(image, box) for box in boxes]), truth)
+    return scores
 
 
 def _rows(model: str, dataset: str, split: str, record: str, scores: dict[Any, Any]) -> list[Row]:
