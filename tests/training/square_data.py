@@ -15,7 +15,7 @@ from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding, Record, Sample
 from specialsam.models.nano import FrozenBatchNorm, build_nano
 from specialsam.models.segmenter import Segmenter
-from specialsam.training.loop import Item, TrainingData
+from specialsam.training.state import Item, TrainingData
 
 SIDE = 128
 

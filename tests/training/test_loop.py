@@ -25,7 +25,9 @@ from specialsam.core.types import Embedding
 from specialsam.models.segmenter import Segmenter, fingerprint
 from specialsam.models.specialist import clone
 from specialsam.training import loop
-from specialsam.training.loop import EpochFacts, Item, TrainingData, TrainResult, TrainSettings, learning_rate, train
+from specialsam.training.loop import learning_rate, train
+from specialsam.training.settings import TrainSettings
+from specialsam.training.state import EpochFacts, Item, TrainingData, TrainResult
 from specialsam.training.tuning import prepare
 
 torch.set_num_threads(1)
@@ -276,7 +278,7 @@ def test_grid_prompts_differ_in_number_within_a_batch(several: SquareData) -> No
     """What the test above leans on: objects of one step with 2, 3 or 4 points, each object once."""
     items = list(several.data.train)
     masks = [several.masks(item) for item in items]
-    batches = loop._draw_batch(items, masks, settings(prompts={"grid4": 1.0}), (1, 0))
+    batches = loop.draw_batch(items, masks, settings(prompts={"grid4": 1.0}), (1, 0))
     counts = {p.points.shape[1] for batch in batches for p in batch.prompts if p.points is not None}
     assert len(counts) > 1
     assert sum(len(p) for batch in batches for p in batch.prompts) == sum(len(m) for m in masks)
@@ -293,7 +295,7 @@ def test_at_most_so_many_objects_an_image_a_step(several: SquareData) -> None:
     items = list(several.data.train)
     masks = [several.masks(item) for item in items]
     chosen = [
-        [batch.masks[0].shape[0] for batch in loop._draw_batch(items[2:3], masks[2:3], settings(objects=2), (1, step))]
+        [batch.masks[0].shape[0] for batch in loop.draw_batch(items[2:3], masks[2:3], settings(objects=2), (1, step))]
         for step in range(3)
     ]
     assert chosen == [[2], [2], [2]]

@@ -12,10 +12,11 @@ from accelerate import Accelerator
 from square_data import SquareData, random_nano, weights
 
 from specialsam.training import loop
+from specialsam.training.settings import TrainSettings
 
 
 def main() -> None:
-    folder, settings = Path(sys.argv[1]), loop.TrainSettings(**json.loads(sys.argv[2]))
+    folder, settings = Path(sys.argv[1]), TrainSettings(**json.loads(sys.argv[2]))
     accelerator = Accelerator(cpu=True)
     rank = accelerator.process_index
     loop.SAVE_EVERY_SECONDS = -1.0 if rank else 1e9  # They differ in when they would save.

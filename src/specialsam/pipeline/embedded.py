@@ -22,7 +22,7 @@ from specialsam.embeddings import EmbeddingStore, EmbedReport, embed, price
 from specialsam.evaluation.rivals import relative_area
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.plan import Plan
-from specialsam.training.loop import Item, TrainingData
+from specialsam.training.state import Item, TrainingData
 from specialsam.training.targets import TargetFile
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from specialsam.pipeline.embedded import Embedded
     from specialsam.pipeline.run import Run
     from specialsam.pipeline.settings import SpecializeSettings
-    from specialsam.training.loop import TrainResult
+    from specialsam.training.state import TrainResult
 
 COMPARED = ("iou", "dice", "boundary_f1")
 """Metrics of the table of gains, where they were measured."""

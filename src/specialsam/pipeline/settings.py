@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from specialsam.core.settings import parse_settings
 from specialsam.data.views import ViewRecipe
 from specialsam.evaluation.evaluate import EvaluateSettings
-from specialsam.training.loop import TrainSettings
+from specialsam.training.settings import TrainSettings
 
 
 class SpecializeSettings(BaseModel):

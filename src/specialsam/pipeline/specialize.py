@@ -27,7 +27,8 @@ from specialsam.pipeline.plan import Plan, plan
 from specialsam.pipeline.reporting import write_run_report
 from specialsam.pipeline.run import Run
 from specialsam.pipeline.settings import SpecializeSettings
-from specialsam.training.loop import TrainResult, train
+from specialsam.training.loop import train
+from specialsam.training.state import TrainResult
 
 BASE, SPECIALIST = "base", "specialist"
 """Names of the two models in the rows."""
@@ -174,7 +175,7 @@ def _save_specialist(
     kept = result.best_epoch > 0
     card = SpecialistCard(
         name=f"{layout.dataset.name}-{base.name}",
-        base=model,
+        base=str(Path(model).resolve()) if Path(model).exists() else model,
         base_encoder_id=base.encoder_id,
         base_decoder_id=base.decoder_id,
         side=base.side,

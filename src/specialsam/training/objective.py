@@ -1,0 +1,140 @@
+"""What one step minimises: prompts drawn afresh, answers, and the loss of each object, corrections included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specialsam.core.geometry import BoolArray, Geometry
+from specialsam.core.types import Prediction, Prompts
+from specialsam.models.segmenter import SINGLE, THREE, Segmenter
+from specialsam.prompts import check_mixture, correction_clicks, draw, generator
+from specialsam.training.losses import mixed, resolve_mix, soft_iou
+from specialsam.training.settings import TrainSettings
+from specialsam.training.state import Item
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Objects of several images (`items`, in `rows` of the step) that share one kind of prompt and number of points."""
+
+    items: list[str]
+    rows: list[int]
+    prompts: list[Prompts]
+    masks: list[BoolArray]
+
+
+def draw_batch(
+    items: Sequence[Item], masks: Sequence[BoolArray], settings: TrainSettings, purpose: tuple[int, int]
+) -> list[Batch]:
+    """Prompts of one step: one strategy for all images, fresh random numbers, grouped by number of points."""
+    mixture = check_mixture(settings.prompts)
+    strategy = str(generator(settings.seed, "strategy", *purpose).choice(list(mixture), p=list(mixture.values())))
+    by_shape: dict[int, Batch] = {}
+    for row, (item, every) in enumerate(zip(items, masks, strict=True)):
+        rng = generator(settings.seed, "prompts", item.id, *purpose)
+        several = np.sort(rng.permutation(len(every))[: settings.objects])
+        for indices, prompts in draw(strategy, every[several], rng):
+            points = 0 if prompts.points is None else prompts.points.shape[1]
+            batch = by_shape.setdefault(points, Batch([], [], [], []))
+            batch.items.append(item.id)
+            batch.rows.append(row)
+            batch.prompts.append(prompts)
+            batch.masks.append(every[several][indices])
+    return list(by_shape.values())
+
+
+def batch_loss(
+    segmenter: Segmenter,
+    inputs: Tensor,
+    geometries: Sequence[Geometry],
+    batch: Batch,
+    settings: TrainSettings,
+    purpose: tuple[int, int],
+) -> Tensor:
+    """Mean loss over the objects of a batch, over the first answer and, where drawn, the corrected ones."""
+    frames = [geometries[row] for row in batch.rows]
+    target, valid = targets(batch, frames)
+    target, valid = target.to(segmenter.device), valid.to(segmenter.device)
+    seeds = [generator(settings.seed, "corrections", item, *purpose) for item in batch.items]
+    rounds = settings.corrections
+    if rounds and generator(settings.seed, "corrections", *purpose).random() >= settings.correction_share:
+        rounds = 0
+    prompts, losses = list(batch.prompts), []
+    outputs = THREE if settings.masks == "three" else SINGLE
+    embeddings = inputs[batch.rows]
+    if settings.mode == "all":
+        embeddings = segmenter.encode_pixels(embeddings)
+    for number in range(rounds + 1):
+        logits, scores = segmenter.forward(embeddings, frames, prompts, outputs)
+        losses.append(_object_loss(logits.float(), scores.float(), target, valid, batch, frames, settings).mean())
+        if number < rounds:
+            prompts = _corrected(logits, scores, batch, frames, prompts, seeds)
+    return torch.stack(losses).mean()
+
+
+def targets(batch: Batch, frames: Sequence[Geometry]) -> tuple[Tensor, Tensor]:
+    target = np.concatenate([frame.masks_to_logits(m) for frame, m in zip(frames, batch.masks, strict=True)])
+    valid = np.concatenate(
+        [np.repeat(frame.valid_logits()[None], len(m), 0) for frame, m in zip(frames, batch.masks, strict=True)]
+    )
+    return torch.from_numpy(target), torch.from_numpy(valid)
+
+
+def _object_loss(
+    logits: Tensor,
+    scores: Tensor,
+    target: Tensor,
+    valid: Tensor,
+    batch: Batch,
+    frames: Sequence[Geometry],
+    settings: TrainSettings,
+) -> Tensor:
+    """Loss (N,) of logits (N, C, L, L): the mix on the single or least of three masks, and the IoU head."""
+    weights, count = resolve_mix(settings.loss), logits.shape[1]
+    if settings.loss_at == "image":
+        each = _loss_at_image(logits, batch, frames, weights)
+    else:
+        repeated = target.repeat_interleave(count, 0), valid.repeat_interleave(count, 0)
+        each = mixed(logits.flatten(0, 1), *repeated, weights).reshape(-1, count)
+    loss: Tensor = each.min(1).values
+    if settings.iou_head:
+        repeated = target.repeat_interleave(count, 0), valid.repeat_interleave(count, 0)
+        iou = soft_iou(logits.flatten(0, 1), *repeated).reshape(-1, count)
+        loss = loss + settings.iou_head * (scores - iou).square().mean(1)
+    return loss
+
+
+def _loss_at_image(logits: Tensor, batch: Batch, frames: Sequence[Geometry], weights: dict[str, float]) -> Tensor:
+    """Loss (N, C) with the logits upsampled bilinearly to each mask's own size (the seed's way)."""
+    rows, start = [], 0
+    for frame, masks in zip(frames, batch.masks, strict=True):
+        large = frame.logits_to_original(logits[start : start + len(masks)])
+        truth = torch.from_numpy(masks).to(logits.device, torch.float32)
+        columns = [mixed(large[:, c], truth, torch.ones_like(truth), weights) for c in range(logits.shape[1])]
+        rows.append(torch.stack(columns, 1))
+        start += len(masks)
+    return torch.cat(rows)
+
+
+def _corrected(
+    logits: Tensor,
+    scores: Tensor,
+    batch: Batch,
+    frames: Sequence[Geometry],
+    prompts: Sequence[Prompts],
+    seeds: Sequence[np.random.Generator],
+) -> list[Prompts]:
+    """Prompts with one more click in the error of the present answer, and that answer's logits as mask prompts."""
+    out, start = [], 0
+    for frame, masks, previous, rng in zip(frames, batch.masks, prompts, seeds, strict=True):
+        stop = start + len(masks)
+        answer = Prediction(logits[start:stop].detach().float(), scores[start:stop].detach(), frame).best()
+        given = np.asarray(answer.logits[:, 0].cpu().numpy(), np.float32)
+        out.append(correction_clicks(masks, answer.masks()[:, 0], previous, rng, given))
+        start = stop
+    return out

@@ -1,0 +1,62 @@
+"""How the decoder is tuned."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from specialsam.prompts import check_mixture
+from specialsam.training.losses import resolve_mix
+from specialsam.training.tuning import Mode
+
+
+class TrainSettings(BaseModel):
+    """How the decoder is tuned. The defaults suit a few hundred images; recipes override them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Mode = Field("decoder", description="what is tuned: decoder, decoder+prompt, lora, or all (small encoders)")
+    lora_rank: int = Field(8, description="rank of the low-rank terms in mode lora", ge=1)
+    epochs: int = Field(20, description="most epochs", ge=1)
+    batch: int = Field(4, description="images a step", ge=1)
+    objects: int = Field(4, description="most objects of an image in one step", ge=1)
+    lr: float = Field(1e-4, description="peak learning rate", gt=0)
+    weight_decay: float = Field(1e-4, description="AdamW weight decay", ge=0)
+    warmup: float = Field(0.05, description="share of all steps with a rising learning rate", ge=0, lt=1)
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate after the warm-up")
+    clip: float = Field(1.0, description="largest gradient norm; 0 does not clip", ge=0)
+    loss: str | dict[str, float] = Field("half", description="named mix (dice, half, half_boundary, sam) or weights")
+    loss_at: Literal["logits", "image"] = Field(
+        "logits", description="compare at the low resolution of the logits, or at the mask's own size as the seed does"
+    )
+    iou_head: float = Field(0.1, description="weight of the predicted-IoU regression", ge=0)
+    masks: Literal["one", "three"] = Field("one", description="train the single mask, or the least of the three")
+    prompts: dict[str, float] = Field(
+        default_factory=lambda: {"random": 0.35, "interior": 0.25, "box_jitter": 0.3, "points3": 0.1},
+        description="prompt strategies and their probabilities, one drawn a step",
+    )
+    corrections: int = Field(0, description="correction clicks added, one pass each, after the first answer", ge=0)
+    correction_share: float = Field(0.5, description="share of steps that go through the corrections", ge=0, le=1)
+    validation: tuple[str, ...] = Field(("interior", "box"), description="strategies of the validation IoU (mean)")
+    patience: int = Field(5, description="epochs without a better validation IoU before the stop; 0 never stops", ge=0)
+    keep: Literal["best", "last"] = Field("best", description="weights handed on: best by validation IoU, or the last")
+    seed: int = Field(0, description="of every random choice")
+
+    @field_validator("prompts")
+    @classmethod
+    def _known_prompts(cls, value: dict[str, float]) -> dict[str, float]:
+        check_mixture(value)
+        return value
+
+    @field_validator("validation")
+    @classmethod
+    def _known_strategies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_mixture(dict.fromkeys(value, 1.0))
+        return value
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, value: str | dict[str, float]) -> str | dict[str, float]:
+        resolve_mix(value)
+        return value
