@@ -49,7 +49,7 @@ def main() -> None:
                                 overlap(a, b)["iou"] for a, b in ((other, one), (one, truth), (other, truth))
                             )
                             found[name].append((same, before, after))
-        sizes = {name: store.size() for name, store in stores.items()}
+        sizes = {name: sum(entry.bytes for entry in store.entries()) for name, store in stores.items()}
     print(f"{asked.model} on {len(records)} images of {asked.source}, prompts interior and box")
     for name, rows in found.items():
         same, before, after = np.array(rows).T
