@@ -233,7 +233,9 @@ def test_a_loss_that_is_not_finite_is_one_line(base: Segmenter, squares: SquareD
         ]
 
     tuned = clone(base)
-    with pytest.raises(TrainingError, match=rf"expected a finite loss, got nan at epoch 1, .*{bad}.*train\.lr") as caught:
+    with pytest.raises(
+        TrainingError, match=rf"expected a finite loss, got nan at epoch 1, .*{bad}.*train\.lr"
+    ) as caught:
         train(tuned, replace(squares.data, embeddings=embeddings), settings(), tmp_path, Accelerator(cpu=True))
     assert "\n" not in str(caught.value)
     assert all(torch.isfinite(value).all() for value in weights(tuned).values())
