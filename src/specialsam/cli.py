@@ -50,6 +50,9 @@ Sets = Annotated[
         "--set", "-s", help="one setting, e.g. train.lr=1e-5 or train.loss=dice; repeatable", show_default=False
     ),
 ]
+Base = Annotated[str | None, typer.Option(help="which zoo model a checkpoint file belongs to")]
+Store = Annotated[Path | None, typer.Option(help="embedding store [default: OUT/embeddings]")]
+Limit = Annotated[int | None, typer.Option(help="use a stable random subset of this many labelled images", min=1)]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 
 
@@ -133,14 +136,12 @@ def quickstart(
 def specialize(
     source: Source,
     model: Model = "nano",
-    base: Annotated[str | None, typer.Option(help="which zoo model a checkpoint file belongs to")] = None,
+    base: Base = None,
     out: Out = None,
     config: Config = None,
     sets: Sets = None,
-    store: Annotated[Path | None, typer.Option(help="embedding store [default: OUT/embeddings]")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="use a stable random subset of this many labelled images", min=1)
-    ] = None,
+    store: Store = None,
+    limit: Limit = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="price the embeddings (GB, minutes) and stop")] = False,
     debug: Debug = False,
 ) -> None:
@@ -176,14 +177,12 @@ def embed(
 def train(
     source: Source,
     model: Model = "nano",
-    base: Annotated[str | None, typer.Option(help="which zoo model a checkpoint file belongs to")] = None,
+    base: Base = None,
     out: Out = None,
     config: Config = None,
     sets: Sets = None,
-    store: Annotated[Path | None, typer.Option(help="embedding store [default: OUT/embeddings]")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="use a stable random subset of this many labelled images", min=1)
-    ] = None,
+    store: Store = None,
+    limit: Limit = None,
     debug: Debug = False,
 ) -> None:
     """Only embed and tune; `specialize` with the same options goes on to measure and report."""

@@ -2,7 +2,8 @@
 
 The prompt encoder and the two-way mask decoder are SAM's, 128 wide. The image encoder is a small convolutional pyramid
 with global attention at its coarsest level; its levels (strides 4 to 32) are fused at stride 16, so that the embedding
-is (128, 32, 32). Batch normalisation stays in eval mode whatever the caller does, unless pre-training asks for it.
+is (128, S / 16, S / 16) for an input side S. Batch normalisation stays in eval mode whatever the caller does, unless
+pre-training asks for it.
 """
 
 from __future__ import annotations

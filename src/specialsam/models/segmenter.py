@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -39,7 +39,6 @@ class Segmenter:
     sam: nn.Module
     side: int
     source: str = ""
-    notes: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def encoder_id(self) -> str:
