@@ -62,7 +62,8 @@ class PretrainSettings(BaseModel):
     weight_decay: float = Field(0.03, description="AdamW weight decay", ge=0)
     clip: float = Field(1.0, description="largest gradient norm", gt=0)
     ema: float = Field(0.999, description="decay of the averaged weights", ge=0, lt=1)
-    corrections: float = Field(0.35, description="share of click steps that go on to a correction click", ge=0, le=1)
+    corrections: float = Field(0.35, description="share of passes that go on to one more correction click", ge=0, le=1)
+    rounds: int = Field(1, description="most correction clicks after the first pass", ge=0)
     auxiliary: float = Field(1.0, description="weight of the auxiliary dense head", ge=0)
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the forward pass")
     compile: bool = Field(False, description="torch.compile the encoder")
@@ -150,17 +151,19 @@ def _step_loss(
     loss, facts = _mask_loss(logits, scores, targets)
     total = total + loss
     facts = {f"{kind}_{name}": value for name, value in facts.items()}
-    if rng.random() < settings.corrections:
-        best = logits[:, 1:][torch.arange(len(logits)), scores[:, 1:].argmax(1)].detach()
-        extra, extra_labels = _correction(best, targets, generator)
+    for number in range(settings.rounds):
+        if rng.random() >= settings.corrections:
+            break
+        best = logits[:, 0] if number else logits[:, 1:][torch.arange(len(logits)), scores[:, 1:].argmax(1)]
+        extra, extra_labels = _correction(best.detach(), targets, generator)
         points = extra if points is None else torch.cat([points, extra], 1)
         labels = extra_labels if labels is None else torch.cat([labels, extra_labels], 1)
-        given = best if rng.random() < 0.75 else None
+        given = best.detach() if rng.random() < 0.75 else None
         sparse, dense = embed_prompts(sam, points, labels, boxes, given)
         logits, scores = decode(sam, embeddings, index, sparse, dense, ALL)
         loss, more = _mask_loss(logits, scores, targets)
         total = total + loss
-        facts["corrected_iou_single"] = more["iou_single"]
+        facts[f"corrected{number + 1}_iou_single"] = more["iou_single"]
     return total, facts
 
 

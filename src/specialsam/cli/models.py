@@ -1,0 +1,115 @@
+"""The models: list, show, fetch, verify, export, pretrain, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specialsam.cli.options import Debug, Sets, read_settings
+from specialsam.console import say, stage
+
+app = typer.Typer()
+models_app = typer.Typer(help="The models that specialsam knows: list, show, fetch, verify.", no_args_is_help=True)
+
+
+@app.command()
+def bench(
+    model: Annotated[str, typer.Argument(help="any model that --model takes")] = "nano",
+    bsds: Annotated[Path | None, typer.Option(help="BSDS500: images/{train,val}, masks/{train,val}/ID_aK.png")] = None,
+    camo: Annotated[Path | None, typer.Option(help="CAMO: Images, GT")] = None,
+    limit: Annotated[int | None, typer.Option(help="a stable random subset of this many images of each", min=1)] = None,
+    rivals: Annotated[
+        bool, typer.Option(help="also run Felzenszwalb and GrabCut (slow) beside the trivial rivals")
+    ] = True,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="a .csv for the table")] = None,
+    debug: Debug = False,
+) -> None:
+    """Measure a model on real photographs that it never saw, beside classical rivals on the same prompts."""
+    from specialsam.pipeline.bench import run_bench
+
+    say(run_bench(model, bsds, camo, limit, rivals, out))
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option("--out", "-o", help="run folder; an earlier run there goes on")],
+    minutes: Annotated[float | None, typer.Option(help="stop (resumably) after this long")] = None,
+    initial: Annotated[Path | None, typer.Option(help="state.pt of an earlier stage to begin with")] = None,
+    sets: Sets = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the training process")] = None,
+    debug: Debug = False,
+) -> None:
+    """Pre-train nano from nothing on generated scenes; resumable, the model folder is OUT/nano."""
+    import torch
+
+    from specialsam.core.settings import parse_settings
+    from specialsam.training.pretrain import PretrainSettings, bundle
+    from specialsam.training.pretrain import pretrain as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    settings = parse_settings(PretrainSettings, read_settings(None, sets))
+    with stage("pre-training") as progress:
+        weights = run(out, settings, minutes, initial, progress, device=device)
+    say(f"weights: {weights}; model folder: {bundle(weights, settings.encoder, out / 'nano')}")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="any model that --model takes, a specialist folder above all")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder, or a .pth file for segment-anything's layout")],
+    debug: Debug = False,
+) -> None:
+    """Write a model as a plain transformers folder, or as a .pth in segment-anything's (MobileSAM's) key layout."""
+    from specialsam.models.export import export_model
+
+    say(f"wrote {export_model(model, out)}")
+
+
+@models_app.command("list")
+def models_list(debug: Debug = False) -> None:
+    """Every model by name, with size, licence and whether it is here."""
+    from specialsam.models.weights import weights_path
+    from specialsam.models.zoo import CARDS, NANO
+
+    for card in (NANO, *CARDS.values()):
+        here = "bundled" if card is NANO else "here" if weights_path(card).exists() else "not fetched"
+        say(f"{card.name:12} {card.parameters / 1e6:7.1f} M  {card.side} px  {card.licence:12} {here:12} {card.title}")
+
+
+@models_app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(help="a zoo name or a specialist folder")], debug: Debug = False
+) -> None:
+    """The card of a model, or of a specialist folder."""
+    from specialsam.models.specialist import is_specialist, read_card
+    from specialsam.models.zoo import card
+
+    if is_specialist(Path(name)):
+        say(read_card(Path(name)).model_dump_json(indent=2))
+        return
+    for field, value in vars(card(name)).items():
+        say(f"{field:12} {value}")
+
+
+@models_app.command("fetch")
+def models_fetch(name: Annotated[str, typer.Argument(help="a zoo name")], debug: Debug = False) -> None:
+    """Download a checkpoint and verify its hash; without a network, say where to put the file."""
+    from specialsam.models.weights import fetch
+    from specialsam.models.zoo import card
+
+    with stage(f"fetching {name}") as progress:
+        say(str(fetch(card(name), progress)) if name != "nano" else "nano comes with the package")
+
+
+@models_app.command("verify")
+def models_verify(name: Annotated[str, typer.Argument(help="a zoo name")], debug: Debug = False) -> None:
+    """Check a fetched checkpoint against its published hash."""
+    from specialsam.models.load import verify_bundled
+    from specialsam.models.weights import verify
+    from specialsam.models.zoo import card
+
+    say(f"{verify_bundled() if name == 'nano' else verify(card(name))}: as published")
