@@ -109,7 +109,7 @@ def test_prompt_source_stands_at_every_table(text: str) -> None:
 
 def test_order_of_the_parts(text: str) -> None:
     labels = re.findall(r'<section[^>]*aria-label="([^"]+)"', text)
-    wanted = ["Verdict", "Results", "Side by side", "Training", "By category", "Data", "How it was measured", "The run"]
+    wanted = ["Verdict", "Results", "Side by side", "By category", "Training", "Data", "How it was measured", "The run"]
     assert labels == wanted
 
 

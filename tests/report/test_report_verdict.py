@@ -109,9 +109,9 @@ def test_lines_of_other_data_sets_do_not_answer_for_this_one() -> None:
     both = pd.concat([other, whole.summary.assign(dataset="a")])
     mixed = Report(whole.run, summary=both, comparison=whole.comparison)
     assert judge(mixed).level == "use"
-    labels = [line.label for _, groups in result_tables(mixed) for group in groups for line in group.lines]
-    assert "click inside (a)" in labels
-    assert "click inside (b)" in labels
+    ((_, groups),) = result_tables(mixed)
+    assert [group.protocol for group in groups if group.protocol] == ["Data set a", "Data set b"]
+    assert [group.protocol for group in groups].index("Data set a") == 0
 
 
 def test_groups_keep_protocols_apart() -> None:

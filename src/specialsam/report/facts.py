@@ -11,14 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from specialsam.core.errors import DataError
+from specialsam.core.findings import Finding
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
 from specialsam.core.types import Problem
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Decision = Literal["go", "no-go", "unsure"]
 Kind = Literal["best gain", "median gain", "worst gain", "failure"]
 
+DECISIONS: tuple[Decision, ...] = ("go", "no-go", "unsure")
 SUMMARY_COLUMNS = ("model", "strategy", "output", "metric", "mean", "low", "high", "n", "failed")
 COMPARISON_COLUMNS = (
     *("strategy", "output", "metric", "base", "tuned", "gain", "low", "high"),
@@ -26,8 +29,16 @@ COMPARISON_COLUMNS = (
 )
 CATEGORY_COLUMNS = ("category", "n", "base", "tuned", "gain", "low", "high")
 PAIR_COLUMNS = ("base", "tuned")
-PLACE = ("dataset", "split", "prompt_source")
-"""Further columns that a table may have; lines that differ in them are never compared."""
+GUARD_COLUMNS = ("alpha", "gain", "gain_low", "gain_high", "drop", "drop_low", "drop_high")
+PROBE_COLUMNS = ("probe", "model", "mean", "low", "high", "n")
+PROMPTABILITY_COLUMNS = ("model", "axis", "value", "mean", "low", "high", "n")
+CLICK_COLUMNS = ("model", "click", "mean", "low", "high", "n")
+NOC_COLUMNS = ("model", "noc85", "noc90", "failures", "n")
+RELIABILITY_COLUMNS = ("model", "predicted", "actual", "n")
+DIFFICULTY_COLUMNS = ("factor", "bin", "n", "base", "tuned", "gain", "low", "high")
+BASELINE_COLUMNS = SUMMARY_COLUMNS[:-1]
+PILOT_COLUMNS = ("n", "gain", "low", "high")
+"""Columns that each table needs. Any table may have those of `report.protocol.PLACE` too, and further ones."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +151,54 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """What was advised before anything was tuned: the decision, one headline, and reasons in plain sentences."""
+
+    decision: Decision
+    headline: str
+    reasons: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.decision not in DECISIONS:
+            raise DataError(f"report: expected a decision of {', '.join(DECISIONS)}, got {self.decision!r}")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Mixtures of base (alpha 0) and tuned weights (alpha 1), and the one that was handed on.
+
+    `table` has a line an alpha (`GUARD_COLUMNS`): gain in IoU on validation and drop in IoU on general images, both as
+    fractions with intervals; a drop that was not measured is None or NaN. `says` is the guard's own sentence,
+    `allowed_drop` what may be lost elsewhere, as a fraction.
+    """
+
+    table: pd.DataFrame
+    chosen: float
+    says: str = ""
+    allowed_drop: float = math.nan
+
+    def __post_init__(self) -> None:
+        need("guard", self.table, GUARD_COLUMNS)
+        if not len(self.table):
+            raise DataError("report: expected a guard's table with at least one mixture, got an empty one")
+
+
+@dataclass(frozen=True)
 class Report:
-    """Everything that one page shows; each part but `run` may be missing, and the page then says so.
+    """Everything that one page shows; each part but `run` may be missing.
 
     `summary` and `comparison` are the tables of `evaluation.tables`; `by_category` is per category and about
     `main_metric` (columns: `SUMMARY_COLUMNS` and its neighbours; more are allowed). `pairs` has one row a `pair_unit`
     ("image", "object") with its `base` and `tuned` value of `main_metric`, strategy `main_strategy`, output "single".
-    `base_model` and `tuned_model` are the names in the summary's column model. `main_strategy` "" takes the first of
-    the comparison. `prompt_source` is "truth" when the prompts were derived from the ground truth.
+    `base_model` and `tuned_model` are the names in the summary's column model, and in those of the other tables.
+    `main_strategy` "" takes the first of the comparison. `prompt_source` is "truth" when the prompts were derived from
+    the ground truth.
+
+    `findings` are the checks that were made. `probes` is what the models answer when image or prompt is taken away or
+    exchanged, `promptability` how they bear worse prompts (a curve an axis), `clicks` IoU after each click, `noc` mean
+    number of clicks to an IoU of 0.85 and 0.90 with the objects that never came to 0.90 (`failures`), `reliability`
+    bins of predicted IoU with the mean IoU that was reached, `difficulty` gains by bin of a factor such as size. All
+    scores are fractions 0..1. The page leaves out what of these is missing or empty.
     """
 
     run: RunFacts
@@ -165,6 +216,15 @@ class Report:
     main_strategy: str = ""
     prompt_source: str = "truth"
     pair_unit: str = "image"
+    findings: tuple[Finding, ...] = ()
+    guard: Guard | None = None
+    probes: pd.DataFrame | None = None
+    promptability: pd.DataFrame | None = None
+    clicks: pd.DataFrame | None = None
+    noc: pd.DataFrame | None = None
+    reliability: pd.DataFrame | None = None
+    difficulty: pd.DataFrame | None = None
+    advice: Advice | None = None
 
     def __post_init__(self) -> None:
         for name, columns in (
@@ -172,11 +232,21 @@ class Report:
             ("comparison", COMPARISON_COLUMNS),
             ("by_category", CATEGORY_COLUMNS),
             ("pairs", PAIR_COLUMNS),
+            ("probes", PROBE_COLUMNS),
+            ("promptability", PROMPTABILITY_COLUMNS),
+            ("clicks", CLICK_COLUMNS),
+            ("noc", NOC_COLUMNS),
+            ("reliability", RELIABILITY_COLUMNS),
+            ("difficulty", DIFFICULTY_COLUMNS),
         ):
-            frame = getattr(self, name)
-            missing = [] if frame is None or not len(frame) else [c for c in columns if c not in frame.columns]
-            if missing:
-                raise DataError(f"report: the {name} table needs columns {', '.join(columns)}; missing {missing}")
+            need(name, getattr(self, name), columns)
+
+
+def need(name: str, frame: pd.DataFrame | None, columns: tuple[str, ...]) -> None:
+    """DataError in one line where a table that is there and not empty lacks a column."""
+    missing = [] if frame is None or not len(frame) else [c for c in columns if c not in frame.columns]
+    if missing:
+        raise DataError(f"report: the {name} table needs columns {', '.join(columns)}; missing {missing}")
 
 
 def rows_of(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
@@ -184,8 +254,3 @@ def rows_of(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     if frame is None or not len(frame):
         return []
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def same_place(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two lines of tables speak of the same data set, split and prompt source, as far as both name them."""
-    return all(one[name] == other[name] for name in PLACE if name in one and name in other)

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from specialsam.core.errors import DataError
-from specialsam.report.facts import Report, rows_of, same_place
+from specialsam.report.facts import Report, rows_of
 from specialsam.report.numbers import count, metric_name, number, score, strategy_name, words
 from specialsam.report.palette import LIGHT, SIZE, blank, label, legend
+from specialsam.report.protocol import by_protocol, same_place
 from specialsam.report.tables import MODELS, OUTPUTS
 from specialsam.report.verdict import key_row
 
@@ -88,7 +89,7 @@ def _grouped(axis: Axes, strategies: list[str], bars: list[tuple[str, str, str, 
 
 def categories_figure(report: Report) -> Figure:
     """Mean gain of each category with its interval, best first; long lists show both ends. DataError without any."""
-    rows = [row for row in rows_of(report.by_category) if np.isfinite(number(row["gain"]))]
+    rows = categories_of(report)
     if not rows:
         raise DataError("expected gains by category to draw, got none")
     rows.sort(key=lambda row: number(row["gain"]))
@@ -117,6 +118,12 @@ def categories_figure(report: Report) -> Figure:
     label(axis, f"gain in {metric_name(metric)} (percent points)")
     legend(figure, axis)
     return figure
+
+
+def categories_of(report: Report) -> list[dict[str, Any]]:
+    """Lines of the categories with a finite gain, by the verdict's protocol (the table's first where it has none)."""
+    protocols = by_protocol(rows_of(report.by_category), key_row(report))
+    return [row for row in protocols[0][1] if np.isfinite(number(row["gain"]))] if protocols else []
 
 
 def pairs_of(report: Report) -> tuple[_Values, _Values]:

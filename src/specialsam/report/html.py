@@ -2,162 +2,97 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from specialsam.core.files import write_whole
-from specialsam.report.facts import (
-    Comparison,
-    DataFacts,
-    History,
-    Report,
-    RunFacts,
-    rows_of,
-)
-from specialsam.report.gallery import Plate, plates, save_figures
-from specialsam.report.numbers import (
-    count,
-    duration,
-    interval,
-    metric_name,
-    number,
-    score,
-    strategy_name,
-    trend,
-    words,
-)
-from specialsam.report.palette import DARK, FALSE_ALARM, HIT, LIGHT, MISS, css_variables, to_svg
-from specialsam.report.pictures import data_uris, panels
+from specialsam.report.difficulty import losses
+from specialsam.report.facts import Comparison, DataFacts, Guard, History, Report, RunFacts, rows_of
+from specialsam.report.gallery import further_plates, plates, save_figures
+from specialsam.report.guard import guard_sentence, mixtures
+from specialsam.report.numbers import metric_name, number
+from specialsam.report.page import checked, environment, figured, problem_kinds, prompt_note, sides, write_page
+from specialsam.report.probes import probe_lines, probe_models, probe_titles
+from specialsam.report.prompting import click_lines
+from specialsam.report.protocol import by_protocol
 from specialsam.report.tables import result_tables
 from specialsam.report.verdict import judge, key_row
 
-PROBLEMS_SHOWN = 20
-
-PROMPT_SOURCES = {
-    "truth": "Prompts are derived from the ground truth (prompt source \N{LEFT DOUBLE QUOTATION MARK}truth"
-    "\N{RIGHT DOUBLE QUOTATION MARK}), the same for every model: results with hand-placed prompts can be lower.",
-}
-
-
-@dataclass(frozen=True)
-class Figured:
-    """A figure ready for the page: its SVG ("" when there is none), caption and alternative text."""
-
-    svg: Markup
-    caption: str
-    alt: str
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One panel on the page; `uri` None when the page had no room left for it."""
-
-    title: str
-    note: str
-    alt: str
-    uri: str | None
-    width: int
-    height: int
+Protocols = list[tuple[str, Any]]
+"""(protocol in words, its lines): with more than one, the words stand above the lines."""
 
 
 def write_report(report: Report, path: Path) -> None:
     """Write the page to `path`, whole or not at all. SpecialSamError in one line when it cannot be written."""
-    text = render(report)
-    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_page(render(report), path)
 
 
 def render(report: Report) -> str:
     """The whole page as text."""
-    environment = Environment(
-        loader=PackageLoader("specialsam.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    names = {
-        "count": count, "duration": duration, "interval": interval, "number": number, "score": score,
-        "strategy_name": strategy_name, "trend": trend, "words": words, "printed": printed,
-    }  # fmt: skip
-    environment.filters.update(names)
-    css = environment.get_template("report.css").render(
-        light=css_variables(LIGHT),
-        dark=css_variables(DARK),
-        hit=_rgb(HIT),
-        miss=_rgb(MISS),
-        false_alarm=_rgb(FALSE_ALARM),
-    )
-    sides = _sides(report)
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        run=report.run,
-        data=report.data,
-        history=report.history,
-        verdict=judge(report),
-        key=key_row(report),
-        tables=[(metric_name(metric), groups) for metric, groups in result_tables(report)],
-        figures={name: _figured(name, plate) for name, plate in plates(report).items()},
-        categories=_categories(report),
-        sides=sides,
-        unshown=sum(any(panel.uri is None for panel in side) for _, side in sides),
-        problem_kinds=Counter(problem.kind for problem in report.data.problems) if report.data else {},
-        problems_shown=PROBLEMS_SHOWN,
-        prompt_note=PROMPT_SOURCES.get(report.prompt_source, f"Prompt source: {report.prompt_source}."),
-        metric=metric_name(report.main_metric),
-        css=Markup(css),
+    pictures = sides(report.comparisons)
+    figures = {name: figured(name, plate) for name, plate in plates(report).items()}
+    further = {
+        name: [figured(f"{name}{index}", plate) for index, plate in enumerate(several)]
+        for name, several in further_plates(report).items()
+    }
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            run=report.run,
+            data=report.data,
+            history=report.history,
+            verdict=judge(report),
+            tables=[(metric_name(metric), groups) for metric, groups in result_tables(report)],
+            figures=figures,
+            further=further,
+            checks=checked(report.findings),
+            categories=_categories(report),
+            sides=pictures,
+            problem_kinds=problem_kinds(report.data),
+            prompt_note=prompt_note(report.prompt_source),
+            **_parts(report),
+        )
     )
 
 
-def printed(value: Any) -> str:
-    """A setting or a fact as one line: text as it is, floats short, the rest as JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+def _parts(report: Report) -> dict[str, Any]:
+    """Tables and sentences of the parts that a report may leave out."""
+    probes = rows_of(report.probes)
+    models = probe_models(report, probes)
+    difficulty = by_protocol(rows_of(report.difficulty))
+    return {
+        "mixtures": mixtures(report.guard) if report.guard else (),
+        "guard_sentence": guard_sentence(report.guard) if report.guard else "",
+        "probe_titles": probe_titles(report, probes),
+        "probes": [(words, probe_lines(rows, models)) for words, rows in by_protocol(probes)],
+        "clicks": [(words, click_lines(report, rows)) for words, rows in by_protocol(rows_of(report.noc))],
+        "losses": [(words, losses(rows)) for words, rows in difficulty],
+        "difficulty": difficulty,
+    }
 
 
-def _rgb(colour: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def _categories(report: Report) -> Protocols:
+    """Lines by gain, best first, those without a gain last, protocols apart."""
+    groups = by_protocol(rows_of(report.by_category), key_row(report))
+    return [(words, _sorted(rows)) for words, rows in groups]
 
 
-def _figured(name: str, plate: Plate) -> Figured:
-    svg = "" if plate.figure is None else to_svg(plate.figure, name)
-    return Figured(Markup(svg), plate.caption, plate.alt)
-
-
-def _categories(report: Report) -> list[dict[str, Any]]:
-    """Lines by gain, best first, those without a gain last."""
-    gains = [(number(row["gain"]), row) for row in rows_of(report.by_category)]
+def _sorted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    gains = [(number(row["gain"]), row) for row in rows]
     return [row for _, row in sorted(gains, key=lambda pair: -pair[0] if math.isfinite(pair[0]) else math.inf)]
 
 
-def _sides(report: Report) -> list[tuple[Comparison, list[Shown]]]:
-    """Panels of all comparisons with their pictures, as many as the page's size allows; a row is whole or not shown."""
-    drawn = [panels(comparison) for comparison in report.comparisons]
-    uris = iter(data_uris([panel.image for row in drawn for panel in row]))
-    out = []
-    for comparison, row in zip(report.comparisons, drawn, strict=True):
-        texts = [next(uris) for _ in row]
-        whole = None not in texts
-        shown = [
-            Shown(
-                panel.title, panel.note, panel.alt, uri if whole else None, panel.image.shape[1], panel.image.shape[0]
-            )
-            for panel, uri in zip(row, texts, strict=True)
-        ]
-        out.append((comparison, shown))
-    return out
-
-
-__all__ = ["Comparison", "DataFacts", "History", "Report", "RunFacts", "render", "save_figures", "write_report"]
+__all__ = [
+    "Comparison",
+    "DataFacts",
+    "Guard",
+    "History",
+    "Report",
+    "RunFacts",
+    "render",
+    "save_figures",
+    "write_report",
+]

@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from specialsam.report.numbers import number
+
+Values = npt.NDArray[np.float64]
 
 LIGHT = {
     "ink": "#1b2430",
@@ -71,6 +79,24 @@ def label(axis: Axes, x: str = "", y: str = "", title: str = "") -> None:
     axis.set_ylabel(y, color=LIGHT["muted"], fontsize=SIZE)
     if title:
         axis.set_title(title, color=LIGHT["ink"], fontsize=SIZE + 1, loc="left", fontweight="bold")
+
+
+def band(
+    axis: Axes, x: Values, middle: Values, low: Values, high: Values, colour: str, name: str, marker: str = "o"
+) -> None:
+    """A line with its interval as a band; values that are not finite leave a gap, a lone point gets a bar."""
+    order = np.argsort(x, kind="stable")
+    x, middle, low, high = x[order], middle[order], low[order], high[order]
+    axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    if len(x) == 1:
+        axis.errorbar(x, middle, np.nan_to_num([middle - low, high - middle]).clip(0), fmt="none", ecolor=colour)
+    size = 3.2 if len(x) <= 30 and marker else 0
+    axis.plot(x, middle, color=colour, linewidth=1.6, marker=marker or None, markersize=size, label=name)
+
+
+def column(rows: Sequence[Mapping[str, Any]], name: str, factor: float = 1.0) -> Values:
+    """A column of a table's lines as float64 (n,), times `factor`; NaN for what is no number."""
+    return factor * np.array([number(row.get(name)) for row in rows], np.float64)
 
 
 def legend(figure: Figure, axis: Axes, columns: int = 4) -> None:

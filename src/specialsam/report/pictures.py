@@ -36,8 +36,8 @@ class Panel:
     image: ImageArray
 
 
-def panels(comparison: Comparison, width: int = WIDTH) -> tuple[Panel, ...]:
-    """Input, truth, base and specialist. Small objects are zoomed in the last three; the input shows that window."""
+def panels(comparison: Comparison, width: int = WIDTH, tuned: str = "Specialist") -> tuple[Panel, ...]:
+    """Input, truth, base and specialist (called `tuned`). Small objects are zoomed; the input shows the window."""
     height, wide = comparison.truth.shape
     window = _window(comparison)
     zoom = min(wide / (window[2] - window[0]), height / (window[3] - window[1]))
@@ -47,7 +47,7 @@ def panels(comparison: Comparison, width: int = WIDTH) -> tuple[Panel, ...]:
     out.append(Panel("Truth", note, f"True mask: {what}", _truth(comparison, window, width)))
     for title, mask, iou in (
         ("Base", comparison.base, comparison.base_iou),
-        ("Specialist", comparison.tuned, comparison.tuned_iou),
+        (tuned, comparison.tuned, comparison.tuned_iou),
     ):
         said = f"IoU {score(iou)}" if mask is not None else "no answer"
         out.append(Panel(title, said, f"{title}, {said}: {what}", _errors(comparison, mask, window, width)))
@@ -67,9 +67,16 @@ def data_uris(images: Sequence[ImageArray], budget: int = BUDGET) -> list[str | 
     return [text if size <= budget else None for text, size in zip(encoded, total, strict=True)]
 
 
-def strip(comparison: Comparison, width: int = WIDTH) -> ImageArray:
+def marked(image: ImageArray, mask: BoolArray | None, width: int = WIDTH) -> ImageArray:
+    """The image at `width` pixels at most with its mask tinted and outlined, uint8 (h, w, 3)."""
+    whole = (0, 0, image.shape[1], image.shape[0])
+    small = _cut(image, whole, width)
+    return small if mask is None else _overlaid(small, _cut_mask(mask, whole, width))
+
+
+def strip(comparison: Comparison, width: int = WIDTH, tuned: str = "Specialist") -> ImageArray:
     """The four panels in one row with their titles, uint8 (h, w, 3), for a file of its own."""
-    row = panels(comparison, width)
+    row = panels(comparison, width, tuned)
     gap, head = 8, 22
     tall = max(panel.image.shape[0] for panel in row) + head
     sheet = Image.new("RGB", (sum(panel.image.shape[1] + gap for panel in row) - gap, tall), "white")
@@ -164,9 +171,12 @@ def _tint(image: ImageArray, mask: BoolArray, colour: tuple[int, int, int], shar
 
 
 def _truth(comparison: Comparison, window: _Window, width: int) -> ImageArray:
-    image, truth = _cut(comparison.image, window, width), _cut_mask(comparison.truth, window, width)
-    _tint(image, truth, HIT, 0.35)
-    _outline(image, truth, (255, 255, 255))
+    return _overlaid(_cut(comparison.image, window, width), _cut_mask(comparison.truth, window, width))
+
+
+def _overlaid(image: ImageArray, mask: BoolArray) -> ImageArray:
+    _tint(image, mask, HIT, 0.35)
+    _outline(image, mask, (255, 255, 255))
     return image
 
 

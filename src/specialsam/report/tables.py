@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from specialsam.report.facts import PLACE, Report, rows_of, same_place
+from specialsam.report.facts import Report, rows_of
 from specialsam.report.numbers import (
     count,
     interval,
@@ -19,19 +19,26 @@ from specialsam.report.numbers import (
     trend,
     words,
 )
+from specialsam.report.protocol import by_protocol, differing, same_place
 from specialsam.report.verdict import key_row
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OUTPUTS = {
     "single": ("One mask", "the model gives one mask for each prompt"),
     "three_best": ("Best of three by own score", "the model gives three masks and picks one itself"),
-    "rival": (
-        "Trivial rival",
-        "a rule that looks at no pixel; gain: the specialist's lead in means, without interval",
+    "rival": ("Trivial rival", "a rule that looks at no pixel"),
+    "blind": (
+        "Blind decoder",
+        "tuned like a specialist, but on embeddings that say nothing of the image: what prompts alone give away",
     ),
     "three_oracle": ("Upper bound", "the best of three chosen by looking at the truth: no model can do this in use"),
 }
 MODELS = ("single", "three_best")
 """Outputs that a user can have; everything else stands below a line."""
+TRIVIAL = ("rival", "blind")
+"""Outputs of what looks at no image: the disc, the filled box, the decoder tuned blind."""
 
 
 @dataclass(frozen=True)
@@ -55,79 +62,104 @@ class Line:
 
 @dataclass(frozen=True)
 class Group:
-    """Lines of one protocol below a heading; `aside` is set for those that are no fair comparison of two models."""
+    """Lines of one output below a heading; `aside` is set for those that are no fair comparison of two models.
+
+    `protocol`, where it is not "", is the line in words that must stand above this group: another protocol begins.
+    """
 
     title: str
     note: str
     aside: bool
     lines: tuple[Line, ...]
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
 class _Tables:
-    """The report's tables as dictionaries, the verdict's line, and whether they hold several data sets or splits."""
+    """The tables' lines of one metric and one protocol as dictionaries, and the verdict's line."""
 
     comparison: list[dict[str, Any]]
     summary: list[dict[str, Any]]
-    models: tuple[str, str]
+    models: tuple[str, ...]
     key: dict[str, Any] | None
-    several: bool
 
 
 def result_tables(report: Report) -> tuple[tuple[str, tuple[Group, ...]], ...]:
-    """(metric, groups) for each metric that was measured: the verdict's first, then in the tables' order."""
+    """(metric, groups) for each metric that was measured: the verdict's first, then in the tables' order.
+
+    Lines of different protocols are in different groups; the first group of each says so in words.
+    """
     comparison, summary = rows_of(report.comparison), rows_of(report.summary)
-    places = {tuple(str(row[name]) for name in PLACE if name in row) for row in (*comparison, *summary)} - {()}
     key = key_row(report)
-    tables = _Tables(comparison, summary, (report.base_model, report.tuned_model), key, len(places) > 1)
-    metrics = [str(row["metric"]) for row in ([key] if key else []) + comparison + summary]
-    return tuple((metric, tuple(_groups(tables, metric))) for metric in dict.fromkeys(metrics))
+    whole = _Tables(comparison, summary, (report.base_model, report.tuned_model), key)
+    metrics = dict.fromkeys(str(row["metric"]) for row in ([key] if key else []) + comparison + summary)
+    return tuple((metric, tuple(_apart(whole, metric))) for metric in metrics)
 
 
-def _groups(tables: _Tables, metric: str) -> Iterator[Group]:
-    """Groups of one metric: models that can be used, other outputs, each rival, the upper bound, further models."""
-    comparison = [row for row in tables.comparison if row["metric"] == metric]
-    summary = [row for row in tables.summary if row["metric"] == metric]
+def mean_tables(summary: pd.DataFrame | None, model: str) -> tuple[tuple[str, tuple[Group, ...]], ...]:
+    """(metric, groups) of a summary alone: what `model` reaches in each mode, beside rivals and the blind decoder."""
+    rows = rows_of(summary)
+    whole = _Tables([], rows, (model,), None)
+    return tuple((metric, tuple(_apart(whole, metric))) for metric in dict.fromkeys(str(row["metric"]) for row in rows))
+
+
+def _apart(whole: _Tables, metric: str) -> Iterator[Group]:
+    """Groups of all protocols, the verdict's first; where there are several, the first group of each has its words."""
+    comparison = [row | {"_compared": True} for row in whole.comparison if row["metric"] == metric]
+    summary = [row | {"_compared": False} for row in whole.summary if row["metric"] == metric]
+    protocols = by_protocol([*comparison, *summary], whole.key, _told_apart(comparison, summary))
+    for protocol, rows in protocols:
+        sides = [[row for row in rows if row["_compared"] is compared] for compared in (True, False)]
+        for index, group in enumerate(_groups(replace(whole, comparison=sides[0], summary=sides[1]))):
+            yield replace(group, protocol=protocol) if len(protocols) > 1 and not index else group
+
+
+def _told_apart(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[str]:
+    """Columns of the protocol that differ, but for those that one table lacks and the other fills with one value."""
+    within = {*differing(one), *differing(other)}
+    shared = set(one[0]) & set(other[0]) if one and other else set()
+    return [name for name in differing([*one, *other]) if name in within | shared]
+
+
+def _groups(tables: _Tables) -> Iterator[Group]:
+    """Groups in order: models that can be used, other outputs, each rival, the upper bound, further models."""
+    comparison, summary = tables.comparison, tables.summary
     done = {(row["strategy"], row["output"]) for row in comparison}
     measured = {str(row["output"]) for row in (*comparison, *summary)}
-    for output in [*MODELS, *sorted(measured - set(OUTPUTS)), "rival", "three_oracle"]:
+    for output in [*MODELS, *sorted(measured - set(OUTPUTS)), *TRIVIAL, "three_oracle"]:
         title, note = OUTPUTS.get(output, (words(output).capitalize(), ""))
         lines = [_compared(tables, row) for row in comparison if row["output"] == output]
         own = [row for row in summary if row["output"] == output]
-        if output == "rival":
+        if output in TRIVIAL:
             for model in dict.fromkeys(row["model"] for row in own):
-                rival = [_alone(tables, row, _tuned_mean(comparison, row)) for row in own if row["model"] == model]
-                yield Group(f"{title}: {words(model)}", note, True, tuple(rival))
+                rival = [_alone(row, _tuned_mean(comparison, row)) for row in own if row["model"] == model]
+                name = words(model)
+                name = name[:1].upper() + name[1:] if name.lower().startswith(title.lower()) else f"{title}: {name}"
+                lead_note = "; gain: the specialist's lead in means, without interval" if comparison else ""
+                yield Group(name, note + lead_note, True, tuple(rival))
             own = []
         alone = [r for r in own if r["model"] in tables.models and (r["strategy"], output) not in done]
-        lines += [_alone(tables, row, math.nan, f"{words(row['model'])}, ") for row in alone]
+        lines += [_alone(row, math.nan, named=len(tables.models) > 1) for row in alone]
         if lines:
             yield Group(title, note, output not in MODELS, tuple(lines))
-    others = [row for row in summary if row["output"] != "rival" and row["model"] not in tables.models]
+    others = [row for row in summary if row["output"] not in TRIVIAL and row["model"] not in tables.models]
     for model, output in dict.fromkeys((row["model"], row["output"]) for row in others):
         title = OUTPUTS.get(output, (words(output), ""))[0].lower()
-        lines = [_alone(tables, row, math.nan) for row in others if (row["model"], row["output"]) == (model, output)]
+        lines = [_alone(row, math.nan) for row in others if (row["model"], row["output"]) == (model, output)]
         yield Group(f"Further model: {model}, {title}", "not part of the verdict", True, tuple(lines))
-
-
-def _label(tables: _Tables, row: dict[str, Any]) -> str:
-    """The strategy in words, with the data set and split where the tables hold more than one."""
-    where = ", ".join(str(row[name]) for name in PLACE if name in row) if tables.several else ""
-    return strategy_name(str(row["strategy"])) + (f" ({where})" if where else "")
 
 
 def _compared(tables: _Tables, row: dict[str, Any]) -> Line:
     metric = str(row["metric"])
     side: dict[str, dict[str, Any]] = {}
     for line in tables.summary:
-        same = all(line[name] == row[name] for name in ("strategy", "output", "metric"))
-        if same and same_place(line, row):
+        if all(line[name] == row[name] for name in ("strategy", "output")):
             side.setdefault(str(line["model"]), line)
     base, tuned = (side.get(model, {}) for model in tables.models)
     key = tables.key
     failures = [number(part.get("failed")) for part in (base, tuned)]
     return Line(
-        label=_label(tables, row),
+        label=strategy_name(str(row["strategy"])),
         base=score(row["base"], metric),
         base_interval=interval(base.get("low"), base.get("high"), metric),
         tuned=score(row["tuned"], metric),
@@ -140,23 +172,24 @@ def _compared(tables: _Tables, row: dict[str, Any]) -> Line:
         n=count(row["n"]),
         failed=int(max((value for value in failures if math.isfinite(value)), default=0)),
         key=key is not None
-        and all(key[name] == row[name] for name in ("strategy", "output", "metric", *PLACE) if name in row),
+        and all(key[name] == row[name] for name in ("strategy", "output", "metric"))
+        and same_place(key, row),
     )
 
 
 def _tuned_mean(comparison: Sequence[dict[str, Any]], rival: dict[str, Any]) -> float:
     for row in comparison:
-        if row["strategy"] == rival["strategy"] and row["output"] == "single" and same_place(row, rival):
+        if row["strategy"] == rival["strategy"] and row["output"] == "single":
             return number(row["tuned"])
     return math.nan
 
 
-def _alone(tables: _Tables, row: dict[str, Any], tuned: float, prefix: str = "") -> Line:
+def _alone(row: dict[str, Any], tuned: float, named: bool = False) -> Line:
     metric = str(row["metric"])
     ahead = lead(tuned, row["mean"], metric)
     failed = number(row["failed"])
     return Line(
-        label=prefix + _label(tables, row),
+        label=(f"{words(row['model'])}, " if named else "") + strategy_name(str(row["strategy"])),
         base=score(row["mean"], metric),
         base_interval=interval(row["low"], row["high"], metric),
         gain=score(ahead, metric, sign=True) if math.isfinite(ahead) else "",

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from specialsam.report.facts import Report, rows_of, same_place
+from specialsam.report.facts import Report, rows_of
 from specialsam.report.numbers import (
     RAW,
     count,
@@ -18,7 +18,9 @@ from specialsam.report.numbers import (
     score,
     strategy_name,
     trend,
+    words,
 )
+from specialsam.report.protocol import same_place
 
 Level = Literal["use", "weak", "unclear", "worse", "unknown"]
 
@@ -29,6 +31,7 @@ SMALL = 0.01
 
 HEADLINES = {
     "use": "Use the specialist.",
+    "checks": "The numbers say yes, but a check FAILED: mend that and measure again before you rely on them.",
     "few": "Promising, but measured on very few images: measure more before you rely on it.",
     "small": "A real but small gain: weigh it against the work of keeping a second model.",
     "rival": "Better than the base, but no better than a rule that looks at no pixel: do not rely on it.",
@@ -92,7 +95,12 @@ def judge(report: Report) -> Verdict:
     metric = str(row["metric"])
     direction = trend(row["low"], row["high"])
     reason, level = _reason(report, row, direction)
-    sentences = [_result(row, direction), _rival_sentence(report, row), _three_sentence(report, row)]
+    sentences = [
+        _checks_sentence(report),
+        _result(row, direction),
+        _rival_sentence(report, row),
+        _three_sentence(report, row),
+    ]
     sentences += [*_others(report, row), *_cautions(report, row, direction), *report.run.verdict]
     return Verdict(
         level=level,
@@ -115,6 +123,8 @@ def _reason(report: Report, row: dict[str, Any], direction: str) -> tuple[str, L
         return "unclear", "unclear"
     if direction == "unknown":
         return "one", "unknown"
+    if _failed_checks(report):
+        return "checks", "weak"
     rival = best_rival(report, row)
     metric = str(row["metric"])
     if rival is not None and not lead(row["tuned"], rival["mean"], metric) > 0:
@@ -125,6 +135,15 @@ def _reason(report: Report, row: dict[str, Any], direction: str) -> tuple[str, L
     if number(row["n"]) < FEW:
         return "few", "weak"
     return ("small", "weak") if number(row["gain"]) < SMALL else ("use", "use")
+
+
+def _failed_checks(report: Report) -> list[str]:
+    return [finding.check for finding in report.findings if finding.level == "fail"]
+
+
+def _checks_sentence(report: Report) -> str:
+    failed = [words(check) for check in _failed_checks(report)]
+    return f"What FAILED among the checks: {', '.join(failed)}." if failed else ""
 
 
 def best_rival(report: Report, row: dict[str, Any]) -> dict[str, Any] | None:

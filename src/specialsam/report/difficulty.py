@@ -1,0 +1,102 @@
+"""Where the specialist gains and where it loses, by factors such as an object's size or its contrast."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from specialsam.core.errors import DataError
+from specialsam.report.numbers import count, interval, number, score, trend, words
+from specialsam.report.palette import LIGHT, SIZE, blank, column, label, legend
+
+_Rows = Sequence[Mapping[str, Any]]
+
+LOOKS = {
+    "up": ("better", LIGHT["tuned"], "o"),
+    "flat": ("cannot be told from chance", LIGHT["base"], "o"),
+    "down": ("worse", LIGHT["worse"], "^"),
+    "unknown": ("no interval", LIGHT["base"], "x"),
+}
+"""Name, colour and mark of a gain by its interval."""
+
+
+def by_factor(rows: _Rows) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """(factor in words, its lines), in order of appearance."""
+    factors: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        factors.setdefault(words(row["factor"]), []).append(row)
+    return list(factors.items())
+
+
+def losses(rows: _Rows) -> tuple[str, ...]:
+    """Sentences: where the specialist loses for sure, where it is not shown to gain, and how far to believe this."""
+    sure = [row for row in rows if trend(row["low"], row["high"]) == "down"]
+    unsure = [row for row in rows if trend(row["low"], row["high"]) == "flat" and number(row["gain"]) < 0]
+    if sure:
+        out = [f"The specialist loses where {'; where '.join(map(_case, sorted(sure, key=_gain)))}."]
+    else:
+        out = ["In no group does the specialist lose beyond chance."]
+    if unsure:
+        places = ", ".join(f"{words(row['factor'])} is {row['bin']}" for row in sorted(unsure, key=_gain))
+        out.append(f"Below the base on average, but within chance: {places}.")
+    out.append(
+        f"Intervals are not corrected for the {count(len(rows))} groups: of twenty without any change, one stands out "
+        "by chance."
+    )
+    return tuple(out)
+
+
+def _case(row: Mapping[str, Any]) -> str:
+    limits = interval(row["low"], row["high"], sign=True)
+    return f"{words(row['factor'])} is {row['bin']} ({score(row['gain'], sign=True)} {limits}, n = {count(row['n'])})"
+
+
+def _gain(row: Mapping[str, Any]) -> float:
+    return number(row["gain"])
+
+
+def difficulty_figure(rows: _Rows) -> Figure:
+    """A dot and its interval for each bin, grouped by factor, in the table's order. DataError without a finite gain."""
+    drawn = [row for row in rows if np.isfinite(number(row["gain"]))]
+    if not drawn:
+        raise DataError("expected gains by difficulty to draw, got none")
+    spots: list[float] = []
+    names: list[str] = []
+    heads: list[tuple[float, str]] = []
+    y = 0.0
+    for factor, bins in by_factor(drawn):
+        heads.append((y, factor))
+        for row in bins:
+            y += 1
+            spots.append(y)
+            names.append(f"{textwrap.shorten(str(row['bin']), 34)}  (n = {count(row['n'])})")
+        y += 1.35
+    ordered = [row for _, bins in by_factor(drawn) for row in bins]
+    gains, lows, highs = (column(ordered, name, 100) for name in ("gain", "low", "high"))
+    trends = np.array([trend(row["low"], row["high"]) for row in ordered])
+    places = np.array(spots)
+    figure, (axis,) = blank(7.6, 0.8 + 0.23 * y)
+    for key, (name, colour, mark) in LOOKS.items():
+        chosen = trends == key
+        if chosen.any():
+            errors = np.nan_to_num(np.stack([gains - lows, highs - gains])[:, chosen]).clip(0)
+            axis.errorbar(
+                gains[chosen], places[chosen], xerr=errors, fmt=mark, color=colour, ecolor=colour,
+                markersize=5, elinewidth=1.4, capsize=0, label=name,
+            )  # fmt: skip
+    axis.axvline(0, color=LIGHT["muted"], linewidth=0.9)
+    axis.set_yticks(places, names)
+    axis.set_ylim(y - 0.6, -0.7)
+    for height, factor in heads:
+        bold: dict[str, Any] = {"fontsize": SIZE + 0.5, "fontweight": "bold", "color": LIGHT["ink"]}
+        axis.text(0.005, height, factor, transform=axis.get_yaxis_transform(), va="center", **bold)
+    axis.grid(axis="y", visible=False)
+    axis.grid(axis="x", color=LIGHT["line"], linewidth=0.7)
+    axis.margins(x=0.06)
+    label(axis, "gain in IoU (percent points)")
+    legend(figure, axis)
+    return figure
