@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialsam.advice.guard import GuardSettings, Measure, guard, interpolate, per_image_iou, retention_measure
+from specialsam.advice.retention import retention_iou, retention_set
 from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.settings import parse_settings
 from specialsam.core.types import Embedding
@@ -64,6 +65,10 @@ def shifted(base: Segmenter, by: float = 1.0, encoder: bool = False) -> Segmente
     return tuned
 
 
+MODELS = {"base": Segmenter("base", build_nano("conv", 64), 64)}
+MODELS["tuned"] = shifted(MODELS["base"])
+
+
 def by_alpha(base: Segmenter, values: Callable[[float], Sequence[float]]) -> Measure:
     """A measure that reads the share of `shifted(base)` off a weight, so that its numbers can be written by hand."""
     key = "mask_decoder.iou_token.weight"
@@ -95,10 +100,6 @@ def test_mixture_is_the_weighted_mean_and_only_the_decoder_moves(alpha: float) -
             assert torch.equal(value, first[name])
         else:
             assert torch.allclose(value.double(), wanted, atol=1e-5)
-
-
-MODELS = {"base": Segmenter("base", build_nano("conv", 64), 64)}
-MODELS["tuned"] = shifted(MODELS["base"])
 
 
 def test_ends_are_the_models_themselves_and_the_base_never_changes() -> None:
@@ -189,7 +190,15 @@ def test_switched_off_it_hands_on_the_tuned_model_and_says_so() -> None:
     found = guard(base, tuned, never, never, GuardSettings(enabled=False))
     assert found.segmenter is tuned
     assert (found.finding.level, found.rows) == ("warn", ())
+
+
+def test_general_images_come_from_the_settings(base: Segmenter) -> None:
+    """Oracle: `retention_iou` on the same set of one scene."""
     assert retention_measure(base, GuardSettings(retention="none")) is None
+    assert retention_measure(base, GuardSettings(enabled=False)) is None
+    measure = retention_measure(base, GuardSettings(retention_images=1))
+    assert measure is not None
+    assert list(measure(base)) == retention_iou(base, retention_set(base, count=1)).tolist()
 
 
 def test_settings_are_checked_and_always_hold_the_base() -> None:

@@ -42,7 +42,7 @@ def base() -> Segmenter:
 
 @pytest.fixture(scope="module")
 def general(base: Segmenter) -> RetentionSet:
-    return retention_set(base, count=3)
+    return retention_set(base, count=2)
 
 
 def worse(base: Segmenter) -> Segmenter:
@@ -78,15 +78,14 @@ def test_generated_scenes_are_none_that_any_training_or_validation_draws() -> No
 
 
 def test_every_image_has_capped_objects_of_some_size_and_both_prompts(base: Segmenter, general: RetentionSet) -> None:
-    assert len(general) == 3
+    assert len(general) == 2
     for item in general.items:
         assert 1 <= len(item.masks) <= 4
         assert (item.masks.mean((1, 2)) >= SMALLEST).all()
         kinds = [{prompts.strategy for _, prompts in groups} for groups in item.prompts]
         assert kinds == [{"interior"}, {"box"}]
-    again = retention_set(base, count=3)
-    for one, other in zip(general.items, again.items, strict=True):
-        assert np.array_equal(one.masks, other.masks)
+    again = retention_set(base, count=1)
+    assert np.array_equal(again.items[0].masks, general.items[0].masks)
     assert retention_set(base, count=1, seed=1).items[0].name != general.items[0].name
 
 
@@ -105,7 +104,7 @@ def test_iou_is_the_mean_of_click_and_box_over_the_objects(base: Segmenter, gene
 def test_forgetting_is_found_and_no_change_passes(base: Segmenter, general: RetentionSet) -> None:
     lost = forgetting(base, worse(base), general)
     assert (lost.check, lost.level) == ("forgetting", "fail")
-    assert lost.numbers["n"] == 3
+    assert lost.numbers["n"] == 2
     before, after = retention_iou(base, general), retention_iou(worse(base), general)
     assert lost.numbers["drop"] == pytest.approx((before - after).mean())
     assert lost.files[0] == general.items[int(np.argmax(before - after))].name
@@ -155,14 +154,11 @@ def test_unusable_images_are_named_and_none_at_all_is_an_error(base: Segmenter, 
 
 
 def test_embeddings_from_a_store_serve_as_those_in_memory(base: Segmenter, tmp_path: Path) -> None:
-    store = EmbeddingStore(tmp_path, base.encoder_id, "full")
-    first = retention_set(base, count=2, store=store)
-    assert len(store) == 2
-    second = retention_set(base, count=2, store=store)
-    assert len(store) == 2
-    memory = retention_iou(base, retention_set(base, count=2))
-    assert np.allclose(retention_iou(base, first), memory)
-    assert np.allclose(retention_iou(base, second), memory)
+    folder, store = label_maps(tmp_path / "maps"), EmbeddingStore(tmp_path / "store", base.encoder_id, "full")
+    memory = retention_iou(base, retention_set(base, folder))
+    for _ in range(2):
+        assert np.allclose(retention_iou(base, retention_set(base, folder, store=store)), memory)
+        assert len(store) == 3
     with pytest.raises(UsageError, match="store of encoder"):
         retention_set(base, count=1, store=EmbeddingStore(tmp_path / "other", "another"))
 

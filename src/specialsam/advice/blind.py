@@ -135,7 +135,9 @@ def shortcut(
         numbers |= flat(f"lead_{name}", lead)
     lacking = np.argsort(real - np.maximum(unseeing, trivial), kind="stable")
     files = tuple(names[index] for index in lacking[:10]) if len(names) and verdict != "pass" else ()
-    return Finding("blind decoder", verdict, says, numbers | {"n": n, "near": near}, files, _REMEDIES[verdict])
+    return Finding(
+        "blind decoder", verdict, says, numbers | {"n": n, "near": near, "level": level}, files, _REMEDIES[verdict]
+    )
 
 
 _REMEDIES: dict[Level, str] = {
@@ -152,7 +154,10 @@ def _lead_level(lead: Interval, near: float) -> Level:
     return "pass" if lead.low > 0 else "warn"
 
 
-def _mean(data: TrainingData) -> Callable[[Sequence[Item]], list[Embedding]]:
+Read = Callable[[Sequence[Item]], list[Embedding]]
+
+
+def _mean(data: TrainingData) -> Read:
     """A reader that answers with the mean training embedding in each item's own frame."""
     frames: dict[str, Geometry] = {}
     total: torch.Tensor | None = None
@@ -166,24 +171,28 @@ def _mean(data: TrainingData) -> Callable[[Sequence[Item]], list[Embedding]]:
     mean = (total / len(data.train)).float()
 
     def read(items: Sequence[Item]) -> list[Embedding]:
-        for item in items:
-            if item.id not in frames:
-                frames[item.id] = data.embeddings([item])[0].geometry
-        return [Embedding(mean, frames[item.id]) for item in items]
+        return [Embedding(mean, _frame(data, item, frames)) for item in items]
 
     return read
 
 
-def _shuffled(data: TrainingData, seed: int) -> Callable[[Sequence[Item]], list[Embedding]]:
+def _shuffled(data: TrainingData, seed: int) -> Read:
     """A reader that answers with another record's embedding of the same split, in each item's own frame."""
     partners = _partners(data.train, seed, "train") | _partners(data.val, seed, "val")
+    frames: dict[str, Geometry] = {}
 
     def read(items: Sequence[Item]) -> list[Embedding]:
-        own = data.embeddings(items)
         others = data.embeddings([partners[item.id] for item in items])
-        return [Embedding(other.tensor, mine.geometry) for mine, other in zip(own, others, strict=True)]
+        return [Embedding(other.tensor, _frame(data, item, frames)) for item, other in zip(items, others, strict=True)]
 
     return read
+
+
+def _frame(data: TrainingData, item: Item, frames: dict[str, Geometry]) -> Geometry:
+    """The frame of an item's own image, read once."""
+    if item.id not in frames:
+        frames[item.id] = data.embeddings([item])[0].geometry
+    return frames[item.id]
 
 
 def _partners(items: Sequence[Item], seed: int, split: str) -> dict[str, Item]:

@@ -157,6 +157,7 @@ def forgetting(
             "base_iou": float(before.mean()),
             "tuned_iou": float(after.mean()),
             "allowed_loss": allowed_loss,
+            "level": level,
             "left_out": len(general.left_out),
         },
         tuple(general.items[index].name for index in worst if after[index] < before[index])[:10],
