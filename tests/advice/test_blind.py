@@ -196,14 +196,14 @@ def judged(base: Segmenter, own: Encoded, settings: TrainSettings, folder: Path,
 
 def test_fixed_tiles_are_found_to_need_no_image(base: Segmenter, tmp_path: Path) -> None:
     """The mosaic of four fixed tiles with a click in the middle of each: solvable without pixels."""
-    own = Encoded(base, mosaics(13), 10)
+    own = Encoded(base, mosaics(11), 8)
     fixed = {"prompts": {"center_of_mass": 1.0}, "validation": ("center_of_mass",)}
     settings = TrainSettings(lr=2e-3, epochs=3, batch=2, objects=2, patience=0, **fixed)
     assert judged(base, own, settings, tmp_path, "mean") == "fail"
 
 
 def test_bars_of_any_direction_need_the_image_and_a_second_call_goes_on(base: Segmenter, tmp_path: Path) -> None:
-    own = Encoded(base, blobs(16), 8)
+    own = Encoded(base, blobs(14), 8)
     settings = TrainSettings(lr=5e-4, epochs=2, patience=0, prompts={"interior": 1.0}, validation=("interior",))
     assert judged(base, own, settings, tmp_path, "shuffled") == "pass"
     steps: list[int] = []
