@@ -53,8 +53,6 @@ def reliability(predicted: npt.ArrayLike, actual: npt.ArrayLike, bins: int = 10)
 
 
 def _spearman(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
-    from scipy import stats
-
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(stats.spearmanr(first, second).statistic)
+    return float(np.corrcoef(pd.Series(first).rank(), pd.Series(second).rank())[0, 1])
