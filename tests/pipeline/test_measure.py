@@ -129,6 +129,7 @@ def test_a_store_is_filled_and_read(data: Path, tmp_path: Path, encoded: list[in
     for name in ("first", "second"):
         stored = run_evaluate(str(data), ["nano"], tmp_path / name, settings(), "test", None, store)
         assert sum(encoded) == 2 * count, "encoded once for the live run, once for the store"
+        assert len(list(store.rglob("*.safetensors"))) == 1, "one shard for all images, not one an image"
         np.testing.assert_allclose(stored.summary["mean"], live.summary["mean"], atol=0.01)
 
 

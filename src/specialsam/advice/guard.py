@@ -37,7 +37,7 @@ class GuardSettings(BaseModel):
 
     enabled: bool = Field(True, description="choose among mixtures; off hands on the tuned model whatever it does")
     alphas: tuple[float, ...] = Field((0, 0.25, 0.5, 0.75, 1), description="shares of the tuned weights; 0 is the base")
-    allowed_loss: float = Field(ALLOWED_LOSS, description="IoU (0.02 is 2 points) that may be lost elsewhere", ge=0)
+    allowed_loss: float = Field(ALLOWED_LOSS, description="IoU (0.05 is 5 points) that may be lost elsewhere", ge=0)
     level: float = Field(0.95, description="confidence of the intervals", gt=0, lt=1)
     retention: str = Field(GENERATED, description="general images: generated, a labelled data set's folder, or none")
     retention_images: int = Field(40, description="most general images", ge=1)

@@ -32,6 +32,7 @@ class SpecialistCard(BaseModel):
     side: int
     preprocessing: str = PREPROCESSING
     tuned: str = Field(description="decoder, decoder+prompt, lora (merged), all; or base where tuning did not help")
+    alpha: float = Field(1.0, description="share of the tuned weights in the mixture with the base's", ge=0, le=1)
     recipe: dict[str, Any] = Field(default_factory=dict)
     data_fingerprint: str = ""
     data_licence: str = "unknown"

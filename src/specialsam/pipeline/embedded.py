@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,10 @@ from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.types import Embedding, Problem, Record, Sample
 from specialsam.data.load import load, load_masks
 from specialsam.data.views import IDENTITY, View, apply, views_for
-from specialsam.embeddings import EmbeddingStore, EmbedReport, embed, price
+from specialsam.embeddings import EmbeddingStore, EmbedReport, digest_file, embed, price
+from specialsam.embeddings.shards import Precision
+from specialsam.embeddings.store import Writer
+from specialsam.evaluation.evaluate import Embed
 from specialsam.evaluation.rivals import relative_area
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.plan import Plan
@@ -190,3 +194,25 @@ class Embedded:
 def item_id(record: Record, view: View) -> str:
     """Name of a record in a view, unique within a data set."""
     return f"{record.id}|{view.key}" if view.key else record.id
+
+
+@contextmanager
+def embeddings_of(folder: Path | None, precision: Precision = "half") -> Iterator[Embed]:
+    """How to get an image's embedding: from a store that fills as it is asked, or live where there is no folder."""
+    if folder is None:
+        yield lambda sample, segmenter: segmenter.encode(sample.image)
+        return
+    with ExitStack() as writers:
+        stores: dict[str, tuple[EmbeddingStore, Writer]] = {}
+
+        def embed(sample: Sample, segmenter: Segmenter) -> Embedding:
+            if segmenter.encoder_id not in stores:
+                own = EmbeddingStore(folder, segmenter.encoder_id, precision)
+                stores[segmenter.encoder_id] = own, writers.enter_context(own.writer())
+            store, writer = stores[segmenter.encoder_id]
+            key = store.key(digest_file(sample.record.image))
+            if key not in store:
+                writer.put(key, segmenter.encode(sample.image), sample.id)
+            return store.get(key)
+
+        yield embed

@@ -10,17 +10,16 @@ from typing import Any, Literal
 from specialsam.console import say, stage
 from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
-from specialsam.core.types import Embedding, Record, Sample
+from specialsam.core.types import Record
 from specialsam.data.load import load, load_masks
-from specialsam.embeddings import EmbeddingStore, digest_file
+from specialsam.embeddings import EmbeddingStore
 from specialsam.embeddings.shards import Precision
 from specialsam.evaluation.evaluate import EvaluateSettings, RowFile, evaluate
 from specialsam.evaluation.rivals import disc_radius, relative_area
 from specialsam.evaluation.tables import seed_summary, summary
 from specialsam.models.load import load_model
-from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import SpecialistCard, is_specialist, read_card
-from specialsam.pipeline.embedded import Embedded
+from specialsam.pipeline.embedded import Embedded, embeddings_of
 from specialsam.pipeline.plan import Fractions, Plan, plan
 from specialsam.pipeline.run import Run
 
@@ -108,8 +107,7 @@ def run_evaluate(
     done = file.records()
     left = [record for record in records if record.id not in done]
     stamp = {"run": run.folder.name, "dataset": layout.dataset.name, "split": split}
-    embed = _stored(store, precision) if store else _live
-    with run.timed("evaluation"), stage("measuring") as progress:
+    with run.timed("evaluation"), stage("measuring") as progress, embeddings_of(store, precision) as embed:
         measured = evaluate(segmenters, left, load, embed, settings, stamp, _radius(layout))
         for number, (record, rows) in enumerate(zip(left, measured, strict=True), len(done) + 1):
             file.append(record.id, rows)
@@ -129,25 +127,6 @@ def _splitting(cards: Iterable[SpecialistCard], fractions: Fractions | None, see
         return fractions or FRACTIONS, seed, True
     shares = card.recipe.get("fractions", FRACTIONS)
     return (shares[0], shares[1], shares[2]), card.recipe.get("seed", seed), card.recipe.get("duplicates", True)
-
-
-def _live(sample: Sample, segmenter: Segmenter) -> Embedding:
-    return segmenter.encode(sample.image)
-
-
-def _stored(folder: Path, precision: Precision) -> Any:
-    """Embeddings from a store where it has them, written to it where it has not."""
-    stores: dict[str, EmbeddingStore] = {}
-
-    def embed(sample: Sample, segmenter: Segmenter) -> Embedding:
-        own = stores.setdefault(segmenter.encoder_id, EmbeddingStore(folder, segmenter.encoder_id, precision))
-        key = own.key(digest_file(sample.record.image))
-        if key not in own:
-            with own.writer() as writer:
-                writer.put(key, segmenter.encode(sample.image), sample.id)
-        return own.get(key)
-
-    return embed
 
 
 def _radius(layout: Plan) -> float:
