@@ -159,7 +159,7 @@ def test_a_gain_that_costs_too_much_elsewhere_keeps_the_base() -> None:
     assert (found.alpha, found.kept, found.finding.level) == (0, "base", "warn")
     assert found.segmenter is base
     assert "loses 40.0" in found.says
-    assert "2.0 that are allowed" in found.says
+    assert "5.0 that are allowed" in found.says
 
 
 def test_a_gain_that_chance_explains_keeps_the_base() -> None:
