@@ -102,10 +102,10 @@ def test_a_smaller_gain_is_said_as_such() -> None:
 
 
 def test_an_even_gain_is_seldom_called_a_loss() -> None:
-    """Holm keeps the chance of any false sentence below 5 %: of 8 tables with no difference at most 2 speak."""
+    """Holm keeps the chance of any false sentence below 5 %: of 5 tables with no difference at most 1 speaks."""
     flat = np.zeros(IMAGES)
-    tables = (by_difficulty(rows_of(flat, seed), facts_of(), "base", "tuned", "interior") for seed in range(8))
-    assert sum(bool(where_it_loses(table)) for table in tables) <= 2
+    tables = (by_difficulty(rows_of(flat, seed), facts_of(), "base", "tuned", "interior") for seed in range(5))
+    assert sum(bool(where_it_loses(table)) for table in tables) <= 1
 
 
 def test_the_image_is_the_unit() -> None:

@@ -113,7 +113,7 @@ def blobs(draw: st.DrawFn) -> BoolArray:
 
 
 @given(blobs(), st.sampled_from(LEVELS[CLICK_DEPTH]), st.integers(0, 99))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_clicks_lie_in_the_object_and_get_no_deeper_than_asked(mask: BoolArray, depth: float, seed: int) -> None:
     """Oracle: the distance transform of the whole mask, in which every component keeps its own depth."""
     x, y = click_at_depth(mask, depth, np.random.default_rng(seed))
@@ -128,7 +128,7 @@ def test_clicks_lie_in_the_object_and_get_no_deeper_than_asked(mask: BoolArray, 
 
 
 @given(blobs(), st.integers(0, 99))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_a_background_click_is_background_and_far_where_there_is_room(mask: BoolArray, seed: int) -> None:
     found = background_click(mask, np.random.default_rng(seed))
     if mask.all():
@@ -148,7 +148,7 @@ def test_a_background_click_is_background_and_far_where_there_is_room(mask: Bool
 
 
 @given(blobs(), st.floats(0.5, 2), st.tuples(st.floats(-1, 1), st.floats(-1, 1)))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_boxes_and_moved_clicks_stay_in_the_image(mask: BoolArray, scale: float, offset: tuple[float, float]) -> None:
     x0, y0, x1, y1 = changed_box(mask, scale, offset).tolist()
     assert 0 <= x0 <= x1 <= mask.shape[1] - 1
