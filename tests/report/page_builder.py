@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import report_builder as build
 
 from specialsam.core.findings import Finding
 from specialsam.report.facts import Advice, Guard, Report
+from specialsam.report.html import render
 from specialsam.report.pages import AdvicePage, AuditPage, Factor, LearningCurve, Suspect
 
 FINDINGS = (
@@ -47,33 +49,34 @@ def guard() -> Guard:
 
 
 def probes() -> pd.DataFrame:
+    """Names of the models and of the probes as `advice.probes` has them, and one that the page does not know."""
     means = {
-        "as_measured": (0.47, 0.66),
-        "grey_image": (0.21, 0.24),
-        "other_image": (0.19, 0.22),
-        "far_click": (0.1, 0.3),
-    }
-    notes = {"grey_image": "the image's mean colour everywhere", "far_click": "a click on another object"}
+        "plain": (0.47, 0.66, 0.31), "blind": (0.18, 0.42, 0.31), "shuffled": (0.16, 0.36, 0.31),
+        "shift 25 %": (0.41, 0.63, 0.24), "background": (0.10, 0.12, 0.05), "grey_image": (0.21, 0.24, 0.31),
+    }  # fmt: skip
     rows = [
         {"probe": probe, "model": model, "mean": mean, "low": mean - 0.02, "high": mean + 0.02, "n": 120}
-        | {"note": notes.get(probe, "")}
-        for probe, pair in means.items()
-        for model, mean in zip(("base", "specialist"), pair, strict=True)
+        | {"note": "the image's mean colour everywhere" if probe == "grey_image" else ""}
+        for probe, three in means.items()
+        for model, mean in zip(("base", "tuned", "disc"), three, strict=True)
     ]
     return pd.DataFrame(rows)
 
 
 def promptability() -> pd.DataFrame:
-    axes = {"click_distance": np.linspace(0, 1, 6), "click_noise": np.array([0, 4, 8, 16, 32]),
-            "box_scale": np.linspace(0.7, 1.5, 7), "box_shift": np.linspace(0, 0.4, 5)}  # fmt: skip
+    axes = {"click depth": np.linspace(0, 1, 6), "click noise": np.array([0, 0.05, 0.1, 0.2, 0.4]),
+            "box scale": np.linspace(0.7, 1.5, 7), "box shift": np.linspace(0, 0.4, 5)}  # fmt: skip
     rows = []
     for axis, values in axes.items():
         for model, top, fall in (("base", 0.48, 0.25), ("specialist", 0.66, 0.1)):
             for value in values:
-                away = abs(value - (1 if axis == "box_scale" else 0)) / max(abs(values).max(), 1e-9)
+                away = abs(value - (1 if axis == "box scale" else 0)) / max(abs(values).max(), 1e-9)
                 mean = top - fall * away
                 limits = {"low": mean - 0.018, "high": mean + 0.018, "n": 200}
                 rows.append({"model": model, "axis": axis, "value": value, "mean": mean} | limits)
+    for model, mean in (("base", 0.121), ("specialist", 0.084)):
+        row = {"model": model, "axis": "background click", "value": 1.0, "mean": mean}
+        rows.append(row | {"low": mean - 0.02, "high": mean + 0.02, "n": 190})
     return pd.DataFrame(rows)
 
 
@@ -116,16 +119,29 @@ def difficulty() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def full(**changes: Any) -> Report:
-    """The builder's report with every part that may be left out."""
-    advice = Advice(
-        "go", "Pilots on half of the images gained 9 points.", ("Masks are clean.", "The curve still rises.")
-    )
-    parts: dict[str, Any] = {
+def parts() -> dict[str, Any]:
+    """Every part that a report may leave out, by its name in `Report`."""
+    advice = Advice("go", "Pilots on half of the images gained 9 points.", ("Masks are clean.", "The curve rises."))
+    return {
         "findings": FINDINGS, "guard": guard(), "probes": probes(), "promptability": promptability(),
         "clicks": clicks(), "noc": noc(), "reliability": reliability(), "difficulty": difficulty(), "advice": advice,
     }  # fmt: skip
-    return build.report(**(parts | changes))
+
+
+def full(**changes: Any) -> Report:
+    """The builder's report with every part that may be left out."""
+    return build.report(**(parts() | changes))
+
+
+@cache
+def full_text() -> str:
+    """The full report's page."""
+    return render(full())
+
+
+def lean(**given: Any) -> Report:
+    """A report of the given parts alone, which is drawn quickly."""
+    return Report(build.report().run, **given)
 
 
 def curve(**changes: Any) -> LearningCurve:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import page_builder as pages
 import pandas as pd
 import pytest
 import report_builder as build
+from page_reader import read
 
 from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.core.types import Problem, Row
@@ -25,38 +26,9 @@ def text() -> str:
     return render(build.report())
 
 
-class Reader(HTMLParser):
-    """Collects tags with their attributes, and checks that every opened tag is closed in order."""
-
-    VOID = frozenset({"meta", "img", "br", "link", "use", "path"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: Any) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-
-def read(text: str) -> Reader:
-    reader = Reader()
-    reader.feed(text)
-    assert reader.open == []
-    return reader
-
-
-def test_loads_nothing_and_runs_nothing(text: str) -> None:
+def test_loads_nothing_and_runs_nothing() -> None:
     """Every resource attribute is a data URI or a place in the page; no script, no import, no remote url()."""
+    text = pages.full_text()
     for tag, attributes in read(text).tags:
         assert tag not in ("script", "link", "iframe", "object", "embed")
         for name, value in attributes.items():
@@ -70,8 +42,9 @@ def test_loads_nothing_and_runs_nothing(text: str) -> None:
     assert remote <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
-def test_ids_are_unique_and_references_resolve(text: str) -> None:
-    """Five figures in one page must not share clip paths or markers."""
+def test_ids_are_unique_and_references_resolve() -> None:
+    """Eleven figures in one page must not share clip paths or markers."""
+    text = pages.full_text()
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))

@@ -50,6 +50,13 @@ def losses(rows: _Rows) -> tuple[str, ...]:
     return tuple(out)
 
 
+def said(sentences: Sequence[str]) -> tuple[str, ...]:
+    """Sentences that were made elsewhere, each with a full stop; one that says so where there are none."""
+    if not sentences:
+        return ("No group is shown to lose, or to gain less than the rest; small groups may hide it.",)
+    return tuple(sentence if sentence.endswith(".") else f"{sentence}." for sentence in sentences)
+
+
 def _case(row: Mapping[str, Any]) -> str:
     limits = interval(row["low"], row["high"], sign=True)
     return f"{words(row['factor'])} is {row['bin']} ({score(row['gain'], sign=True)} {limits}, n = {count(row['n'])})"

@@ -197,8 +197,10 @@ class Report:
     `findings` are the checks that were made. `probes` is what the models answer when image or prompt is taken away or
     exchanged, `promptability` how they bear worse prompts (a curve an axis), `clicks` IoU after each click, `noc` mean
     number of clicks to an IoU of 0.85 and 0.90 with the objects that never came to 0.90 (`failures`), `reliability`
-    bins of predicted IoU with the mean IoU that was reached, `difficulty` gains by bin of a factor such as size. All
-    scores are fractions 0..1. The page leaves out what of these is missing or empty.
+    bins of predicted IoU with the mean IoU that was reached, `difficulty` gains by bin of a factor such as size, with
+    `losses`, sentences that say where the specialist loses (None: they are made of the intervals). All scores are
+    fractions 0..1. Models may be called "base" and "tuned" in these tables too. The page leaves out what is missing or
+    empty.
     """
 
     run: RunFacts
@@ -224,6 +226,7 @@ class Report:
     noc: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None
     difficulty: pd.DataFrame | None = None
+    losses: tuple[str, ...] | None = None
     advice: Advice | None = None
 
     def __post_init__(self) -> None:

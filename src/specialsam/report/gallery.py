@@ -32,7 +32,14 @@ from specialsam.report.learning import learning_figure, needed_sentence
 from specialsam.report.numbers import count, metric_name, score, words
 from specialsam.report.pages import AdvicePage
 from specialsam.report.pictures import strip
-from specialsam.report.prompting import calibration_errors, clicks_figure, reliability_figure, robustness_figure
+from specialsam.report.prompting import (
+    calibration_errors,
+    clicks_figure,
+    levels_of,
+    reliability_figure,
+    robustness_figure,
+    single_levels,
+)
 from specialsam.report.protocol import by_protocol
 from specialsam.report.verdict import judge
 
@@ -211,12 +218,17 @@ def _guard(guard: Guard) -> Plate:
 
 
 def _promptability(report: Report, rows: _Rows) -> Plate:
+    said = single_levels(report, rows)
+    drawn, _ = levels_of(rows)
+    if not drawn and said:
+        return Plate(" ".join(said))
     figure = robustness_figure(report, rows)
-    axes = ", ".join(dict.fromkeys(words(str(row["axis"])) for row in rows))
+    axes = ", ".join(dict.fromkeys(words(str(row["axis"])) for row in drawn))
     caption = (
         "Mean IoU as the prompt gets worse; shaded: 95 % intervals. A flat line may mean that the prompt is ignored."
     )
-    return Plate(caption, f"Lines of mean IoU for base and specialist over {axes}.", figure)
+    alt = f"Lines of mean IoU for base and specialist over {axes}."
+    return Plate(" ".join((caption, *said)), alt, figure)
 
 
 def _clicks(report: Report, rows: _Rows) -> Plate:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from specialsam.report.difficulty import losses
+from specialsam.report.difficulty import losses, said
 from specialsam.report.facts import Comparison, DataFacts, Guard, History, Report, RunFacts, rows_of
 from specialsam.report.gallery import further_plates, plates, save_figures
 from specialsam.report.guard import guard_sentence, mixtures
 from specialsam.report.numbers import metric_name, number
 from specialsam.report.page import checked, environment, figured, problem_kinds, prompt_note, sides, write_page
-from specialsam.report.probes import probe_lines, probe_models, probe_titles
-from specialsam.report.prompting import click_lines
+from specialsam.report.probes import probe_lines, probe_titles
+from specialsam.report.prompting import click_lines, models_of
 from specialsam.report.protocol import by_protocol
 from specialsam.report.tables import result_tables
 from specialsam.report.verdict import judge, key_row
@@ -61,15 +61,16 @@ def render(report: Report) -> str:
 def _parts(report: Report) -> dict[str, Any]:
     """Tables and sentences of the parts that a report may leave out."""
     probes = rows_of(report.probes)
-    models = probe_models(report, probes)
+    models = models_of(report, probes)
     difficulty = by_protocol(rows_of(report.difficulty))
+    by_interval = [(words, losses(rows)) for words, rows in difficulty]
     return {
         "mixtures": mixtures(report.guard) if report.guard else (),
         "guard_sentence": guard_sentence(report.guard) if report.guard else "",
         "probe_titles": probe_titles(report, probes),
         "probes": [(words, probe_lines(rows, models)) for words, rows in by_protocol(probes)],
         "clicks": [(words, click_lines(report, rows)) for words, rows in by_protocol(rows_of(report.noc))],
-        "losses": [(words, losses(rows)) for words, rows in difficulty],
+        "losses": [("", said(report.losses))] if report.losses is not None else by_interval,
         "difficulty": difficulty,
     }
 

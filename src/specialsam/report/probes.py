@@ -8,7 +8,19 @@ from typing import Any
 
 from specialsam.report.facts import Report
 from specialsam.report.numbers import count, interval, score, words
-from specialsam.report.prompting import model_title
+from specialsam.report.prompting import model_title, models_of
+
+PROBES = {
+    "plain": ("as measured", "one click inside the object"),
+    "blind": ("without the image", "the mean embedding of all probed images in its place: low is right"),
+    "shuffled": ("another image", "the embedding of another image in its place: low is right"),
+    "shift 10 %": ("click moved by 10 %", "of the object's size"),
+    "shift 25 %": ("click moved by 25 %", "of the object's size"),
+    "shift 50 %": ("click moved by 50 %", "of the object's size, off the object perhaps"),
+    "background": ("click beside the object", "the object should not be the answer: low is right"),
+    "moved": ("click on another object", "overlap with the answer to the first click: low is right"),
+}
+"""Names and notes of the probes that are known; any other is shown by its name in words."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +33,9 @@ class ProbeLine:
     n: str
 
 
-def probe_models(report: Report, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Models of the table by name, base first, specialist second."""
-    models = list(dict.fromkeys(str(row["model"]) for row in rows))
-    return tuple(sorted(models, key=lambda model: (model != report.base_model, model != report.tuned_model)))
-
-
 def probe_titles(report: Report, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The same as the page calls them."""
-    return tuple(model_title(report, model) for model in probe_models(report, rows))
+    """The models of the table as the page calls them, in the order of `models_of`."""
+    return tuple(model_title(report, model) for model in models_of(report, rows))
 
 
 def probe_lines(rows: Sequence[Mapping[str, Any]], models: Sequence[str]) -> tuple[ProbeLine, ...]:
@@ -42,6 +48,7 @@ def probe_lines(rows: Sequence[Mapping[str, Any]], models: Sequence[str]) -> tup
             for model in models
         )
         sizes = dict.fromkeys(count(own[model]["n"]) for model in models if model in own)
-        notes = [str(row["note"]) for row in own.values() if isinstance(row.get("note"), str)]
-        lines.append(ProbeLine(words(probe), notes[0] if notes else "", cells, " / ".join(sizes)))
+        notes = [row["note"] for row in own.values() if isinstance(row.get("note"), str) and row["note"]]
+        name, note = PROBES.get(words(probe), (words(probe), ""))
+        lines.append(ProbeLine(name, notes[0] if notes else note, cells, " / ".join(sizes)))
     return tuple(lines)

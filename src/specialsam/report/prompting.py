@@ -13,18 +13,21 @@ from matplotlib.figure import Figure
 
 from specialsam.core.errors import DataError
 from specialsam.report.facts import Report
-from specialsam.report.numbers import DASH, count, number, score, words
+from specialsam.report.numbers import DASH, count, interval, number, score, words
 from specialsam.report.palette import LIGHT, band, blank, column, label, legend
 
 _Rows = Sequence[Mapping[str, Any]]
+_ORDER = {"base": 0, "tuned": 1, "": 2}
 
 AXES = {
-    "click_distance": ("Click distance", "distance of the click from the object's inmost point"),
-    "click_noise": ("Click noise", "scatter of the click"),
-    "box_scale": ("Box scale", "size of the box (1: tight)"),
-    "box_shift": ("Box shift", "shift of the box"),
+    "click depth": ("Click depth", "0: deepest in the object, 1: at its border"),
+    "click noise": ("Click noise", "miss of the click, as share of the object's size"),
+    "box scale": ("Box scale", "size of the box (1: tight)"),
+    "box shift": ("Box shift", "shift of the box, as share of the object's size"),
 }
 """Title and x label of the axes that are known by name; any other is shown by its name in words."""
+BESIDE = "background click"
+"""The axis on which the prompt lies beside the object: low is right."""
 FURTHER = ("rival", "worse", "ink")
 """Colours of models beside base and specialist."""
 
@@ -40,17 +43,53 @@ class ClickLine:
     n: str
 
 
+def role(report: Report, model: object) -> str:
+    """ "base", "tuned", or "" for any other model; `base` and `tuned` are also understood by those very names."""
+    roles = {"base": "base", "tuned": "tuned", report.base_model: "base", report.tuned_model: "tuned"}
+    return roles.get(str(model), "")
+
+
 def model_title(report: Report, model: object) -> str:
     """A model as the page calls it: Base, Specialist, or its name in words."""
-    return {report.base_model: "Base", report.tuned_model: "Specialist"}.get(str(model), words(str(model)))
+    return {"base": "Base", "tuned": "Specialist"}.get(role(report, model), words(str(model)))
+
+
+def models_of(report: Report, rows: _Rows) -> list[str]:
+    """The models of a table by name, base first, specialist second."""
+    return sorted(dict.fromkeys(str(row["model"]) for row in rows), key=lambda model: _ORDER[role(report, model)])
+
+
+def levels_of(rows: _Rows) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """(lines of axes with several values, which are drawn; lines of axes with one, which are said), finite ones."""
+    finite = [row for row in rows if np.isfinite(number(row["mean"]))]
+    values: dict[str, set[float]] = {}
+    for row in finite:
+        values.setdefault(str(row["axis"]), set()).add(number(row["value"]))
+    drawn = [row for row in finite if len(values[str(row["axis"])]) > 1]
+    return drawn, [row for row in finite if len(values[str(row["axis"])]) == 1]
+
+
+def single_levels(report: Report, rows: _Rows) -> tuple[str, ...]:
+    """A sentence for each axis with one value only: "Background click: Base 12.1 [10.0, 14.2] (low is right)." """
+    out = []
+    for axis in dict.fromkeys(str(row["axis"]) for row in levels_of(rows)[1]):
+        parts = [
+            f"{model_title(report, row['model'])} {score(row['mean'])} {interval(row['low'], row['high'])}".rstrip()
+            for row in rows
+            if str(row["axis"]) == axis
+        ]
+        name = words(axis)
+        right = " (the click lies beside the object: low is right)" if name == BESIDE else ""
+        out.append(f"{name[:1].upper()}{name[1:]}, IoU: {', '.join(parts)}{right}.")
+    return tuple(out)
 
 
 def robustness_figure(report: Report, rows: _Rows) -> Figure:
     """A small panel an axis: IoU over how far the prompt is from a good one, a line a model with its interval.
 
-    DataError without a finite mean.
+    DataError where no axis has finite means at two values or more.
     """
-    drawn = [row for row in rows if np.isfinite(number(row["mean"]))]
+    drawn, _ = levels_of(rows)
     names = list(dict.fromkeys(str(row["axis"]) for row in drawn))
     if not names:
         raise DataError("expected results with worse prompts to draw, got none")
@@ -63,7 +102,8 @@ def robustness_figure(report: Report, rows: _Rows) -> Figure:
             continue
         own = [row for row in drawn if row["axis"] == names[index]]
         _lines(report, axis, own, "value")
-        title, x = AXES.get(names[index], (words(names[index]).capitalize(), words(names[index])))
+        name = words(names[index])
+        title, x = AXES.get(name, (name.capitalize(), name))
         label(axis, x, "IoU (%)" if index % columns == 0 else "", title)
         axis.margins(x=0.04)
         axis.set_ylim(*_limits(drawn))
@@ -96,8 +136,7 @@ def clicks_figure(report: Report, rows: _Rows) -> Figure:
 
 def _lines(report: Report, axis: Axes, rows: _Rows, x: str) -> None:
     """A band a model, base and specialist in their own colours."""
-    models = list(dict.fromkeys(str(row["model"]) for row in rows))
-    models.sort(key=lambda model: (model != report.base_model, model != report.tuned_model))
+    models = models_of(report, rows)
     for model in models:
         own = [row for row in rows if str(row["model"]) == model]
         middle, low, high = (column(own, name, 100) for name in ("mean", "low", "high"))
@@ -106,11 +145,10 @@ def _lines(report: Report, axis: Axes, rows: _Rows, x: str) -> None:
 
 
 def _look(report: Report, models: list[str], model: str) -> tuple[str, str]:
-    if model == report.base_model:
-        return LIGHT["base"], "s"
-    if model == report.tuned_model:
-        return LIGHT["tuned"], "o"
-    others = [name for name in models if name not in (report.base_model, report.tuned_model)]
+    known = {"base": (LIGHT["base"], "s"), "tuned": (LIGHT["tuned"], "o")}
+    if role(report, model):
+        return known[role(report, model)]
+    others = [name for name in models if not role(report, name)]
     return LIGHT[FURTHER[others.index(model) % len(FURTHER)]], "^"
 
 
@@ -124,10 +162,10 @@ def reliability_figure(report: Report, rows: _Rows) -> Figure:
         raise DataError("expected bins of predicted IoU to draw, got none")
     figure, (axis,) = blank(4.4, 4.5)
     axis.plot([0, 100], [0, 100], color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (4, 3)), label="knows exactly")
-    models = list(dict.fromkeys(str(row["model"]) for row in drawn))
+    models = models_of(report, drawn)
     largest = max(number(row["n"]) for row in drawn)
     for model in models:
-        own = sorted((row for row in drawn if row["model"] == model), key=lambda row: number(row["predicted"]))
+        own = sorted((row for row in drawn if str(row["model"]) == model), key=lambda row: number(row["predicted"]))
         predicted, actual = column(own, "predicted", 100), column(own, "actual", 100)
         colour, mark = _look(report, models, model)
         axis.plot(predicted, actual, color=colour, linewidth=1.2)
@@ -147,7 +185,7 @@ def calibration_errors(report: Report, rows: _Rows) -> dict[str, float]:
     Guo et al. 2017, "On calibration of modern neural networks", with IoU in the place of accuracy.
     """
     out = {}
-    for model in dict.fromkeys(str(row["model"]) for row in rows):
+    for model in models_of(report, rows):
         own = [row for row in rows if str(row["model"]) == model and _in_use(row)]
         weights = column(own, "n")
         if weights.sum() > 0:
