@@ -20,6 +20,8 @@ SEED_LAYOUT = Layout("grid", 2, 2)
 """The original study's layout: with `SIDE` and `TILE`, each cell shows the whole of one texture."""
 MOST_GAIN = 4.0
 """Colour matching stretches or squeezes a channel at most by this: noise in a plain texture is not blown up."""
+LEAST_COHERENCE, LEAST_SLANT = 0.1, 2.0
+"""A texture has a common direction from this coherence (0..1) on; a slant below so many degrees is left alone."""
 OUTLINE = 3
 """Pixels of the coloured outlines on a contact sheet."""
 
@@ -95,6 +97,29 @@ def fit(texture: ImageArray, tile: int) -> ImageArray:
     return np.asarray(cv2.resize(texture, size, interpolation=mode), np.uint8)
 
 
+def straightened(texture: ImageArray) -> ImageArray:
+    """The texture turned by at most 45 degrees so that its grain runs along an axis, cut to where it has pixels.
+
+    The direction is that of the structure tensor (Bigun and Granlund 1987) over the whole texture; one without a
+    common direction, or already straight, stays as it is.
+    """
+    grey = cv2.GaussianBlur(cv2.cvtColor(texture, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.5)
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    xx, yy, xy = (float((one * other).mean()) for one, other in ((across, across), (down, down), (across, down)))
+    coherence = np.hypot(xx - yy, 2 * xy) / (xx + yy + 1e-9)
+    slant = np.rad2deg(np.arctan2(2 * xy, xx - yy) / 2)  # of the gradient, in -90..90
+    slant = (slant + 45) % 90 - 45
+    if coherence < LEAST_COHERENCE or abs(slant) < LEAST_SLANT:
+        return texture
+    height, width = texture.shape[:2]
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), float(slant), 1.0)
+    turned = cv2.warpAffine(texture, turn, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    sin, cos = abs(np.sin(np.deg2rad(slant))), abs(np.cos(np.deg2rad(slant)))
+    edge = int(min(height, width) / (sin + cos)) - 2
+    top, left = (height - edge) // 2, (width - edge) // 2
+    return np.asarray(turned[top : top + edge, left : left + edge], np.uint8)
+
+
 def match_colours(image: ImageArray, labels: LabelMap) -> ImageArray:
     """The image with the same mean and standard deviation of each CIELAB channel in all cells: the cells' average.
 
@@ -159,10 +184,14 @@ def _angles(cells: int, rng: np.random.Generator, rotate: bool, grain_only: bool
 def _patch(texture: ImageArray, height: int, width: int, angle: float, rng: np.random.Generator) -> ImageArray:
     """A window (height, width) of the texture turned by `angle` degrees; beyond its edges lies its mirror image.
 
-    A turned texture keeps its centre in the centre of the window, where it needs the least mirroring.
+    A turned texture keeps its centre in the centre of the window, where it needs the least mirroring. Where mirroring
+    is needed, the texture is straightened first: mirrored slanting grain changes its direction at the fold, which would
+    look like the border of a cell that no mask knows of.
     """
-    tall, wide = texture.shape[:2]
     spare = rng.uniform(0, 1, 2)
+    if angle or height > texture.shape[0] or width > texture.shape[1]:
+        texture = straightened(texture)
+    tall, wide = texture.shape[:2]
     if angle:
         turn = np.deg2rad(angle)
         cos, sin = np.cos(turn), np.sin(turn)
