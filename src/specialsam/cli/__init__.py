@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from specialsam import __version__
-from specialsam.cli import jobs, models, synth
+from specialsam.cli import advice, jobs, models, synth
 from specialsam.console import complain, say
 from specialsam.core.errors import SpecialSamError, UsageError
 
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(jobs.app)
+app.add_typer(advice.app)
 app.add_typer(models.app)
 app.add_typer(models.models_app, name="models")
 app.add_typer(synth.app, name="synth")

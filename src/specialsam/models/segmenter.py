@@ -156,7 +156,8 @@ class Segmenter:
                 f"expected an embedding of {expected} ({self.name}), got one of {shape}; "
                 "encode the image with this model"
             )
-        self.sam.eval()
+        if self.sam.training:
+            self.sam.eval()
         with torch.no_grad():
             parts = [
                 self.forward(embedding.tensor[None], [geometry], [prompts[slice(start, start + DECODE_CHUNK)]], outputs)

@@ -135,13 +135,15 @@ class Embedded:
         )
 
     def embed(self, sample: Sample, segmenter: Segmenter) -> Embedding:
-        """The stored embedding of an image; DataError repeats why it failed where it did."""
+        """The stored embedding of an image, or a live one where none was to be stored; DataError repeats a failure."""
         if segmenter.encoder_id != self.store.encoder_id:
             return segmenter.encode(sample.image)
         key = self.keys.get((sample.id, ""))
         if key is None:
             failed = [f.error for f in self.report.failed if f.record == sample.id] if self.report else []
-            raise DataError(failed[0] if failed else f"{sample.id}: no embedding was made")
+            if failed:
+                raise DataError(failed[0])
+            return segmenter.encode(sample.image)
         return self.store.get(key)
 
     def _split_items(self, split: str) -> list[Item]:

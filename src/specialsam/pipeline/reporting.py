@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specialsam.core.files import write_whole
+from specialsam.core.types import Problem
 from specialsam.data.load import load
 from specialsam.evaluation.tables import by_category, comparison, pairs, seed_summary, summary
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.pictures import comparisons, object_pairs
 from specialsam.pipeline.plan import Plan
-from specialsam.report.facts import DataFacts, History, Report, RunFacts
+from specialsam.report.facts import DataFacts, Guard, History, Report, RunFacts
 
 if TYPE_CHECKING:
+    from specialsam.advice.guard import Guarded
     from specialsam.pipeline.embedded import Embedded
+    from specialsam.pipeline.evidence import Evidence
     from specialsam.pipeline.run import Run
     from specialsam.pipeline.settings import SpecializeSettings
     from specialsam.training.state import TrainResult
@@ -53,6 +56,8 @@ def write_run_report(
     models: tuple[Segmenter, Segmenter],
     rows: tuple[Any, Any],
     result: TrainResult,
+    kept: Guarded | None,
+    evidence: Evidence | None,
     title: str,
 ) -> Written:
     """Write every table, figure and page of a finished run into its folder."""
@@ -82,8 +87,8 @@ def write_run_report(
         objects, records, load, embedded.embed, models, settings.main_strategy, settings.evaluate.seed
     )
     report = Report(
-        run=_run_facts(run, layout, settings, result, title),
-        data=_data_facts(layout, embedded),
+        run=run_facts(run, layout, settings, title, _training_warnings(settings, result)),
+        data=data_facts(layout, embedded.areas(), embedded.problems()),
         summary=means,
         comparison=paired,
         by_category=categories if len(categories) > 1 else None,
@@ -97,6 +102,8 @@ def write_run_report(
         tuned_model=names[1],
         main_strategy=settings.main_strategy,
         pair_unit="image",
+        guard=_guard(kept, settings),
+        **_evidence(kept, evidence),
     )
     path = run.folder / "report.html"
     write_report(report, path)
@@ -104,12 +111,38 @@ def write_run_report(
     return Written(path, means, paired)
 
 
-def _run_facts(run: Run, layout: Plan, settings: SpecializeSettings, result: TrainResult, title: str) -> RunFacts:
+def _guard(kept: Guarded | None, settings: SpecializeSettings) -> Guard | None:
+    """The guard's table, where it compared mixtures."""
+    import pandas as pd
+
+    if kept is None or not kept.rows:
+        return None
+    table = pd.DataFrame([row.plain() for row in kept.rows])
+    return Guard(table, kept.alpha, kept.says, settings.guard.allowed_loss)
+
+
+def _evidence(kept: Guarded | None, evidence: Evidence | None) -> dict[str, Any]:
+    """The fields of a report that probes fill; the guard's finding stands first."""
+    findings = (kept.finding,) if kept else ()
+    if evidence is None:
+        return {"findings": findings}
+    return {
+        "findings": (*findings, *evidence.findings),
+        "probes": evidence.probes,
+        "promptability": evidence.promptability,
+        "clicks": evidence.clicks,
+        "noc": evidence.noc,
+        "reliability": evidence.reliability,
+        "difficulty": evidence.difficulty,
+        "losses": evidence.loses,
+    }
+
+
+def run_facts(
+    run: Run, layout: Plan, settings: SpecializeSettings, title: str, warnings: tuple[str, ...] = ()
+) -> RunFacts:
+    """How a run of any job came about."""
     facts: Mapping[str, Any] = run.facts
-    warnings = [f"epoch {f.epoch}: {warning}" for f in result.history for warning in f.warnings]
-    frozen = settings.train.mode == "all" or result.encoder_unchanged
-    if not frozen:
-        warnings.append("the image encoder changed during training although it should be frozen")
     return RunFacts(
         title=title,
         source=str(facts["identity"]["source"]),
@@ -122,12 +155,13 @@ def _run_facts(run: Run, layout: Plan, settings: SpecializeSettings, result: Tra
         versions=facts["versions"],
         seed=settings.seed,
         settings=settings.model_dump(mode="json"),
-        warnings=tuple(warnings),
+        warnings=warnings,
         licence=layout.dataset.licence,
     )
 
 
-def _data_facts(layout: Plan, embedded: Embedded) -> DataFacts:
+def data_facts(layout: Plan, areas: Any, problems: Sequence[Problem] = ()) -> DataFacts:
+    """What lay on disk; `areas` (N,) of the objects as shares of their images, `problems` beside the plan's own."""
     counts = layout.counts()
     return DataFacts(
         on_disk=counts["images"],
@@ -136,12 +170,19 @@ def _data_facts(layout: Plan, embedded: Embedded) -> DataFacts:
         labelled_empty=counts["empty"],
         unlabelled=counts["unlabelled"],
         broken=counts["broken"],
-        problems=(*layout.problems, *embedded.problems()),
+        problems=(*layout.problems, *problems),
         splits=layout.split_sizes(),
         categories=layout.categories(),
-        areas=embedded.areas(),
+        areas=areas,
         notes=layout.dataset.notes,
     )
+
+
+def _training_warnings(settings: SpecializeSettings, result: TrainResult) -> tuple[str, ...]:
+    warnings = [f"epoch {f.epoch}: {warning}" for f in result.history for warning in f.warnings]
+    if settings.train.mode != "all" and not result.encoder_unchanged:
+        warnings.append("the image encoder changed during training although it should be frozen")
+    return tuple(warnings)
 
 
 def terminal_table(means: Any, paired: Any, metric: str = "iou") -> str:

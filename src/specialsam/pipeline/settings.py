@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from specialsam.advice.guard import GuardSettings
+from specialsam.advice.monitor import MonitorSettings
 from specialsam.core.settings import parse_settings
 from specialsam.data.views import ViewRecipe
 from specialsam.evaluation.evaluate import EvaluateSettings
@@ -25,6 +27,9 @@ class SpecializeSettings(BaseModel):
     views: ViewRecipe = Field(default=ViewRecipe(), description="augmented views encoded beside each train image")
     train: TrainSettings = Field(default=TrainSettings())
     evaluate: EvaluateSettings = Field(default=EvaluateSettings())
+    monitor: MonitorSettings = Field(default=MonitorSettings())
+    guard: GuardSettings = Field(default=GuardSettings())
+    probes: int = Field(40, description="test images that are probed beside the scores; 0 probes nothing", ge=0)
     main_strategy: str = Field(
         "interior", description="prompt strategy of the headline number and the pictures", validate_default=True
     )

@@ -9,11 +9,15 @@ Each stage leaves its result in the run folder and is skipped or continued when 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from specialsam import __version__
+from specialsam.advice.guard import Guarded
+from specialsam.advice.monitor import monitor
 from specialsam.console import say, stage
 from specialsam.core.errors import DataError, UsageError
 from specialsam.data.load import load
@@ -23,15 +27,13 @@ from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import SpecialistCard, clone, save_specialist
 from specialsam.pipeline.embedded import Embedded
+from specialsam.pipeline.evidence import BASE, SPECIALIST, gather_evidence, guarded
 from specialsam.pipeline.plan import Plan, plan
 from specialsam.pipeline.reporting import write_run_report
 from specialsam.pipeline.run import Run
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.training.loop import train
 from specialsam.training.state import TrainResult
-
-BASE, SPECIALIST = "base", "specialist"
-"""Names of the two models in the rows."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,24 @@ def run_specialize(
     tuned = clone(segmenter, SPECIALIST)
     with run.timed("train"):
         result = _tuned(run, tuned, embedded, settings)
-    _save_specialist(run, segmenter, tuned, model, result, layout, settings)
+    with run.timed("guard"):
+        kept = guarded(segmenter, tuned, embedded, settings)
+    tuned = replace(kept.segmenter, name=SPECIALIST) if kept else tuned
+    _save_specialist(run, segmenter, tuned, model, result, kept, layout, settings)
     if base_rows is None:
         return None
     rows = _evaluated(run, SPECIALIST, tuned, layout, embedded, settings)
     title = title or f"{layout.dataset.name}: a specialist of {segmenter.name}"
+    evidence = None
+    if settings.probes:
+        with run.timed("probes"):
+            both = pd.concat([base_rows, rows], ignore_index=True)
+            evidence = gather_evidence(segmenter, tuned, embedded, both, result, settings)
     with run.timed("report"):
-        report = write_run_report(run, layout, embedded, settings, (segmenter, tuned), (base_rows, rows), result, title)
+        models = segmenter, tuned
+        report = write_run_report(
+            run, layout, embedded, settings, models, (base_rows, rows), result, kept, evidence, title
+        )
     return Outcome(folder, report.path, report.summary, report.comparison, result)
 
 
@@ -151,7 +164,8 @@ def _tuned(run: Run, tuned: Segmenter, embedded: Embedded, settings: SpecializeS
 
     accelerator = Accelerator()
     with stage("tuning") as progress:
-        result = train(tuned, embedded.training_data(), settings.train, run.folder, accelerator, progress)
+        watch = monitor(settings.monitor)
+        result = train(tuned, embedded.training_data(), settings.train, run.folder, accelerator, progress, watch)
     say(f"tuning: {result.stop}; kept epoch {result.best_epoch}")
     history = [asdict(facts) for facts in result.history]
     run.save(
@@ -169,22 +183,27 @@ def _save_specialist(
     tuned: Segmenter,
     model: str,
     result: TrainResult,
+    kept: Guarded | None,
     layout: Plan,
     settings: SpecializeSettings,
 ) -> None:
-    kept = result.best_epoch > 0
+    alpha = (kept.alpha if kept else 1.0) if result.best_epoch else 0.0
+    note = "" if result.best_epoch else "no epoch was better than the base on validation: these are the base's weights"
+    if kept and result.best_epoch:
+        note = kept.says
     card = SpecialistCard(
         name=f"{layout.dataset.name}-{base.name}",
         base=str(Path(model).resolve()) if Path(model).exists() else model,
         base_encoder_id=base.encoder_id,
         base_decoder_id=base.decoder_id,
         side=base.side,
-        tuned=settings.train.mode if kept else "base",
+        tuned=settings.train.mode if alpha else "base",
+        alpha=alpha,
         recipe=settings.model_dump(mode="json"),
         data_fingerprint=layout.fingerprint,
         data_licence=layout.dataset.licence,
         scores={"val_iou": {"base": result.history[0].val_iou, "kept": max(f.val_iou for f in result.history)}},
-        note="" if kept else "no epoch was better than the base on validation: this folder holds the base's weights",
+        note=note,
         version=__version__,
     )
     save_specialist(tuned, card, run.folder / "specialist")

@@ -1,0 +1,172 @@
+"""From pilot runs to a forecast: a learning curve with an interval, and the labels that a wished gain would take.
+
+The gain over the base at n training images is modelled as gain(n) = a - b n^-c, the power law that learning curves
+follow once they leave the flat beginning (Hestness et al. 2017, "Deep learning scaling is predictable, empirically").
+Four pilots do not determine three numbers, so no single curve is trusted: images are drawn again with replacement
+(the same ones for every pilot), each pilot is moved by the noise of a training run, and for each draw an exponent is
+taken with the probability that the fit gives it. The interval is what the curves of all draws say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from specialsam.core.errors import DataError
+
+Values = npt.NDArray[np.float64]
+
+EXPONENTS = np.array([0.15, 0.25, 0.35, 0.5, 0.7, 1.0])
+"""Exponents c tried, from a gain that grows with the logarithm of n to one that is soon at its limit."""
+RUN_NOISE = 0.01
+"""Standard deviation of a run's mean gain between seeds, in IoU, assumed where each pilot ran once."""
+REACH = 30.0
+"""Times the largest pilot up to which a number of labels is named; beyond it the curve is no evidence."""
+DRAWS = 600
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """One pilot: `n` training images, its seed, and the gain in IoU of each image kept apart, float64 (M,)."""
+
+    n: int
+    seed: int
+    gains: Values
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or not len(self.gains) or not np.isfinite(self.gains).all():
+            raise DataError(
+                f"expected finite gains of a pilot on at least one image, got {len(self.gains)} at {self.n}"
+            )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Expected mean gain in IoU at `n` training images with its 95 % interval."""
+
+    n: int
+    gain: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Training images at which the curve reaches the wished gain, with a 95 % interval.
+
+    `n` is None where fewer than half of the curves reach it within REACH times the largest pilot; `high` is infinite
+    where some do not. `says` is one sentence for people.
+    """
+
+    wished: float
+    n: int | None
+    low: float
+    high: float
+    says: str
+
+
+@dataclass(frozen=True)
+class Curves:
+    """All drawn curves: limits a, slopes b and exponents c, each (D,), and the largest pilot."""
+
+    limit: Values
+    slope: Values
+    exponent: Values
+    largest: int
+
+    def at(self, n: float) -> Values:
+        """Gains of all curves at `n` images, (D,)."""
+        return np.asarray(self.limit - self.slope * float(n) ** -self.exponent)
+
+    def forecast(self, n: int) -> Forecast:
+        """Mean and 95 % interval at `n` images."""
+        gains = self.at(n)
+        low, high = np.quantile(gains, [0.025, 0.975])
+        return Forecast(n, float(gains.mean()), float(low), float(high))
+
+
+def fit(pilots: Sequence[Pilot], headroom: float = 1.0, seed: int = 0, draws: int = DRAWS) -> Curves:
+    """Curves through the pilots; `headroom` (1 - the base's IoU) is the most that can be gained.
+
+    With one size of pilot the gain is held level. Raises DataError where there is no pilot, or where pilots were
+    measured on different numbers of images.
+    """
+    if not pilots:
+        raise DataError("expected at least one pilot to forecast from, got none")
+    if len({len(pilot.gains) for pilot in pilots}) != 1:
+        raise DataError("expected pilots measured on the same images, got different numbers of them")
+    rng = np.random.default_rng(seed)
+    sizes = np.array([pilot.n for pilot in pilots], np.float64)
+    gains = np.stack([pilot.gains for pilot in pilots])
+    count = gains.shape[1]
+    noise = _run_noise(pilots)
+    chosen = rng.integers(count, size=(draws, count))
+    means = gains[:, chosen].mean(2).T + rng.normal(0, noise, (draws, len(pilots)))
+    spread = np.sqrt(gains.var(1).mean() / count + noise**2)
+    found = [_curve(sizes, line, spread, headroom, rng) for line in means]
+    limit, slope, exponent = (np.array(part) for part in zip(*found, strict=True))
+    return Curves(limit + rng.normal(0, noise, draws), slope, exponent, int(sizes.max()))
+
+
+def forecast(pilots: Sequence[Pilot], n: int, base: float, seed: int = 0) -> Forecast:
+    """Expected gain at `n` training images, where the base has an IoU of `base`."""
+    return fit(pilots, 1 - base, seed).forecast(n)
+
+
+def labels_needed(curves: Curves, wished: float) -> Needed:
+    """The number of training images that a gain of `wished` IoU takes."""
+    most = REACH * curves.largest
+    with np.errstate(all="ignore"):
+        missing = curves.limit - wished
+        ratio = np.where(curves.slope > 0, curves.slope / np.maximum(missing, 1e-12), 0.0)
+        needed = np.where(missing > 0, np.maximum(ratio, 1e-12) ** (1 / curves.exponent), np.inf)
+    needed = np.where(needed > most, np.inf, np.maximum(needed, 1))
+    low, middle, high = np.quantile(needed, [0.025, 0.5, 0.975], method="nearest")
+    text = f"a gain of {100 * wished:.1f} IoU points"
+    if not np.isfinite(middle):
+        reach = np.isfinite(needed).mean()
+        says = f"{text} is out of reach: only {100 * reach:.0f} % of the curves come to it within {most:.0f} images"
+        return Needed(wished, None, float(low), float("inf"), says)
+    upper = f"{high:.0f}" if np.isfinite(high) else f"more than {most:.0f}"
+    says = f"{text} takes about {max(1, round(middle))} training images ({max(1, round(low))} to {upper})"
+    return Needed(wished, max(1, round(float(middle))), float(low), float(high), says)
+
+
+def curve_rows(curves: Curves, ns: Sequence[int]) -> list[dict[str, Any]]:
+    """The fitted curve for a figure: n, gain, low, high."""
+    return [vars(curves.forecast(n)) for n in ns]
+
+
+def _run_noise(pilots: Sequence[Pilot]) -> float:
+    """Standard deviation between seeds of pilots of one size, or RUN_NOISE where each size ran once."""
+    by_size: dict[int, list[float]] = {}
+    for pilot in pilots:
+        by_size.setdefault(pilot.n, []).append(float(pilot.gains.mean()))
+    spreads = [np.var(means, ddof=1) for means in by_size.values() if len(means) > 1]
+    return float(np.sqrt(np.mean(spreads))) if spreads else RUN_NOISE
+
+
+def _curve(
+    sizes: Values, means: Values, spread: float, headroom: float, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """(limit, slope, exponent) of one draw: least squares for each exponent, one of them taken by its likelihood."""
+    if len(np.unique(sizes)) == 1:
+        return float(means.mean()), 0.0, 1.0
+    fits, errors = [], []
+    for exponent in EXPONENTS:
+        falling = sizes**-exponent
+        slope = -float(np.cov(falling, means, bias=True)[0, 1] / falling.var())
+        limit = float(means.mean() + slope * falling.mean())
+        if slope < 0:  # more images made it worse: that is noise or a plateau, not a law to extrapolate
+            slope, limit = 0.0, float(means.mean())
+        if limit > headroom:
+            limit = headroom
+            slope = max(0.0, float(((limit - means) * falling).sum() / (falling**2).sum()))
+        fits.append((limit, slope, float(exponent)))
+        errors.append(float(((limit - slope * falling - means) ** 2).sum()))
+    weights = np.exp(-(np.array(errors) - min(errors)) / (2 * spread**2))
+    return fits[int(rng.choice(len(fits), p=weights / weights.sum()))]

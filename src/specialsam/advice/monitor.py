@@ -1,0 +1,208 @@
+"""Watch a training run: the study's thresholds on the training loss, and signals that say more.
+
+The thresholds of the study that this follows: a training loss under 0.01 probably means overfitting, under 0.001
+certainly, at 0.0001 the training set is memorised; a fall of more than 90 % in one epoch and a rise after a fall mean
+instability; 2 to 25 % an epoch is healthy. They depend on the loss and its scale; whether the model generalises is
+seen on validation alone, which is what the other signals look at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from specialsam.core.findings import Finding, Level
+from specialsam.training.state import EpochFacts
+
+LOSS, STABILITY, OVERFITTING, NORM, GAIN = (
+    "training loss",
+    "training stability",
+    "overfitting",
+    "gradient norm",
+    "validation gain",
+)
+PROBABLY, CERTAINLY, MEMORISED = 0.01, 0.001, 0.0001
+COLLAPSE = 0.9
+"""Fall of the training loss within one epoch, as a share, that the study calls a collapse."""
+HEALTHY = (0.02, 0.25)
+"""Fall of the training loss in one epoch, as a share, that the study calls healthy."""
+RISE = 0.1
+"""Rise of the training loss in one epoch, as a share, from which it is no noise: clean runs on 40 images with prompts
+drawn anew rose by 6 % at most."""
+HARM = 0.02
+"""Validation IoU below the base's by which an epoch is worse and not just noisy."""
+EXPLOSION = 10.0
+"""Gradient norm over the median of the epochs before."""
+
+Signal = Literal["training loss", "training stability", "overfitting", "gradient norm", "validation gain"]
+
+
+class MonitorSettings(BaseModel):
+    """What may stop a run; everything else only warns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stops: tuple[Signal, ...] = Field((), description="checks whose failure stops the run")
+    falling: int = Field(3, description="epochs in a row with falling validation IoU that count as overfitting", ge=2)
+    gap: float = Field(1.5, description="growth of validation over training loss that counts as overfitting", gt=1)
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    number: int
+    loss: float
+    val_loss: float
+    val_iou: float
+    norm: float
+
+
+def monitor(settings: MonitorSettings) -> Callable[[list[EpochFacts]], tuple[list[str], bool]]:
+    """What `training.loop.train` calls after each epoch: warnings about that epoch, and whether to stop."""
+
+    def watch(history: list[EpochFacts]) -> tuple[list[str], bool]:
+        findings = [finding for finding in _newest(history, settings) if finding.level != "pass"]
+        stop = any(finding.level == "fail" and finding.check in settings.stops for finding in findings)
+        return [f"{finding.says}; {finding.remedy}" for finding in findings], stop
+
+    return watch
+
+
+def review(history: Sequence[EpochFacts], settings: MonitorSettings | None = None) -> list[Finding]:
+    """One finding a check over the whole run: the worst epoch of each, or what was seen when all were well."""
+    settings = settings or MonitorSettings()
+    trained = [facts for facts in history if facts.epoch > 0]
+    out: list[Finding] = []
+    every = [f for end in range(len(history)) if history[end].epoch for f in _newest(history[: end + 1], settings)]
+    for check in (LOSS, STABILITY, OVERFITTING, NORM, GAIN):
+        own = [finding for finding in every if finding.check == check and finding.level != "pass"]
+        failed = [finding for finding in own if finding.level == "fail"]
+        if check == GAIN:
+            out.append(_gain(history))
+        elif own:
+            worst = (failed or own)[0]
+            more = f" (and {len(own) - 1} more epochs)" if len(own) > 1 else ""
+            out.append(Finding(check, worst.level, worst.says + more, worst.numbers, (), worst.remedy))
+        else:
+            out.append(Finding(check, "pass", _fine(check, trained), {"epochs": len(trained)}))
+    return out
+
+
+def _newest(history: Sequence[EpochFacts], settings: MonitorSettings) -> list[Finding]:
+    """What is to be said of the last epoch of `history`."""
+    epochs = [
+        _Epoch(f.epoch, math.nan if f.train_loss is None else f.train_loss, f.val_loss, f.val_iou, f.grad_norm)
+        for f in history
+    ]
+    if not epochs or epochs[-1].number == 0:
+        return []
+    found = [_loss(epochs[-1]), _fall(epochs), _overfit(epochs, settings), _norm(epochs), _harm(epochs)]
+    return [finding for finding in found if finding is not None]
+
+
+def _loss(epoch: _Epoch) -> Finding | None:
+    remedy = "read the validation IoU; add data or views, combine the losses, lower the learning rate"
+    for limit, word, level in (
+        (MEMORISED * 1.5, "the training set is memorised", "fail"),
+        (CERTAINLY, "this is certainly overfitting", "fail"),
+        (PROBABLY, "this is probably overfitting", "warn"),
+    ):
+        if epoch.loss < limit:
+            says = f"epoch {epoch.number}: training loss {epoch.loss:.4f}, by the study's thresholds {word}"
+            numbers = {"epoch": epoch.number, "loss": epoch.loss}
+            return Finding(LOSS, level, says, numbers, (), remedy)  # type: ignore[arg-type]
+    return None
+
+
+def _fall(epochs: Sequence[_Epoch]) -> Finding | None:
+    """A collapse (a fall of more than 90 %) or a rise after a fall."""
+    losses = [epoch.loss for epoch in epochs if epoch.number > 0]
+    if len(losses) < 2 or not all(math.isfinite(loss) for loss in losses[-2:]) or losses[-2] <= 0:
+        return None
+    change = losses[-1] / losses[-2] - 1
+    numbers = {"epoch": epochs[-1].number, "loss": losses[-1], "change": change}
+    remedy = "lower the learning rate, raise the batch, or use a warm-up"
+    text = f"epoch {epochs[-1].number}: training loss {losses[-2]:.4f} to {losses[-1]:.4f} ({100 * change:+.0f} %)"
+    if change < -COLLAPSE:
+        return Finding(STABILITY, "fail", f"{text}, a collapse", numbers, (), remedy)
+    if change > RISE:
+        fell = len(losses) > 2 and losses[-2] < losses[-3]
+        level: Level = "fail" if change > 1 else "warn"
+        return Finding(STABILITY, level, f"{text}, a rise{' after a fall' if fell else ''}", numbers, (), remedy)
+    return None
+
+
+def _overfit(epochs: Sequence[_Epoch], settings: MonitorSettings) -> Finding | None:
+    """Validation IoU that falls for some epochs while the training loss falls, or a growing gap between the losses."""
+    remedy = "stop at the best epoch (that is what is kept), add data or views, or tune less"
+    recent = epochs[-(settings.falling + 1) :]
+    ious = [epoch.val_iou for epoch in recent]
+    if len(recent) > settings.falling and all(b < a for a, b in pairwise(ious)):
+        says = f"epoch {epochs[-1].number}: validation IoU fell {settings.falling} epochs in a row, "
+        says += f"{ious[0]:.3f} to {ious[-1]:.3f}"
+        return Finding(OVERFITTING, "warn", says, {"epoch": epochs[-1].number, "val_iou": ious[-1]}, (), remedy)
+    first, last = next((e for e in epochs if e.number == 1), None), epochs[-1]
+    if first is None or last.number < 3 or min(first.loss, last.loss, first.val_loss) <= 0:
+        return None
+    growth = (last.val_loss / last.loss) / (first.val_loss / first.loss)
+    if math.isfinite(growth) and growth > settings.gap and last.val_loss > 1.1 * min(e.val_loss for e in epochs):
+        says = f"epoch {last.number}: validation over training loss grew to {growth:.1f} times that of epoch 1"
+        return Finding(OVERFITTING, "warn", says, {"epoch": last.number, "growth": growth}, (), remedy)
+    return None
+
+
+def _norm(epochs: Sequence[_Epoch]) -> Finding | None:
+    before = [epoch.norm for epoch in epochs[:-1] if epoch.number > 0 and epoch.norm > 0]
+    if len(before) < 2:
+        return None
+    ratio = epochs[-1].norm / float(np.median(before))
+    if math.isfinite(ratio) and ratio <= EXPLOSION:
+        return None
+    says = f"epoch {epochs[-1].number}: gradient norm {epochs[-1].norm:.3g}, {ratio:.0f} times the median before"
+    return Finding(NORM, "fail", says, {"epoch": epochs[-1].number, "ratio": ratio}, (), "lower the learning rate")
+
+
+def _harm(epochs: Sequence[_Epoch]) -> Finding | None:
+    base, last = next((e for e in epochs if e.number == 0), None), epochs[-1]
+    if base is None or not math.isfinite(base.val_iou) or last.val_iou >= base.val_iou - HARM:
+        return None
+    says = f"epoch {last.number}: validation IoU {last.val_iou:.3f}, below the base's {base.val_iou:.3f}"
+    numbers = {"epoch": last.number, "val_iou": last.val_iou, "base": base.val_iou}
+    return Finding(GAIN, "warn", says, numbers, (), "lower the learning rate (try a tenth) or check the prompts' frame")
+
+
+def _gain(history: Sequence[EpochFacts]) -> Finding:
+    """Whether tuning ever came above the base on validation, and whether most epochs were below it."""
+    base = next((f.val_iou for f in history if f.epoch == 0), math.nan)
+    later = [f.val_iou for f in history if f.epoch > 0]
+    if not later or not math.isfinite(base):
+        says = "validation gain: nothing to compare, for there are no validation images"
+        return Finding(GAIN, "warn", says, {}, (), "give the data a validation split")
+    best = max(later)
+    worse = sum(value < base - HARM for value in later)
+    numbers = {"base": base, "best": best, "epochs": len(later), "worse": worse}
+    says = f"the best of {len(later)} epochs has a validation IoU of {best:.3f}, the base {base:.3f}"
+    remedy = "lower the learning rate (try a tenth), check the data with an audit, or use the base"
+    if best <= base and worse:
+        return Finding(GAIN, "fail", f"{says}: tuning made it worse", numbers, (), remedy)
+    if 2 * worse > len(later):
+        return Finding(GAIN, "warn", f"{says}, but {worse} epochs were worse than the base", numbers, (), remedy)
+    return Finding(GAIN, "pass", says, numbers)
+
+
+def _fine(check: str, trained: Sequence[EpochFacts]) -> str:
+    losses = [facts.train_loss for facts in trained if facts.train_loss is not None]
+    if check == LOSS and losses:
+        return f"the training loss ended at {losses[-1]:.4f} after {len(losses)} epochs"
+    if check == STABILITY and len(losses) > 1:
+        falls = [1 - b / a for a, b in pairwise(losses) if a > 0]
+        healthy = sum(HEALTHY[0] <= fall <= HEALTHY[1] for fall in falls)
+        return f"the training loss made no jump; {healthy} of {len(falls)} epochs fell by the study's healthy 2 to 25 %"
+    if check == OVERFITTING:
+        return "validation IoU did not fall for long, and the losses stay together"
+    return f"{len(trained)} epochs without an alarm"

@@ -1,0 +1,192 @@
+"""What is asked of a tuned model beside its scores: the guard's mixtures, probes, poor prompts, difficulty.
+
+All of it comes from embeddings that are stored already. The guard decides on validation images and general ones; the
+rest is measured on a stable random subset of the test split and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from specialsam.advice.calibration import reliability
+from specialsam.advice.difficulty import by_difficulty, where_it_loses
+from specialsam.advice.guard import Guarded, guard, per_image_iou, retention_measure
+from specialsam.advice.image_facts import as_rows, facts_of
+from specialsam.advice.monitor import review
+from specialsam.advice.probes import encoder_unchanged, judge, probe_rows, validation_leak
+from specialsam.advice.promptability import clicks_to, promptability
+from specialsam.advice.subject import Subject
+from specialsam.console import say, stage
+from specialsam.core.errors import DataError
+from specialsam.core.findings import Finding
+from specialsam.core.types import Record
+from specialsam.data.duplicates import near_duplicates
+from specialsam.data.load import load
+from specialsam.data.splits import stable_hash
+from specialsam.evaluation.statistics import bootstrap_mean
+from specialsam.models.segmenter import Segmenter
+from specialsam.pipeline.embedded import Embedded
+from specialsam.training.state import TrainResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from specialsam.pipeline.settings import SpecializeSettings
+
+BASE, SPECIALIST = "base", "specialist"
+"""Names of the two models in the rows."""
+CLICKS = 20
+"""Most clicks of the interactive protocol (NoC), as its literature has it."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the report shows beside the scores; tables have the columns that `report.facts` names."""
+
+    findings: tuple[Finding, ...]
+    probes: pd.DataFrame
+    promptability: pd.DataFrame
+    clicks: pd.DataFrame
+    noc: pd.DataFrame
+    reliability: pd.DataFrame
+    difficulty: pd.DataFrame
+    loses: tuple[str, ...]
+
+
+def guarded(base: Segmenter, tuned: Segmenter, embedded: Embedded, settings: SpecializeSettings) -> Guarded | None:
+    """The mixture of base and tuned weights that is handed on; None without validation images to choose on."""
+    data = embedded.training_data()
+    if not data.val:
+        return None
+    retention = retention_measure(base, settings.guard, settings.seed)
+    with stage("guard: mixtures of base and tuned weights") as progress:
+        done, total = 0, len(settings.guard.alphas)
+
+        def measure(model: Segmenter) -> list[float]:
+            nonlocal done
+            done += 1
+            progress(done, total, "")
+            return per_image_iou(model, data, settings.train)
+
+        found = guard(base, tuned, measure, retention, settings.guard, settings.seed)
+    say(f"guard: {found.says}")
+    return found
+
+
+def gather_evidence(
+    base: Segmenter,
+    tuned: Segmenter,
+    embedded: Embedded,
+    rows: Any,
+    result: TrainResult,
+    settings: SpecializeSettings,
+) -> Evidence:
+    """Probe both models on at most `settings.probes` test images; `rows` are the evaluation's, of both models."""
+    layout = embedded.plan
+    subject = Subject(layout.dataset, layout.splits, load, base, embedded.embed)
+    test = layout.of("test")
+    order = sorted(test, key=lambda record: stable_hash(f"probes:{settings.seed}:{record.id}"))
+    chosen = _readable(order, embedded)[: settings.probes]
+    models = {BASE: base, SPECIALIST: tuned}
+    with stage("probing: blind, moved and shifted prompts") as progress:
+        probed = probe_rows(base, tuned, chosen, subject, settings.seed, progress)
+    with stage("probing: prompts of falling quality") as progress:
+        quality = promptability(models, chosen, subject, settings.seed, progress)
+    with stage("probing: clicks to 85 and 90 % IoU") as progress:
+        counted = clicks_to(models, chosen, subject, most=CLICKS, seed=settings.seed, progress=progress)
+    ids = {split: [record.id for record in layout.of(split)] for split in ("train", "val", "test")}
+    findings = [
+        *review(result.history),
+        encoder_unchanged(result.encoder_before, result.encoder_after),
+        validation_leak(ids["train"], ids["val"], ids["test"]),
+        *judge(probed, _twins(layout.of("train"), chosen), settings.seed),
+    ]
+    harder = by_difficulty(rows, _object_facts(test), BASE, SPECIALIST, settings.main_strategy)
+    return Evidence(
+        tuple(finding for finding in findings if settings.train.mode != "all" or finding.check != "encoder unchanged"),
+        _probe_table(probed),
+        _means(quality, ["model", "axis", "value"]),
+        _means(counted.curve, ["model", "click"]),
+        _noc(counted.counts),
+        _reliability(quality),
+        harder,
+        tuple(where_it_loses(harder)),
+    )
+
+
+def _readable(records: Sequence[Record], embedded: Embedded) -> list[Record]:
+    return [record for record in records if (record.id, "") in embedded.keys]
+
+
+def _twins(train: Sequence[Record], probed: Sequence[Record]) -> set[str]:
+    """Ids of probed records with a near-duplicate in training: the split keeps none, but a stated split may."""
+    wanted = {record.id for record in probed}
+    known = {record.id for record in train}
+    pairs = near_duplicates([*train, *probed], problems=[])
+    return {a if a in wanted else b for a, b, _ in pairs if len({a, b} & wanted) == 1 and len({a, b} & known) == 1}
+
+
+def _object_facts(records: Sequence[Record]) -> pd.DataFrame:
+    """Area, contrast and boundary of every object, in the columns of `by_difficulty`."""
+    import pandas as pd
+
+    found = []
+    with stage("looking at objects") as progress:
+        for number, record in enumerate(records, 1):
+            try:
+                found.append(facts_of(load(record), "test"))
+            except DataError:
+                continue  # its rows carry the error; `by_difficulty` puts it among the unknown
+            progress(number, len(records), record.id)
+    table = pd.DataFrame(as_rows(found)).rename(columns={"area_share": "area"})
+    return table[["record", "object", "area", "contrast", "boundary"]]
+
+
+def _means(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """Mean IoU with its interval over images for each `key`."""
+    import pandas as pd
+
+    lines = []
+    for names, part in frame.groupby(key, sort=False):
+        interval = bootstrap_mean(part.groupby("record")["iou"].mean().to_numpy(float))
+        numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+        lines.append(dict(zip(key, names, strict=True)) | numbers)
+    return pd.DataFrame(lines, columns=[*key, "mean", "low", "high", "n"])
+
+
+def _probe_table(rows: Sequence[Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    return _means(pd.DataFrame([vars(row) for row in rows]).replace({"tuned": SPECIALIST}), ["probe", "model"])
+
+
+def _noc(counts: pd.DataFrame) -> pd.DataFrame:
+    """Mean number of clicks an object to each target, and the share that never reached 90 %."""
+    import pandas as pd
+
+    lines = [
+        {
+            "model": model,
+            "noc85": part["noc85"].mean(),
+            "noc90": part["noc90"].mean(),
+            "failures": int((part["noc90"] >= CLICKS).sum()),
+            "n": len(part),
+        }
+        for model, part in counts.groupby("model", sort=False)
+    ]
+    return pd.DataFrame(lines)
+
+
+def _reliability(quality: pd.DataFrame) -> pd.DataFrame:
+    """Predicted against actual IoU of each model in bins, all prompts of good and bad quality together."""
+    import pandas as pd
+
+    parts = []
+    for model, part in quality.groupby("model", sort=False):
+        found = reliability(np.asarray(part["predicted"]), np.asarray(part["iou"]))
+        parts.append(found.bins.assign(model=model))
+    return pd.concat(parts, ignore_index=True)
