@@ -261,6 +261,17 @@ def test_difficulty_dots_stand_at_their_gains() -> None:
     assert len(axis.get_yticks()) == 9
 
 
+def test_long_factors_show_both_ends_and_say_so() -> None:
+    """60 categories with gains 0.00 to 0.59 in mixed order: 0 to 9 and 50 to 59 are drawn, 40 are not."""
+    line = pages.difficulty().iloc[0].to_dict() | {"factor": "category", "low": -1.0, "high": 1.0}
+    many = pd.DataFrame([line | {"bin": f"kind {i * 7 % 60}", "gain": i * 7 % 60 / 100} for i in range(60)])
+    (plate,) = further_plates(pages.lean(difficulty=many))["difficulty"]
+    assert plate.figure is not None
+    drawn = {int(label.get_text().split()[1]) for label in plate.figure.axes[0].get_yticklabels()}
+    assert drawn == {*range(10), *range(50, 60)}
+    assert "40 groups between the best and the worst" in plate.caption
+
+
 def test_where_the_specialist_loses(text: str) -> None:
     said = plain(section(text, "Where it gains and loses"))
     assert "The specialist loses where object size is below 1 % (\N{MINUS SIGN}6.0 [\N{MINUS SIGN}9.5, " in said

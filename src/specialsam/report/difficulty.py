@@ -15,6 +15,8 @@ from specialsam.report.palette import LIGHT, SIZE, blank, column, label, legend
 
 _Rows = Sequence[Mapping[str, Any]]
 
+MOST_BINS = 20
+"""A factor with more bins than this shows both ends only."""
 LOOKS = {
     "up": ("better", LIGHT["tuned"], "o"),
     "flat": ("cannot be told from chance", LIGHT["base"], "o"),
@@ -66,9 +68,28 @@ def _gain(row: Mapping[str, Any]) -> float:
     return number(row["gain"])
 
 
+def _drawn(rows: _Rows) -> list[Mapping[str, Any]]:
+    """The lines that the figure shows: finite gains, of long factors both ends, in the table's order."""
+    out: list[Mapping[str, Any]] = []
+    for _, bins in by_factor([row for row in rows if np.isfinite(number(row["gain"]))]):
+        ranked = sorted(range(len(bins)), key=lambda index: _gain(bins[index]))
+        half = MOST_BINS // 2
+        kept = set(ranked if len(bins) <= MOST_BINS else ranked[:half] + ranked[-half:])
+        out += [row for index, row in enumerate(bins) if index in kept]
+    return out
+
+
+def left_out(rows: _Rows) -> int:
+    """How many lines the figure leaves to the table."""
+    return len(rows) - len(_drawn(rows))
+
+
 def difficulty_figure(rows: _Rows) -> Figure:
-    """A dot and its interval for each bin, grouped by factor, in the table's order. DataError without a finite gain."""
-    drawn = [row for row in rows if np.isfinite(number(row["gain"]))]
+    """A dot and its interval for each bin, grouped by factor, in the table's order. DataError without a finite gain.
+
+    Of a factor with more than `MOST_BINS` bins the lowest and the highest gains are drawn (`left_out` counts the rest).
+    """
+    drawn = _drawn(rows)
     if not drawn:
         raise DataError("expected gains by difficulty to draw, got none")
     spots: list[float] = []

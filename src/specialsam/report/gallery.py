@@ -15,7 +15,7 @@ from PIL import Image
 from specialsam.core.errors import DataError
 from specialsam.core.files import write_whole
 from specialsam.report.curves import training_figure
-from specialsam.report.difficulty import by_factor, difficulty_figure
+from specialsam.report.difficulty import by_factor, difficulty_figure, left_out
 from specialsam.report.facts import Comparison, DataFacts, Guard, Report, rows_of
 from specialsam.report.figures import (
     MOST_CATEGORIES,
@@ -251,6 +251,10 @@ def _difficulty(report: Report, rows: _Rows) -> Plate:
     figure = difficulty_figure(rows)
     factors = ", ".join(factor for factor, _ in by_factor(rows))
     caption = "Mean gain of each group of images; lines are 95 % intervals, those that touch zero are grey."
+    if left_out(rows):
+        caption += (
+            f" {count(left_out(rows))} groups between the best and the worst, or without a gain, are in the table only."
+        )
     return Plate(caption, f"Gains by {factors}.", figure)
 
 
@@ -258,9 +262,8 @@ def _learning(page: AdvicePage) -> Plate:
     if page.curve is None:
         raise DataError("expected a learning curve, got none")
     figure = learning_figure(page.curve)
-    caption = (
-        "Gain of short pilot runs over the base on images that no pilot learned from, with 95 % intervals; shaded: the "
-        "band of the fitted curve. Right of the second dashed line nothing is claimed."
-    )
+    caption = "Gain of short pilot runs over the base on images that no pilot learned from, with 95 % intervals."
+    if page.curve.fitted is not None:
+        caption += " Shaded: the band of the fitted curve. Right of the second dashed line nothing is claimed."
     alt = f"Learning curve with {count(len(page.curve.pilots))} pilot runs. {needed_sentence(page.curve)}"
     return Plate(caption, alt.strip(), figure)

@@ -20,7 +20,7 @@ from specialsam.report.numbers import (
     trend,
     words,
 )
-from specialsam.report.protocol import same_place
+from specialsam.report.protocol import by_protocol, protocol_words, same_place
 
 Level = Literal["use", "weak", "unclear", "worse", "unknown"]
 
@@ -144,6 +144,13 @@ def _failed_checks(report: Report) -> list[str]:
 def _checks_sentence(report: Report) -> str:
     failed = [words(check) for check in _failed_checks(report)]
     return f"What FAILED among the checks: {', '.join(failed)}." if failed else ""
+
+
+def _protocol_sentence(report: Report, row: dict[str, Any]) -> str:
+    """Which protocol this is about, where the comparison holds several."""
+    if len(by_protocol(rows_of(report.comparison))) < 2:
+        return ""
+    return f"This is about one of several protocols in the tables: {protocol_words(row)}."
 
 
 def best_rival(report: Report, row: dict[str, Any]) -> dict[str, Any] | None:
