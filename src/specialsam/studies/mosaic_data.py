@@ -91,13 +91,13 @@ def _near(pool: list[int], clusters: Clusters, rng: np.random.Generator) -> list
 DIFFICULTIES: dict[str, Difficulty] = {
     "random": Difficulty(_random, "any textures"),
     "standard": Difficulty(_standard, "textures of different clusters", apart=True),
-    "near": Difficulty(_near, "a texture and those nearest to it by their features"),
     "hard": Difficulty(_hard, "textures of one cluster", one_cluster=True),
+    "near": Difficulty(_near, "a texture and those nearest to it by their features"),
     "matched": Difficulty(_hard, "textures of one cluster with equal colours", one_cluster=True, colour_match=True),
     "grain": Difficulty(_random, "one texture in all cells, turned", grain_only=True),
 }
 """From easy to hard, "random" (the original study's training mosaics) beside them; the categories of the data set."""
-LADDER = ("standard", "near", "hard", "matched", "grain")
+LADDER = ("standard", "hard", "near", "matched", "grain")
 
 
 class MosaicRecipe(BaseModel):
@@ -409,7 +409,7 @@ def _encode(pixels: npt.NDArray[np.uint8], path: Path) -> None:
 def cluster_dataset(
     dataset: Dataset, k: int = 5, model: str | Path = "nano", progress: Progress | None = None
 ) -> Clusters:
-    """Clusters of a data set's textures by ResNet-18 where it can be had, else by the named model."""
+    """Clusters of a data set's textures by ResNet-18 where it is in the local cache, else by the named model."""
     from specialsam.models.load import load_model
 
     features, source = texture_features(dataset.records, load_model(model), progress)

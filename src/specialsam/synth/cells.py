@@ -22,7 +22,7 @@ SMALLEST_SHARE = 0.3
 """A drawn cell covers at least this part of its fair share (the square divided by the number of cells)."""
 
 _ATTEMPTS = 12
-_SAMPLE = 4096
+_SAMPLE = 64
 _SLANTED = 0.5
 _BEND = 0.11
 _KNOTS = 5
@@ -111,31 +111,42 @@ def _grid(layout: Layout, side: int, rng: np.random.Generator, attempt: int) -> 
 
 def _lines(layout: Layout, side: int, rng: np.random.Generator, attempt: int) -> LabelMap:
     """Straight cuts, half of them along the image's axes: each divides the largest cell at 0.3 to 0.7 of its area."""
-    y, x = np.mgrid[:side, :side].astype(np.float32)
+    y, x = _pixels(side)
     labels = np.zeros((side, side), np.uint8)
+    areas = [side * side]
+    step = 1 + side // _SAMPLE
     for cell in range(1, layout.cells):
-        inside = labels == np.bincount(labels.ravel()).argmax()
+        largest = int(np.argmax(areas))
+        inside = labels == largest
         wide = np.ptp(np.flatnonzero(inside.any(0))) >= np.ptp(np.flatnonzero(inside.any(1)))
         angle = (0 if wide else np.pi / 2) + (rng.uniform(-np.pi / 3, np.pi / 3) if rng.random() < _SLANTED else 0)
-        across = np.cos(angle) * x + np.sin(angle) * y
-        values = across[inside]
-        cut = np.quantile(values[:: 1 + len(values) // _SAMPLE], rng.uniform(0.3, 0.7))
-        labels[inside & (across > cut)] = cell
+        across = np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y
+        share = rng.uniform(0.3, 0.7)
+        inside &= across > np.quantile(across[::step, ::step][inside[::step, ::step]], share).astype(np.float32)
+        np.copyto(labels, np.uint8(cell), where=inside)
+        areas.append(int(np.count_nonzero(inside)))
+        areas[largest] -= areas[cell]
     return labels
 
 
 def _voronoi(layout: Layout, side: int, rng: np.random.Generator, attempt: int) -> LabelMap:
     """Cells of the nearest of P scattered points."""
-    y, x = np.mgrid[:side, :side].astype(np.float32)
+    y, x = _pixels(side)
     return _nearest(_scattered(layout.cells, side, rng), x, y)
 
 
 def _curved(layout: Layout, side: int, rng: np.random.Generator, attempt: int) -> LabelMap:
     """Voronoi cells seen through a smooth displacement of the plane; each further attempt bends less."""
-    y, x = np.mgrid[:side, :side].astype(np.float32)
+    y, x = _pixels(side)
     bend = np.float32(_BEND * side * 0.8**attempt)
     points = _scattered(layout.cells, side, rng)
     return _nearest(points, x + bend * _smooth(side, rng), y + bend * _smooth(side, rng))
+
+
+def _pixels(side: int) -> tuple[FloatArray, FloatArray]:
+    """Row numbers float32 (side, 1) and column numbers (1, side)."""
+    numbers = np.arange(side, dtype=np.float32)
+    return numbers[:, None], numbers[None]
 
 
 def _scattered(count: int, side: int, rng: np.random.Generator) -> FloatArray:
@@ -152,12 +163,12 @@ def _scattered(count: int, side: int, rng: np.random.Generator) -> FloatArray:
 
 
 def _nearest(points: FloatArray, x: FloatArray, y: FloatArray) -> LabelMap:
-    """The index of the nearest point for each (x, y), uint8 of their shape."""
-    labels = np.zeros(x.shape, np.uint8)
-    highest = np.full(x.shape, -np.inf, np.float32)
+    """The index of the nearest point for each (x, y), uint8 of the shape to which they broadcast."""
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    labels, highest = np.zeros(shape, np.uint8), np.full(shape, -np.inf, np.float32)
     for index, (px, py) in enumerate(points):
         near = x * px + (y * py - (px * px + py * py) / 2)  # (x^2 + y^2 - squared distance) / 2
-        labels[near > highest] = index
+        np.copyto(labels, np.uint8(index), where=near > highest)
         np.maximum(highest, near, out=highest)
     return labels
 

@@ -74,12 +74,16 @@ def mosaic(
     chosen = [int(index) for index in order] * (layout.cells // needed)
     angles = _angles(layout.cells, rng, rotate, grain_only)
     fitted = {index: fit(textures[index], tile) for index in set(chosen)}
+    straight: dict[int, ImageArray] = {}
     image = np.empty((side, side, 3), np.uint8)
     for cell, (index, angle) in enumerate(zip(chosen, angles, strict=True)):
         inside = (labels == cell).astype(np.uint8)
         x, y, width, height = cv2.boundingRect(inside)
         frame = slice(y, y + height), slice(x, x + width)
-        patch = _patch(fitted[index], height, width, angle, rng)
+        texture = fitted[index]
+        if angle or height > texture.shape[0] or width > texture.shape[1]:  # it will be mirrored
+            texture = straight[index] = straight[index] if index in straight else straightened(texture)
+        patch = _patch(texture, height, width, angle, rng)
         image[frame] = cv2.copyTo(patch, inside[frame], image[frame])
     if colour_match:
         image = match_colours(image, labels)
@@ -100,8 +104,9 @@ def fit(texture: ImageArray, tile: int) -> ImageArray:
 def straightened(texture: ImageArray) -> ImageArray:
     """The texture turned by at most 45 degrees so that its grain runs along an axis, cut to where it has pixels.
 
-    The direction is that of the structure tensor (Bigun and Granlund 1987) over the whole texture; one without a
-    common direction, or already straight, stays as it is.
+    For textures that will be mirrored: slanting grain changes its direction at the fold, which would look like the
+    border of a cell that no mask knows of. The direction is that of the structure tensor (Bigun and Granlund 1987) over
+    the whole texture; one without a common direction, or already straight, stays as it is.
     """
     grey = cv2.GaussianBlur(cv2.cvtColor(texture, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.5)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
@@ -184,13 +189,9 @@ def _angles(cells: int, rng: np.random.Generator, rotate: bool, grain_only: bool
 def _patch(texture: ImageArray, height: int, width: int, angle: float, rng: np.random.Generator) -> ImageArray:
     """A window (height, width) of the texture turned by `angle` degrees; beyond its edges lies its mirror image.
 
-    A turned texture keeps its centre in the centre of the window, where it needs the least mirroring. Where mirroring
-    is needed, the texture is straightened first: mirrored slanting grain changes its direction at the fold, which would
-    look like the border of a cell that no mask knows of.
+    A turned texture keeps its centre in the centre of the window, where it needs the least mirroring.
     """
     spare = rng.uniform(0, 1, 2)
-    if angle or height > texture.shape[0] or width > texture.shape[1]:
-        texture = straightened(texture)
     tall, wide = texture.shape[:2]
     if angle:
         turn = np.deg2rad(angle)
