@@ -23,6 +23,8 @@ from specialsam.training.settings import TrainSettings
 
 BLOCK = 16
 """Pixels of the block by which wrongly resized masks are off."""
+SETTLE = 6
+"""Clicks in a row after which the base's own answers hardly change any more."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ def half_empty(case: Case) -> Case:
     """Every second mask is empty, and the user counts all of them as labelled objects."""
     empty = {record.id for record in case.subject.of()[::2]}
     believed = len(case.subject.of())
-    case = _with_masks(case, lambda s: np.zeros_like(s.masks) if s.id in empty else s.masks)
+    case = _with_masks(case, lambda s: s.masks[:0] if s.id in empty else s.masks)
     return case.with_subject(believed=believed)
 
 
@@ -257,16 +259,19 @@ def ten_images(case: Case) -> Case:
 
 
 def labels_by_the_model(case: Case) -> Case:
-    """The masks are the base model's own answers: there is nothing left to learn."""
+    """The masks are the base model's own answers, clicked until they stay as they are: nothing is left to learn."""
     segmenter = case.subject.segmenter
+    settled: dict[str, BoolArray] = {}
 
     def change(sample: Sample) -> BoolArray:
-        kept = sample.masks[[bool(mask.any()) for mask in sample.masks]]
-        if not len(kept):
-            return sample.masks
-        prompts = draw("interior", kept, generator(0, sample.id))[0][1]
-        answer = segmenter.decode(segmenter.encode(sample.image), prompts).masks()[:, 0]
-        return np.stack([mine if mine.any() else old for mine, old in zip(answer, kept, strict=True)])
+        if sample.id not in settled and sample.masks.any():
+            embedding, masks = segmenter.encode(sample.image), sample.masks[sample.masks.any((1, 2))]
+            for _ in range(SETTLE):
+                prompts = draw("interior", masks, generator(0, sample.id))[0][1]
+                answer = segmenter.decode(embedding, prompts).masks()[:, 0]
+                masks = np.stack([mine if mine.any() else old for mine, old in zip(answer, masks, strict=True)])
+            settled[sample.id] = masks
+        return settled.get(sample.id, sample.masks)
 
     return _with_masks(case, change)
 
