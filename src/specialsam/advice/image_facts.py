@@ -107,7 +107,7 @@ class ImageFacts:
 def gather(subject: Subject, progress: Progress | None = None) -> list[ImageFacts]:
     """Load every image of the three splits once and note its facts, in the data set's order.
 
-    An image that cannot be loaded is kept with its error. About 25 ms an image of 512 x 512 on one core, besides loading.
+    An image that cannot be loaded is kept with its error. About 25 ms an image of 512 x 512 on one core.
     """
     records = subject.of()
     out = []

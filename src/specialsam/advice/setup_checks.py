@@ -22,14 +22,17 @@ from specialsam.prompts import draw
 
 PARITY_IMAGES = 6
 PARITY_OFF, PARITY_WRONG = 0.03, 0.10
-"""Relative error (Frobenius) of stored against fresh embeddings that makes a warning and a failure."""
+"""Relative error (Frobenius) of stored against fresh embeddings that makes a warning and a failure: half precision is
+at 0.0002, 8 bits with a scale a channel at 0.005, another image of the same model far above 0.1."""
 
 ROOM_IMAGES, ROOM_OBJECTS = 40, 3
 SATURATED = 0.95
 """Mean IoU of the base from which tuning has nothing to gain: wood mosaics, a saturated task, are at 0.96 to 0.99."""
-SELF_MADE, SELF_SHARE = 0.98, 0.5
-"""Labels look made by the model where this share of images has an answer with at least this IoU, which outlines
-drawn by hand hardly ever reach."""
+SELF_MADE, SELF_SHARE = 0.95, 0.5
+"""Labels look made by the model where this share of images has an answer with at least this IoU. Exact masks of
+generated scenes: no image of 24. Masks that the bundled model gave to a click: 12 % only, because the click in the middle
+of its answer is another one; masks that it gives again to their own click: 92 %. So this finds labels that the model
+stands by, not every label that it ever made."""
 
 
 def encoder_mode(subject: Subject) -> Finding:

@@ -142,8 +142,9 @@ def layout_shortcut(facts: Sequence[ImageFacts]) -> Finding:
     for number, fact in enumerate(kept[::step]):
         assert fact.sketch is not None
         for thumb in fact.sketch.layout:
-            if thumb.sum() >= LAYOUT_CELLS:
-                flat.append(thumb.ravel().astype(np.float32))
+            smaller = 1 - thumb if thumb.mean() > 0.5 else thumb  # all masks that fill their image look alike
+            if smaller.sum() >= LAYOUT_CELLS:
+                flat.append(smaller.ravel().astype(np.float32))
                 owner.append(number)
                 ids.append(fact.file)
     images = len(set(owner))
