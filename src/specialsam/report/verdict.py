@@ -98,6 +98,7 @@ def judge(report: Report) -> Verdict:
     sentences = [
         _checks_sentence(report),
         _result(row, direction),
+        _protocol_sentence(report, row),
         _rival_sentence(report, row),
         _three_sentence(report, row),
     ]
