@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from disc_data import discs
 from PIL import Image
 
 from specialsam.core.errors import StoreError, UsageError
@@ -30,6 +31,8 @@ TUNING = SpecializeSettings.parse(
         "train": {"epochs": 1, "keep": "last"},
         "evaluate": {"strategies": ["interior", "box"], "groups": ["overlap"], "seed": 5},
         "duplicates": False,
+        "guard": {"enabled": False},
+        "probes": 0,
     }
 )
 
@@ -40,19 +43,7 @@ def settings(**more: Any) -> EvaluateSettings:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bright discs on noise, 72 x 96."""
-    folder = tmp_path_factory.mktemp("measure") / "data"
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    rows, columns = np.mgrid[:72, :96]
-    for number in range(IMAGES):
-        rng = np.random.default_rng(100 + number)
-        image = rng.integers(60, 120, (72, 96, 3)).astype(np.uint8)
-        mask = (columns - rng.uniform(35, 60)) ** 2 + (rows - rng.uniform(28, 44)) ** 2 < rng.uniform(10, 20) ** 2
-        image[mask] += 100
-        Image.fromarray(image).save(folder / f"images/{number:03d}.png")
-        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"masks/{number:03d}.png")
-    return folder
+    return discs(tmp_path_factory.mktemp("measure") / "data", IMAGES, first=100)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from disc_data import discs, small
 from PIL import Image
 
 from specialsam.core.errors import SpecialSamError, UsageError
@@ -27,7 +28,6 @@ from specialsam.embeddings import EmbeddingStore
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline import specialize as job
-from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.pipeline.specialize import resume, run_folder, run_specialize
 
 SEED_COLUMNS = (
@@ -37,34 +37,6 @@ SEED_COLUMNS = (
 """The 13 columns of the original study's results table."""
 TABLES = ("summary.csv", "means.csv", "comparison.csv")
 IMAGES = 12
-
-
-def discs(folder: Path, count: int, size: tuple[int, int] = (72, 96)) -> Path:
-    """A plain folder data set: `count` bright discs on noise, images/00.png and masks/00.png."""
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    rows, columns = np.mgrid[: size[0], : size[1]]
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        image = rng.integers(60, 120, (*size, 3)).astype(np.uint8)
-        x, y, radius = rng.uniform(0.35, 0.65) * size[1], rng.uniform(0.35, 0.65) * size[0], rng.uniform(10, 20)
-        mask = (columns - x) ** 2 + (rows - y) ** 2 < radius**2
-        image[mask] += 100
-        Image.fromarray(image).save(folder / f"images/{number:03d}.png")
-        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"masks/{number:03d}.png")
-    return folder
-
-
-def small(**more: Any) -> SpecializeSettings:
-    """Settings that are over in seconds; `more` replaces fields, with a dictionary only those fields of a group."""
-    values: dict[str, Any] = {
-        "train": {"epochs": 2, "batch": 4},
-        "evaluate": {"strategies": ["interior", "box"], "groups": ["overlap"]},
-        "duplicates": False,
-    }
-    for name, value in more.items():
-        values[name] = values.get(name, {}) | value if isinstance(value, dict) else value
-    return SpecializeSettings.parse(values)
 
 
 def truncate(path: Path) -> None:
