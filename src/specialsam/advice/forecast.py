@@ -4,7 +4,13 @@ The gain over the base at n training images is modelled as gain(n) = a - b n^-c,
 follow once they leave the flat beginning (Hestness et al. 2017, "Deep learning scaling is predictable, empirically").
 Four pilots do not determine three numbers, so no single curve is trusted: images are drawn again with replacement
 (the same ones for every pilot), each pilot is moved by the noise of a training run, and for each draw an exponent is
-taken with the probability that the fit gives it. The interval is what the curves of all draws say.
+taken with the probability that the fit gives it. The interval is what the curves of all draws say; it is meant for the
+gain that one more run would show, and so holds that run's noise too.
+
+Measured on 200 drawn laws (exponents 0.2 to 0.9, pilots of 35, 70, 175 and 350 images measured on 150, a run's noise of
+0.01 IoU): the 95 % interval held the gain of a run on 700 and on 1,400 images in 96 %, that of the law itself in 99 %;
+it was 7.2 and 8.2 points wide, where image and run noise alone make 5.5. With twice the noise that is assumed it holds
+79 % of the runs: repeat the pilots with other seeds, which measures the noise.
 """
 
 from __future__ import annotations
@@ -24,6 +30,9 @@ EXPONENTS = np.array([0.15, 0.25, 0.35, 0.5, 0.7, 1.0])
 """Exponents c tried, from a gain that grows with the logarithm of n to one that is soon at its limit."""
 RUN_NOISE = 0.01
 """Standard deviation of a run's mean gain between seeds, in IoU, assumed where each pilot ran once."""
+ASSUMED = 3
+"""Degrees of freedom that RUN_NOISE counts for beside the spread of repeated pilots: two runs alone may agree by luck,
+and pilots in which no epoch beat the base agree exactly."""
 REACH = 30.0
 """Times the largest pilot up to which a number of labels is named; beyond it the curve is no evidence."""
 DRAWS = 600
@@ -46,7 +55,7 @@ class Pilot:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Expected mean gain in IoU at `n` training images with its 95 % interval."""
+    """Mean gain in IoU (0..1) expected of a run on `n` training images, with the 95 % interval of what it may show."""
 
     n: int
     gain: float
@@ -104,12 +113,12 @@ def fit(pilots: Sequence[Pilot], headroom: float = 1.0, seed: int = 0, draws: in
     gains = np.stack([pilot.gains for pilot in pilots])
     count = gains.shape[1]
     noise = _run_noise(pilots)
-    chosen = rng.integers(count, size=(draws, count))
-    means = gains[:, chosen].mean(2).T + rng.normal(0, noise, (draws, len(pilots)))
-    spread = np.sqrt(gains.var(1).mean() / count + noise**2)
-    found = [_curve(sizes, line, spread, headroom, rng) for line in means]
-    limit, slope, exponent = (np.array(part) for part in zip(*found, strict=True))
-    return Curves(limit + rng.normal(0, noise, draws), slope, exponent, int(sizes.max()))
+    chosen = rng.multinomial(count, np.full(count, 1 / count), draws) / count
+    means = chosen @ gains.T + rng.normal(0, noise, (draws, len(pilots)))
+    own = gains - gains.mean(0) - gains.mean(1, keepdims=True) + gains.mean()
+    spread = float(np.sqrt(noise**2 + own.var() / count))
+    limit, slope, exponent = _curves(sizes, means, spread, headroom, rng.random(draws))
+    return Curves(np.minimum(limit + rng.normal(0, noise, draws), headroom), slope, exponent, int(sizes.max()))
 
 
 def forecast(pilots: Sequence[Pilot], n: int, base: float, seed: int = 0) -> Forecast:
@@ -142,31 +151,37 @@ def curve_rows(curves: Curves, ns: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _run_noise(pilots: Sequence[Pilot]) -> float:
-    """Standard deviation between seeds of pilots of one size, or RUN_NOISE where each size ran once."""
+    """Standard deviation of a run's mean gain: RUN_NOISE, and what pilots of one size and several seeds say of it."""
     by_size: dict[int, list[float]] = {}
     for pilot in pilots:
         by_size.setdefault(pilot.n, []).append(float(pilot.gains.mean()))
-    spreads = [np.var(means, ddof=1) for means in by_size.values() if len(means) > 1]
-    return float(np.sqrt(np.mean(spreads))) if spreads else RUN_NOISE
+    free = sum(len(means) - 1 for means in by_size.values())
+    seen = sum(float(np.var(means)) * len(means) for means in by_size.values())
+    return float(np.sqrt((ASSUMED * RUN_NOISE**2 + seen) / (ASSUMED + free)))
 
 
-def _curve(
-    sizes: Values, means: Values, spread: float, headroom: float, rng: np.random.Generator
-) -> tuple[float, float, float]:
-    """(limit, slope, exponent) of one draw: least squares for each exponent, one of them taken by its likelihood."""
+def _curves(
+    sizes: Values, means: Values, spread: float, headroom: float, luck: Values
+) -> tuple[Values, Values, Values]:
+    """Limits, slopes and exponents (D,) of D draws of the P pilots' mean gains, `means` (D, P).
+
+    Least squares for each exponent; `luck` (D,) in 0..1 picks one of them by its likelihood, where `spread` is the
+    standard deviation of a pilot's mean about the curve.
+    """
     if len(np.unique(sizes)) == 1:
-        return float(means.mean()), 0.0, 1.0
-    fits, errors = [], []
-    for exponent in EXPONENTS:
-        falling = sizes**-exponent
-        slope = -float(np.cov(falling, means, bias=True)[0, 1] / falling.var())
-        limit = float(means.mean() + slope * falling.mean())
-        if slope < 0:  # more images made it worse: that is noise or a plateau, not a law to extrapolate
-            slope, limit = 0.0, float(means.mean())
-        if limit > headroom:
-            limit = headroom
-            slope = max(0.0, float(((limit - means) * falling).sum() / (falling**2).sum()))
-        fits.append((limit, slope, float(exponent)))
-        errors.append(float(((limit - slope * falling - means) ** 2).sum()))
-    weights = np.exp(-(np.array(errors) - min(errors)) / (2 * spread**2))
-    return fits[int(rng.choice(len(fits), p=weights / weights.sum()))]
+        return np.minimum(means.mean(1), headroom), np.zeros(len(means)), np.ones(len(means))
+    falling = sizes ** -EXPONENTS[:, None]  # (C, P)
+    centred = falling - falling.mean(1, keepdims=True)
+    slope = -means @ (centred / (centred**2).sum(1, keepdims=True)).T  # (D, C)
+    slope = np.maximum(slope, 0)  # more images made it worse: that is noise or a plateau, not a law to extrapolate
+    limit = means.mean(1, keepdims=True) + slope * falling.mean(1)
+    full = limit > headroom
+    steep = (headroom * falling.sum(1) - means @ falling.T) / (falling**2).sum(1)
+    slope = np.where(full, np.maximum(steep, 0), slope)
+    limit = np.minimum(limit, headroom)
+    errors = ((limit[..., None] - slope[..., None] * falling - means[:, None]) ** 2).sum(2)
+    weights = np.exp(-(errors - errors.min(1, keepdims=True)) / (2 * max(spread, 1e-6) ** 2))
+    shares = weights.cumsum(1) / weights.sum(1, keepdims=True)
+    picked = np.minimum((shares < luck[:, None]).sum(1), len(EXPONENTS) - 1)
+    rows = np.arange(len(means))
+    return limit[rows, picked], slope[rows, picked], EXPONENTS[picked]
