@@ -20,14 +20,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from specialsam.core.findings import Finding, Level
 from specialsam.training.state import EpochFacts
 
-LOSS, STABILITY, OVERFITTING, NORM, GAIN = (
+LOSS, STABILITY, OVERFITTING, NORM, GAIN, PROMPT = (
     "training loss",
     "training stability",
     "overfitting",
     "gradient norm",
     "validation gain",
+    "prompt sensitivity",
 )
-PROBABLY, CERTAINLY, MEMORISED = 0.01, 0.001, 0.0001
+PROBABLY, CERTAINLY, MEMORISED = 0.01, 0.001, 0.00015
+"""Training losses under which the study sees overfitting; its third limit is 0.0001 as printed with four digits."""
 COLLAPSE = 0.9
 """Fall of the training loss within one epoch, as a share, that the study calls a collapse."""
 HEALTHY = (0.02, 0.25)
@@ -39,8 +41,12 @@ HARM = 0.02
 """Validation IoU below the base's by which an epoch is worse and not just noisy."""
 EXPLOSION = 10.0
 """Gradient norm over the median of the epochs before."""
+DEAF = 0.5
+"""Share of the base's sensitivity to the prompt below which a model is going deaf to it."""
 
-Signal = Literal["training loss", "training stability", "overfitting", "gradient norm", "validation gain"]
+Signal = Literal[
+    "training loss", "training stability", "overfitting", "gradient norm", "validation gain", "prompt sensitivity"
+]
 
 
 class MonitorSettings(BaseModel):
@@ -49,7 +55,7 @@ class MonitorSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stops: tuple[Signal, ...] = Field((), description="checks whose failure stops the run")
-    falling: int = Field(3, description="epochs in a row with falling validation IoU that count as overfitting", ge=2)
+    falling: int = Field(3, description="epochs since the best validation IoU that count as overfitting", ge=2)
     gap: float = Field(1.5, description="growth of validation over training loss that counts as overfitting", gt=1)
 
 
@@ -60,6 +66,7 @@ class _Epoch:
     val_loss: float
     val_iou: float
     norm: float
+    sensitivity: float | None
 
 
 def monitor(settings: MonitorSettings) -> Callable[[list[EpochFacts]], tuple[list[str], bool]]:
@@ -90,32 +97,38 @@ def review(history: Sequence[EpochFacts], settings: MonitorSettings | None = Non
             out.append(Finding(check, worst.level, worst.says + more, worst.numbers, (), worst.remedy))
         else:
             out.append(Finding(check, "pass", _fine(check, trained), {"epochs": len(trained)}))
-    return out
+    deaf = [finding for finding in every if finding.check == PROMPT]
+    return [*out, *deaf[-1:]]
 
 
 def _newest(history: Sequence[EpochFacts], settings: MonitorSettings) -> list[Finding]:
     """What is to be said of the last epoch of `history`."""
-    epochs = [
-        _Epoch(f.epoch, math.nan if f.train_loss is None else f.train_loss, f.val_loss, f.val_iou, f.grad_norm)
-        for f in history
-    ]
+    epochs = [_read(facts) for facts in history]
     if not epochs or epochs[-1].number == 0:
         return []
-    found = [_loss(epochs[-1]), _fall(epochs), _overfit(epochs, settings), _norm(epochs), _harm(epochs)]
+    found = [_loss(epochs[-1]), _fall(epochs), _overfit(epochs, settings), _norm(epochs), _harm(epochs), _deaf(epochs)]
     return [finding for finding in found if finding is not None]
+
+
+def _read(facts: EpochFacts) -> _Epoch:
+    """An epoch as the checks see it; `sensitivity` is there where the run measured it."""
+    loss = math.nan if facts.train_loss is None else facts.train_loss
+    sensitivity: float | None = getattr(facts, "sensitivity", None)
+    return _Epoch(facts.epoch, loss, facts.val_loss, facts.val_iou, facts.grad_norm, sensitivity)
 
 
 def _loss(epoch: _Epoch) -> Finding | None:
     remedy = "read the validation IoU; add data or views, combine the losses, lower the learning rate"
-    for limit, word, level in (
-        (MEMORISED * 1.5, "the training set is memorised", "fail"),
+    limits: tuple[tuple[float, str, Level], ...] = (
+        (MEMORISED, "the training set is memorised", "fail"),
         (CERTAINLY, "this is certainly overfitting", "fail"),
         (PROBABLY, "this is probably overfitting", "warn"),
-    ):
+    )
+    for limit, word, level in limits:
         if epoch.loss < limit:
             says = f"epoch {epoch.number}: training loss {epoch.loss:.4f}, by the study's thresholds {word}"
             numbers = {"epoch": epoch.number, "loss": epoch.loss}
-            return Finding(LOSS, level, says, numbers, (), remedy)  # type: ignore[arg-type]
+            return Finding(LOSS, level, says, numbers, (), remedy)
     return None
 
 
@@ -138,14 +151,17 @@ def _fall(epochs: Sequence[_Epoch]) -> Finding | None:
 
 
 def _overfit(epochs: Sequence[_Epoch], settings: MonitorSettings) -> Finding | None:
-    """Validation IoU that falls for some epochs while the training loss falls, or a growing gap between the losses."""
+    """Validation IoU well under its best for some epochs, or validation loss that leaves the training loss behind."""
     remedy = "stop at the best epoch (that is what is kept), add data or views, or tune less"
-    recent = epochs[-(settings.falling + 1) :]
-    ious = [epoch.val_iou for epoch in recent]
-    if len(recent) > settings.falling and all(b < a for a, b in pairwise(ious)):
-        says = f"epoch {epochs[-1].number}: validation IoU fell {settings.falling} epochs in a row, "
-        says += f"{ious[0]:.3f} to {ious[-1]:.3f}"
-        return Finding(OVERFITTING, "warn", says, {"epoch": epochs[-1].number, "val_iou": ious[-1]}, (), remedy)
+    best = max((e for e in epochs if math.isfinite(e.val_iou)), key=lambda e: e.val_iou, default=None)
+    recent = epochs[-settings.falling :]
+    if best is not None and best.number > 0 and epochs[-1].number - best.number >= settings.falling:
+        ious = [epoch.val_iou for epoch in recent]
+        if max(ious) < best.val_iou - HARM:
+            says = f"epoch {epochs[-1].number}: validation IoU {ious[-1]:.3f}, for {settings.falling} epochs below "
+            says += f"the best, {best.val_iou:.3f} of epoch {best.number}"
+            numbers = {"epoch": epochs[-1].number, "val_iou": ious[-1], "best": best.val_iou}
+            return Finding(OVERFITTING, "warn", says, numbers, (), remedy)
     first, last = next((e for e in epochs if e.number == 1), None), epochs[-1]
     if first is None or last.number < 3 or min(first.loss, last.loss, first.val_loss) <= 0:
         return None
@@ -157,14 +173,18 @@ def _overfit(epochs: Sequence[_Epoch], settings: MonitorSettings) -> Finding | N
 
 
 def _norm(epochs: Sequence[_Epoch]) -> Finding | None:
-    before = [epoch.norm for epoch in epochs[:-1] if epoch.number > 0 and epoch.norm > 0]
-    if len(before) < 2:
+    """A gradient norm that is not finite, or far above the median of the epochs before."""
+    remedy = "lower the learning rate or clip the gradients (train.clip)"
+    last = epochs[-1]
+    if not math.isfinite(last.norm):
+        says = f"epoch {last.number}: gradient norm {last.norm}, not a finite number"
+        return Finding(NORM, "fail", says, {"epoch": last.number, "norm": str(last.norm)}, (), remedy)
+    before = [epoch.norm for epoch in epochs[:-1] if epoch.number > 0 and math.isfinite(epoch.norm) and epoch.norm > 0]
+    if len(before) < 2 or last.norm <= EXPLOSION * float(np.median(before)):
         return None
-    ratio = epochs[-1].norm / float(np.median(before))
-    if math.isfinite(ratio) and ratio <= EXPLOSION:
-        return None
-    says = f"epoch {epochs[-1].number}: gradient norm {epochs[-1].norm:.3g}, {ratio:.0f} times the median before"
-    return Finding(NORM, "fail", says, {"epoch": epochs[-1].number, "ratio": ratio}, (), "lower the learning rate")
+    ratio = last.norm / float(np.median(before))
+    says = f"epoch {last.number}: gradient norm {last.norm:.3g}, {ratio:.0f} times the median before"
+    return Finding(NORM, "fail", says, {"epoch": last.number, "ratio": ratio}, (), remedy)
 
 
 def _harm(epochs: Sequence[_Epoch]) -> Finding | None:
@@ -174,6 +194,17 @@ def _harm(epochs: Sequence[_Epoch]) -> Finding | None:
     says = f"epoch {last.number}: validation IoU {last.val_iou:.3f}, below the base's {base.val_iou:.3f}"
     numbers = {"epoch": last.number, "val_iou": last.val_iou, "base": base.val_iou}
     return Finding(GAIN, "warn", says, numbers, (), "lower the learning rate (try a tenth) or check the prompts' frame")
+
+
+def _deaf(epochs: Sequence[_Epoch]) -> Finding | None:
+    """Sensitivity (how much the mask changes with the prompt, 0 for a model that ignores it) far below the base's."""
+    base, last = next((e.sensitivity for e in epochs if e.number == 0), None), epochs[-1]
+    if base is None or last.sensitivity is None or not base > 0 or last.sensitivity >= DEAF * base:
+        return None
+    says = f"epoch {last.number}: the mask follows the prompt {last.sensitivity:.2f}, the base's {base:.2f}"
+    remedy = "train on images with several objects and prompts all over them, and check the prompts' frame"
+    numbers = {"epoch": last.number, "sensitivity": last.sensitivity, "base": base}
+    return Finding(PROMPT, "warn", says, numbers, (), remedy)
 
 
 def _gain(history: Sequence[EpochFacts]) -> Finding:

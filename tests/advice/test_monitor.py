@@ -1,0 +1,196 @@
+"""The monitor on the study's three published training logs, on histories made up for one fault each, and on real runs.
+
+Oracles: the thresholds and the losses that the study prints; for the made-up histories, the fault that was put in.
+"""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+from pydantic import ValidationError
+
+from specialsam.advice.monitor import MonitorSettings, monitor, review
+from specialsam.core.findings import alarms
+from specialsam.training.state import EpochFacts
+
+WOOD = (0.1570, 0.0125, 0.0426, 0.0002, 0.0001)
+CARPET = (0.2544, 0.2006, 0.1818, 0.1639, 0.1527)
+CAMOUFLAGE = (0.1420, 0.1272, 0.1172, 0.1140, 0.1113, 0.1081, 0.1059)
+CHECKS = ["training loss", "training stability", "overfitting", "gradient norm", "validation gain"]
+
+
+def history(losses, ious=None, base=0.5, val_losses=None, norms=None) -> list[EpochFacts]:
+    """Epoch 0 (the base) and one epoch a training loss; validation rises a little where nothing else is said."""
+    count = len(losses)
+    ious = ious or [base + 0.02 + 0.01 * index for index in range(count)]
+    val_losses = val_losses or [1.1 * loss for loss in losses]
+    norms = norms or [1.0] * count
+    facts = zip(range(1, count + 1), losses, val_losses, ious, norms, strict=True)
+    return [
+        EpochFacts(0, None, 0.3, base),
+        *(EpochFacts(epoch, loss, val, iou, 1e-4, norm) for epoch, loss, val, iou, norm in facts),
+    ]
+
+
+def levels(facts) -> dict[str, str]:
+    return {finding.check: finding.level for finding in review(facts)}
+
+
+def said(facts, check) -> str:
+    return next(finding.says for finding in review(facts) if finding.check == check)
+
+
+def watched(facts, **settings) -> list[tuple[list[str], bool]]:
+    """What the training loop hears after each epoch."""
+    watch = monitor(MonitorSettings(**settings))
+    return [watch(facts[: end + 1]) for end in range(1, len(facts))]
+
+
+def test_the_wood_collapse_raises_what_the_study_names():
+    facts = history(WOOD)
+    assert levels(facts)["training loss"] == "fail"
+    assert levels(facts)["training stability"] == "fail"
+    heard = [" ".join(warnings) for warnings, _ in watched(facts)]
+    assert heard[0] == ""
+    assert "epoch 2: training loss 0.1570 to 0.0125 (-92 %), a collapse" in heard[1]
+    assert "epoch 3: training loss 0.0125 to 0.0426 (+241 %), a rise after a fall" in heard[2]
+    assert "epoch 4: training loss 0.0002, by the study's thresholds this is certainly overfitting" in heard[3]
+    assert "epoch 5: training loss 0.0001, by the study's thresholds the training set is memorised" in heard[4]
+
+
+@pytest.mark.parametrize("losses", [CARPET, CAMOUFLAGE])
+def test_the_studys_healthy_runs_raise_no_alarm(losses):
+    facts = history(losses)
+    assert [finding.check for finding in review(facts)] == CHECKS
+    assert alarms(review(facts)) == []
+    assert all(heard == ([], False) for heard in watched(facts))
+
+
+def test_a_slow_end_is_said_and_no_alarm():
+    """The study prints 1.8 % for camouflage's last fall; its own losses, .1081 to .1059, make 2.04 %."""
+    assert "6 of 6 epochs fell by the study's healthy 2 to 25 %" in said(history(CAMOUFLAGE), "training stability")
+    slow = history((*CAMOUFLAGE, 0.1045, 0.1040))
+    assert "6 of 8 epochs fell by the study's healthy 2 to 25 %" in said(slow, "training stability")
+    assert alarms(review(slow)) == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "level", "words"),
+    [
+        (0.0101, "pass", "ended at 0.0101"),
+        (0.0099, "warn", "probably overfitting"),
+        (0.00101, "warn", "probably overfitting"),
+        (0.00099, "fail", "certainly overfitting"),
+        (0.0001, "fail", "memorised"),
+    ],
+)
+def test_the_studys_thresholds_on_the_loss(loss, level, words):
+    facts = history([loss * 1.05, loss])
+    facts[1].train_loss = max(loss * 1.05, 0.0102)
+    found = next(finding for finding in review(facts) if finding.check == "training loss")
+    assert (found.level, words in found.says) == (level, True)
+
+
+def test_a_fall_of_ninety_percent_is_the_limit_of_a_collapse():
+    assert levels(history([0.5, 0.051]))["training stability"] == "pass"
+    assert levels(history([0.5, 0.049]))["training stability"] == "fail"
+
+
+def test_a_small_rise_is_noise_and_a_doubling_is_not():
+    assert levels(history([0.2, 0.18, 0.19]))["training stability"] == "pass"
+    assert levels(history([0.2, 0.18, 0.21]))["training stability"] == "warn"
+    assert levels(history([0.2, 0.18, 0.4]))["training stability"] == "fail"
+
+
+def test_validation_that_stays_below_its_best_is_overfitting():
+    losses = [0.2, 0.18, 0.16, 0.14, 0.12, 0.1]
+    falling = history(losses, [0.60, 0.65, 0.61, 0.62, 0.60, 0.59])
+    assert levels(falling)["overfitting"] == "warn"
+    assert "for 3 epochs below the best, 0.650 of epoch 2" in said(falling, "overfitting")
+    assert levels(history(losses, [0.60, 0.65, 0.61, 0.64, 0.61, 0.66]))["overfitting"] == "pass"
+    plateau = history(losses, [0.60, 0.65, 0.645, 0.648, 0.646, 0.647])
+    assert levels(plateau)["overfitting"] == "pass"
+
+
+def test_a_growing_gap_between_the_losses_is_overfitting():
+    losses = [0.2, 0.15, 0.1, 0.07, 0.05]
+    grown = history(losses, val_losses=[0.22, 0.2, 0.21, 0.24, 0.27])
+    assert levels(grown)["overfitting"] == "warn"
+    assert "times that of epoch 1" in said(grown, "overfitting")
+    assert levels(history(losses, val_losses=[0.22, 0.2, 0.19, 0.185, 0.18]))["overfitting"] == "pass"
+
+
+def test_an_exploding_gradient_is_named_with_its_factor():
+    facts = history([0.2, 0.19, 0.18, 0.17], norms=[1.0, 1.2, 0.8, 30.0])
+    assert levels(facts)["gradient norm"] == "fail"
+    assert "epoch 4: gradient norm 30, 30 times the median before" in said(facts, "gradient norm")
+    assert levels(history([0.2, 0.19, 0.18], norms=[1.0, 1.2, 9.0]))["gradient norm"] == "pass"
+
+
+@pytest.mark.parametrize("norm", [math.nan, math.inf])
+def test_a_gradient_that_is_no_number_fails_from_the_first_epoch(norm):
+    facts = history([0.2], norms=[norm])
+    assert levels(facts)["gradient norm"] == "fail"
+    assert watched(facts, stops=("gradient norm",))[0][1] is True
+
+
+def test_a_run_that_is_never_above_the_base_fails():
+    facts = history([0.2, 0.19, 0.18], [0.40, 0.42, 0.41])
+    assert levels(facts)["validation gain"] == "fail"
+    assert "tuning made it worse" in said(facts, "validation gain")
+    assert "epoch 1: validation IoU 0.400, below the base's 0.500" in watched(facts)[0][0][0]
+    level = history([0.2, 0.19], [0.495, 0.498])
+    assert levels(level)["validation gain"] == "pass"
+    assert "best of 2 epochs has a validation IoU of 0.498, the base 0.500" in said(level, "validation gain")
+
+
+def test_without_validation_images_it_is_said_that_nothing_was_compared():
+    facts = history(CARPET, [math.nan] * 5, base=math.nan, val_losses=[math.nan] * 5)
+    assert levels(facts) == dict.fromkeys(CHECKS[:4], "pass") | {"validation gain": "warn"}
+    assert "no validation images" in said(facts, "validation gain")
+
+
+def test_only_the_chosen_checks_stop_and_only_when_they_fail():
+    facts = history(WOOD)
+    assert not any(stop for _, stop in watched(facts))
+    assert [stop for _, stop in watched(facts, stops=("training loss",))] == [False, False, False, True, True]
+    assert [stop for _, stop in watched(facts, stops=("overfitting",))] == [False] * 5
+    with pytest.raises(ValidationError, match="stops"):
+        MonitorSettings(stops=("loss",))
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        MonitorSettings(patience=3)
+
+
+def test_every_warning_names_the_epoch_a_number_and_a_remedy_in_one_line():
+    facts = history(WOOD, [0.40, 0.39, 0.38, 0.37, 0.36], norms=[1, 1, 1, 1, 40])
+    heard = [warning for warnings, _ in watched(facts) for warning in warnings]
+    assert len(heard) >= 8
+    for warning in heard:
+        assert warning.startswith("epoch ")
+        assert "\n" not in warning
+        assert "; " in warning
+        assert any(letter.isdigit() for letter in warning.partition(":")[2])
+
+
+@dataclass
+class WithSensitivity(EpochFacts):
+    """An epoch of a run that also measured how much the mask follows the prompt."""
+
+    sensitivity: float | None = None
+
+
+def test_a_model_that_goes_deaf_to_the_prompt_is_named_where_it_was_measured():
+    def run(*values):
+        return [WithSensitivity(i, 0.2 if i else None, 0.2, 0.5, sensitivity=value) for i, value in enumerate(values)]
+
+    deaf = levels(run(0.6, 0.5, 0.2))
+    assert deaf["prompt sensitivity"] == "warn"
+    assert "prompt sensitivity" not in levels(run(0.6, 0.5, 0.4))
+    assert "prompt sensitivity" not in levels(run(0.6, None, None))
+    assert "prompt sensitivity" not in levels(history(CARPET))
+
+
+def test_nothing_to_say_before_the_first_epoch():
+    base = [EpochFacts(0, None, 0.3, 0.5)]
+    assert monitor(MonitorSettings())(base) == ([], False)
+    assert levels(base)["validation gain"] == "warn"
