@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 BASE, SPECIALIST = "base", "specialist"
 """Names of the two models in the rows."""
+FEWEST = 5
+"""Test images below which nothing is probed: no interval would mean anything."""
 CLICKS = 20
 """Most clicks of the interactive protocol (NoC), as its literature has it."""
 
@@ -84,13 +86,19 @@ def gather_evidence(
     rows: Any,
     result: TrainResult,
     settings: SpecializeSettings,
-) -> Evidence:
-    """Probe both models on at most `settings.probes` test images; `rows` are the evaluation's, of both models."""
+) -> Evidence | None:
+    """Probe both models on at most `settings.probes` test images; `rows` are the evaluation's, of both models.
+
+    None, and a line that says so, where there are too few.
+    """
     layout = embedded.plan
     subject = Subject(layout.dataset, layout.splits, load, base, embedded.embed)
     test = layout.of("test")
     order = sorted(test, key=lambda record: stable_hash(f"probes:{settings.seed}:{record.id}"))
     chosen = _readable(order, embedded)[: settings.probes]
+    if len(chosen) < FEWEST:
+        say(f"probes: left out, for {FEWEST} readable test images are the fewest to probe and there are {len(chosen)}")
+        return None
     models = {BASE: base, SPECIALIST: tuned}
     with stage("probing: blind, moved and shifted prompts") as progress:
         probed = probe_rows(base, tuned, chosen, subject, settings.seed, progress)

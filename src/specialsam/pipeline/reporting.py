@@ -15,7 +15,7 @@ from specialsam.evaluation.tables import by_category, comparison, pairs, seed_su
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.pictures import comparisons, object_pairs
 from specialsam.pipeline.plan import Plan
-from specialsam.report.facts import DataFacts, Guard, History, Report, RunFacts
+from specialsam.report.facts import GUARD_COLUMNS, DataFacts, Guard, History, Report, RunFacts
 
 if TYPE_CHECKING:
     from specialsam.advice.guard import Guarded
@@ -117,7 +117,7 @@ def _guard(kept: Guarded | None, settings: SpecializeSettings) -> Guard | None:
 
     if kept is None or not kept.rows:
         return None
-    table = pd.DataFrame([row.plain() for row in kept.rows])
+    table = pd.DataFrame([row.plain() for row in kept.rows]).reindex(columns=list(GUARD_COLUMNS))
     return Guard(table, kept.alpha, kept.says, settings.guard.allowed_loss)
 
 
