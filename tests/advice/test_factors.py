@@ -71,7 +71,7 @@ def test_sentences_carry_the_numbers() -> None:
     gain = "the pilots forecast +18.8 (+16.8 to +20.8) IoU points at 500 training images"
     assert room.says == f"the base reaches 47.5 % IoU and, by box, 48.5 %; {gain}"
     assert data.says == (
-        f"500 images with 2,000 objects make 6,080 samples with their views; {gain}, and +19.8 at twice as many"
+        f"500 images with 2,000 objects, 6,080 samples with their views; {gain}, and +19.8 at twice as many"
     )
     assert loss.says == "the mix is 0.5 bce + 0.5 dice; whether another mix would do better here was not measured"
     assert capacity.says == f"637.0 M parameters in the frozen encoder, 4.1 M tuned; {gain}"

@@ -103,7 +103,7 @@ def test_labels_needed_of_one_known_curve_is_its_solution() -> None:
         far = labels_needed(curves, wished)
         assert far.n is None
         assert "out of reach" in far.says
-        assert "10500 images" in far.says
+        assert "10,500 images" in far.says
 
 
 def test_several_seeds_say_how_noisy_a_run_is() -> None:

@@ -42,15 +42,14 @@ def factors(
 ) -> tuple[Factor, ...]:
     """The five factors in the study's order.
 
-    `base` is the base's IoU by one click, `best` the name and IoU of its best mode, `samples` training images, objects
-    and views, `loss` the weights of the mix, `parameters` those of the encoder and of what is tuned, `now` and
-    `doubled` the forecast gain at the training images that there are and at twice as many, `stability` what the monitor
-    said of the largest pilot.
+    `base` is the base's IoU by the prompt of the forecast, `best` the name and IoU of its best mode, `samples` training
+    images, objects and views, `loss` the weights of the mix, `parameters` those of the encoder and of what is tuned,
+    `now` and `doubled` the forecast gain at the training images that there are and at twice as many, `stability` what
+    the monitor said of the largest pilot.
     """
-    gain = f"the pilots forecast {_points(now)} IoU points at {now.n} training images"
+    gain = f"the pilots forecast {_points(now)} IoU points at {now.n:,} training images"
     helps = now.low > 0 or (False if now.high <= 0 else None)
     views = samples["views"]
-    growth = doubled.gain - now.gain
     pixel = any(loss.get(name, 0) > 0 for name in ("bce", "focal", "boundary"))
     region = any(loss.get(name, 0) > 0 for name in ("dice", "iou"))
     parts = " + ".join(f"{weight:g} {name}" for name, weight in loss.items())
@@ -59,22 +58,22 @@ def factors(
             "room for improvement",
             "specialise only where the base is below 75 % mIoU",
             base < ROOM,
-            f"the base reaches {100 * base:.1f} % by one click and {100 * best[1]:.1f} % {best[0]}; {gain}",
+            f"the base reaches {100 * base:.1f} % IoU and, {best[0]}, {100 * best[1]:.1f} %; {gain}",
             helps,
         ),
         Factor(
             "data volume",
             "at least 5,000 diverse samples",
             views >= SAMPLES,
-            f"{samples['images']} images with {samples['objects']} objects, {views} with their views; "
-            f"{gain}, and {100 * growth:+.1f} more at twice as many",
+            f"{samples['images']:,} images with {samples['objects']:,} objects, {views:,} samples with their views; "
+            f"{gain}, and {100 * doubled.gain:+.1f} at twice as many",
             helps,
         ),
         Factor(
             "loss composition",
             "never one loss alone: a pixel loss beside a region loss",
             pixel and region,
-            f"the mix is {parts}; whether the mix matters here was not measured",
+            f"the mix is {parts or 'empty'}; whether another mix would do better here was not measured",
             None,
         ),
         Factor(
@@ -88,7 +87,7 @@ def factors(
             "training stability",
             "a loss that falls gradually: not under 0.01, no fall above 90 %, no rise after a fall",
             None if stability is None else stability.level == "pass",
-            "no pilot was trained" if stability is None else f"in the largest pilot {stability.says}",
+            "no pilot was trained" if stability is None else f"in the largest pilot: {stability.says}",
             None if stability is None else stability.level != "fail",
         ),
     )

@@ -138,10 +138,13 @@ def labels_needed(curves: Curves, wished: float) -> Needed:
     text = f"a gain of {100 * wished:.1f} IoU points"
     if not np.isfinite(middle):
         reach = np.isfinite(needed).mean()
-        says = f"{text} is out of reach: only {100 * reach:.0f} % of the curves come to it within {most:.0f} images"
+        says = (
+            f"{text} is out of reach: only {100 * reach:.0f} % of the learning curves that fit the pilots come to it "
+        )
+        says += f"within {most:,.0f} images"
         return Needed(wished, None, float(low), float("inf"), says)
-    upper = f"{high:.0f}" if np.isfinite(high) else f"more than {most:.0f}"
-    says = f"{text} takes about {max(1, round(middle))} training images ({max(1, round(low))} to {upper})"
+    upper = f"{high:,.0f}" if np.isfinite(high) else f"more than {most:,.0f}"
+    says = f"{text} takes about {max(1, round(middle)):,} training images ({max(1, round(low)):,} to {upper})"
     return Needed(wished, max(1, round(float(middle))), float(low), float(high), says)
 
 
