@@ -16,6 +16,30 @@ from specialsam.training.state import EpochFacts
 WOOD = (0.1570, 0.0125, 0.0426, 0.0002, 0.0001)
 CARPET = (0.2544, 0.2006, 0.1818, 0.1639, 0.1527)
 CAMOUFLAGE = (0.1420, 0.1272, 0.1172, 0.1140, 0.1113, 0.1081, 0.1059)
+REAL = {
+    0.0001: (
+        (0.498, 0.506, 0.433, 0.392, 0.355, 0.412),
+        (0.336, 0.314, 0.301, 0.292, 0.290, 0.290),
+        (0.491, 0.501, 0.512, 0.511, 0.510, 0.510),
+    ),
+    0.0005: (
+        (0.444, 0.441, 0.369, 0.380, 0.319, 0.350),
+        (0.314, 0.324, 0.306, 0.296, 0.303, 0.303),
+        (0.483, 0.460, 0.493, 0.499, 0.493, 0.492),
+    ),
+    0.01: (
+        (0.662, 0.519, 0.500, 0.495, 0.467, 0.448),
+        (0.630, 0.507, 0.513, 0.473, 0.434, 0.438),
+        (0.220, 0.153, 0.133, 0.335, 0.318, 0.315),
+    ),
+    0.05: (
+        (1.093, 0.692, 0.678, 0.643, 0.642, 0.639),
+        (0.740, 0.704, 0.629, 0.626, 0.627, 0.624),
+        (0.039, 0.000, 0.000, 0.000, 0.000, 0.000),
+    ),
+}
+"""By learning rate: training losses, validation losses and validation IoU of nano (base IoU 0.458), tuned for 6 epochs
+on 60 generated scenes of 160 px."""
 CHECKS = ["training loss", "training stability", "overfitting", "gradient norm", "validation gain"]
 
 
@@ -66,6 +90,16 @@ def test_the_studys_healthy_runs_raise_no_alarm(losses):
     assert all(heard == ([], False) for heard in watched(facts))
 
 
+@pytest.mark.parametrize(("lr", "clean"), [(1e-4, True), (5e-4, True), (1e-2, False), (5e-2, False)])
+def test_measured_runs_raise_an_alarm_only_where_the_learning_rate_was_too_high(lr, clean):
+    losses, val_losses, ious = REAL[lr]
+    facts = history(losses, ious, 0.458, val_losses)
+    wanted = [] if clean else [("validation gain", "fail")]
+    assert [(finding.check, finding.level) for finding in alarms(review(facts))] == wanted
+    warned = [warnings for warnings, _ in watched(facts)]
+    assert all("below the base's 0.458" in text for (text,) in warned) if not clean else warned == [[]] * 6
+
+
 def test_a_slow_end_is_said_and_no_alarm():
     """The study prints 1.8 % for camouflage's last fall; its own losses, .1081 to .1059, make 2.04 %."""
     assert "6 of 6 epochs fell by the study's healthy 2 to 25 %" in said(history(CAMOUFLAGE), "training stability")
@@ -96,10 +130,19 @@ def test_a_fall_of_ninety_percent_is_the_limit_of_a_collapse():
     assert levels(history([0.5, 0.049]))["training stability"] == "fail"
 
 
-def test_a_small_rise_is_noise_and_a_doubling_is_not():
+def test_a_rise_counts_from_ten_percent_where_validation_rose_with_it():
     assert levels(history([0.2, 0.18, 0.19]))["training stability"] == "pass"
     assert levels(history([0.2, 0.18, 0.21]))["training stability"] == "warn"
     assert levels(history([0.2, 0.18, 0.4]))["training stability"] == "fail"
+
+
+def test_a_rise_that_validation_does_not_share_is_noise_up_to_a_half():
+    calm = [0.22, 0.2, 0.2]
+    assert levels(history([0.2, 0.18, 0.22], val_losses=calm))["training stability"] == "pass"
+    assert levels(history([0.2, 0.18, 0.28], val_losses=calm))["training stability"] == "warn"
+    unknown = [math.nan] * 3
+    assert levels(history([0.2, 0.18, 0.22], val_losses=unknown))["training stability"] == "pass"
+    assert levels(history(WOOD[:3], val_losses=unknown))["training stability"] == "fail"
 
 
 def test_validation_that_stays_below_its_best_is_overfitting():
