@@ -15,11 +15,13 @@ from specialsam.advice.subject import Subject
 from specialsam.core.geometry import BoolArray
 from specialsam.core.types import Dataset, Embedding, Prompts, Record, Sample
 from specialsam.data.splits import split_records
+from specialsam.embeddings import digest_array
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import Group, draw
 from specialsam.synth.scenes import scene
 
+_EMBEDDINGS: dict[tuple[str, str], Embedding] = {}
 KINDS = ("Aquatic", "Flying", "Terrestrial", "Amphibian")
 
 
@@ -45,8 +47,11 @@ def samples(count: int = 48, size: int = 128, seed: int = 1, camouflage: float =
 
 
 def fresh(sample: Sample, segmenter: Segmenter) -> Embedding:
-    """Encode instead of looking an embedding up."""
-    return segmenter.encode(sample.image)
+    """The embedding of these very pixels by this very encoder, made when it is first asked for."""
+    key = segmenter.encoder_id, digest_array(sample.image)
+    if key not in _EMBEDDINGS:
+        _EMBEDDINGS[key] = segmenter.encode(sample.image)
+    return _EMBEDDINGS[key]
 
 
 def subject_of(of: Sequence[Sample]) -> Subject:

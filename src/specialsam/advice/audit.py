@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from specialsam.advice.data_checks import contrast, data_volume, image_counts, mask_polarity, mask_values, object_size
 from specialsam.advice.image_facts import ImageFacts, Progress, gather
@@ -87,7 +88,5 @@ def judge(
 
 def _without_unreadable(subject: Subject, facts: Sequence[ImageFacts]) -> Subject:
     """The subject without images that could not be loaded, which "image counts" names."""
-    from dataclasses import replace
-
     broken = {fact.id for fact in facts if fact.error}
     return replace(subject, splits={id: split for id, split in subject.splits.items() if id not in broken})

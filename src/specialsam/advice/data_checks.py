@@ -28,7 +28,7 @@ EMPTY_SHARE = 0.05
 
 INVERTED_BORDER, INVERTED_AREA = 0.8, 0.5
 """A mask looks inverted when it covers this share of the image's border and of the image. Of 80 generated scenes each
-with and without camouflage, 200 of CAMO, 30 of MVTec grid and 25 of a fabric none does; inverted, over 94 % of scenes."""
+with and without camouflage, 200 of CAMO, 30 of MVTec grid and 25 of a fabric none does; inverted, nearly all scenes."""
 INVERTED_MOST, INVERTED_SOME = 0.5, 0.1
 """Shares of such images that make a failure and a warning."""
 

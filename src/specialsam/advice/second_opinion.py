@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from specialsam.advice.image_facts import ImageFacts
 from specialsam.advice.subject import Subject
@@ -14,30 +15,30 @@ from specialsam.core.types import Sample
 from specialsam.metrics.overlap import overlap
 from specialsam.prompts import draw
 
-ASKED = 40
-"""Suspects, and as many others, that the base is asked about."""
+ASKED = 60
+"""Suspects, and as many others, that the base is asked about at most."""
 OBJECTS = 3
 """Objects of an image that are asked about, the largest first."""
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """Median IoU between masks and what the base finds in their boxes, of suspects and of others, and by image."""
+    """Median IoU between masks and what the base finds in their boxes, of suspects and of others; and each suspect's
+    distance from the mean of all asked, in spreads, float64 (N,), low where the base contradicts the mask."""
 
     suspects: float
     others: float
-    by_id: Mapping[str, float]
+    standing: npt.NDArray[np.float64]
 
 
 def second_opinion(subject: Subject, suspects: Sequence[ImageFacts], others: Sequence[ImageFacts]) -> Opinion:
-    """Ask the base about the first 40 of each; a wrong mask's box holds no object of that shape."""
+    """Ask the base about suspects and others, one of each at least: a wrong mask's box holds no such object."""
     records = {record.id: record for record in subject.of()}
-
-    def ask(facts: Sequence[ImageFacts]) -> dict[str, float]:
-        return {fact.id: boxed_iou(subject, subject.load(records[fact.id])) for fact in facts[:ASKED]}
-
-    first, second = ask(suspects), ask(others)
-    return Opinion(float(np.median(list(first.values()))), float(np.median(list(second.values()))), first)
+    first, second = (
+        np.array([boxed_iou(subject, subject.load(records[fact.id])) for fact in facts]) for facts in (suspects, others)
+    )
+    both = np.concatenate([first, second])
+    return Opinion(float(np.median(first)), float(np.median(second)), (first - both.mean()) / max(both.std(), 1e-9))
 
 
 def boxed_iou(subject: Subject, sample: Sample) -> float:

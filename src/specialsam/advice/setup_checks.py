@@ -30,8 +30,8 @@ SATURATED = 0.95
 """Mean IoU of the base from which tuning has nothing to gain: wood mosaics, a saturated task, are at 0.96 to 0.99."""
 SELF_MADE, SELF_SHARE = 0.95, 0.5
 """Labels look made by the model where this share of images has an answer with at least this IoU. Exact masks of
-generated scenes: no image of 24. Masks that the bundled model gave to a click: 12 % only, because the click in the middle
-of its answer is another one; masks that it gives again to their own click: 92 %. So this finds labels that the model
+generated scenes: no image of 24. Masks that the bundled model gave to a click: 12 %, because the click in the middle of
+its answer is another one. Masks that it gives again to their own click: 92 %. So this finds labels that the model
 stands by, not every label that it ever made."""
 
 
