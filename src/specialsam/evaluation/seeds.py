@@ -125,7 +125,7 @@ def _limits(
         return float("nan"), float("nan"), float("nan"), float("nan")
     tails = [(1 - level) / 2, (1 + level) / 2]
     each, mean = gains.mean(0), float(gains.mean())
-    draws = np.array([each[rng.integers(0, images, images)].mean() for _ in range(repeats)])
+    draws = rng.multinomial(images, np.full(images, 1 / images), repeats) @ each / images
     low, high = (float(limit) for limit in np.quantile(draws, tails))
     by_seed = float(gains.mean(1).var(ddof=1)) / seeds if seeds > 1 else 0.0
     if by_seed == 0:
