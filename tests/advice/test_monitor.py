@@ -244,15 +244,16 @@ def test_training_stops_where_a_chosen_check_fails_and_not_otherwise(tmp_path, m
 
     base = random_nano()
     data = SquareData(base, train=4, val=2).data
-    made = {"epochs": 4, "batch": 2, "patience": 0, "validation": ("interior",), "prompts": {"random": 1.0}}
+    made = {"batch": 2, "patience": 0, "validation": ("interior",), "prompts": {"random": 1.0}}
     learned = clone(base, "learned")
-    assert train(learned, data, TrainSettings(lr=1e-3, **made), tmp_path, Accelerator(cpu=True)).best_epoch > 0
+    calm = TrainSettings(lr=2e-3, epochs=8, **made)
+    assert train(learned, data, calm, tmp_path, Accelerator(cpu=True)).best_epoch > 0
     results = {}
     for stop in (("validation gain",), ("training loss",)):
         watch = monitor(MonitorSettings(stops=stop))
         folder = tmp_path / stop[0]
         folder.mkdir()
-        wild = TrainSettings(lr=1.0, **made)
+        wild = TrainSettings(lr=1.0, epochs=4, **made)
         results[stop[0]] = train(clone(learned, "wild"), data, wild, folder, Accelerator(cpu=True), watch=watch)
     halted, ran_on = results["validation gain"], results["training loss"]
     assert len(halted.history) == 1 + 3
