@@ -4,8 +4,9 @@ One run's interval says what other images would give, not what another seed woul
 seed is measured on the same images), so both enter: images are drawn again with replacement, and each draw is moved by
 the noise that a mean over these seeds has. Drawing again among three seeds would find too little spread, so the noise
 has the unbiased variance and the interval is stretched to Student's t, with the degrees of freedom of the sum of both
-(Satterthwaite 1946). On simulated gains of 2, 3 and 5 seeds the 95 % interval held the truth in 91 to 96 of 100 cases
-(91 where two seeds differ by twice the error of the images), that of the images alone in 75 to 96.
+(Satterthwaite 1946). Measured on 400 simulated results each (100 images; 2, 3 and 5 seeds that differ by 0.3 to 2 times
+the images' standard error): the 95 % interval held the truth in 91 to 97 %, least where two seeds differ most; that of
+the images alone in 76 to 96 %.
 """
 
 from __future__ import annotations
