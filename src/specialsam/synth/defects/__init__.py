@@ -1,0 +1,113 @@
+"""Defects painted into clean pictures, each with a mask of exactly the pixels that it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from specialsam.core.errors import DataError, UsageError
+from specialsam.core.geometry import ImageArray
+from specialsam.synth.defects import lines, published, spots, structure
+from specialsam.synth.defects.layer import Defect, Ground, survey
+
+PUBLISHED: dict[str, Callable[[ImageArray, np.random.Generator, float], Defect]] = {
+    "patch": published.patch,
+    "scar": published.scar,
+    "stain_seed": published.stain,
+}
+"""The three generators of the study, by name."""
+REALISTIC: dict[str, Callable[[ImageArray, Ground, np.random.Generator], Defect]] = {
+    "thread": lines.thread,
+    "fibre": lines.fibre,
+    "cut": lines.cut,
+    "hole": spots.hole,
+    "stain": spots.stain,
+    "glue": spots.glue,
+    "metal": spots.metal,
+    "bent": structure.bent,
+    "broken": structure.broken,
+}
+"""What real defects look like, by name."""
+COMPOSITE = "composite"
+KINDS = (*PUBLISHED, *REALISTIC, COMPOSITE)
+SMALLEST_SIDE = 48
+PUBLISHED_SIDE = 1024
+ATTEMPTS = 8
+
+
+def make(kind: str, image: ImageArray, rng: np.random.Generator, absolute: bool = False) -> Defect:
+    """The picture uint8 (H, W, 3) with one defect of `kind`; a composite holds two different realistic ones.
+
+    `absolute` keeps the published generators' pixels whatever the picture's size; otherwise they are scaled from 1024.
+    Raises UsageError for an unknown kind and DataError for a picture under 48 px.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"expected a defect of {', '.join(KINDS)}, got {kind!r}")
+    if image.ndim != 3 or image.dtype != np.uint8 or min(image.shape[:2]) < SMALLEST_SIDE:
+        raise DataError(
+            f"expected a uint8 (H, W, 3) image of {SMALLEST_SIDE} px or more, got {image.dtype} {image.shape}"
+        )
+    for _ in range(ATTEMPTS):  # a stroke that leaves the picture at once changes nothing: draw another
+        found = _one(kind, image, rng, absolute)
+        if found.mask.any():
+            return found
+    raise DataError(f"{kind}: expected a visible defect within {ATTEMPTS} attempts, got none on this image")
+
+
+def _one(kind: str, image: ImageArray, rng: np.random.Generator, absolute: bool) -> Defect:
+    if kind in PUBLISHED:
+        scale = 1.0 if absolute else min(image.shape[:2]) / PUBLISHED_SIDE
+        found = PUBLISHED[kind](image, rng, scale)
+        return Defect(found.image, found.mask, kind)
+    ground = survey(image)
+    if kind != COMPOSITE:
+        return REALISTIC[kind](image, ground, rng)
+    first, second = rng.choice(list(REALISTIC), 2, replace=False)
+    once = REALISTIC[str(first)](image, ground, rng)
+    twice = REALISTIC[str(second)](once.image, ground, rng)
+    return Defect(twice.image, np.asarray((twice.image != image).any(2), np.bool_), COMPOSITE)
+
+
+def gallery(
+    images: Sequence[ImageArray], kinds: Sequence[str], seed: int, columns: int = 3, side: int = 200
+) -> ImageArray:
+    """A sheet uint8 (H, W, 3), a row a kind: `columns` times the clean picture, the defect, and its mask's outline.
+
+    Each is a window around the defect, `side` px large.
+    """
+    rows = []
+    for kind in kinds:
+        tiles = []
+        for column in range(columns):
+            rng = np.random.default_rng([seed, KINDS.index(kind), column])
+            clean = images[int(rng.integers(len(images)))]
+            found = make(kind, clean, rng)
+            tiles += [_window(picture, found, side) for picture in (clean, found.image, _outlined(found))]
+        row = np.hstack(tiles)
+        cv2.putText(row, kind, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 4, cv2.LINE_AA)
+        cv2.putText(row, kind, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
+        rows.append(row)
+    return np.asarray(np.vstack(rows), np.uint8)
+
+
+def _outlined(found: Defect) -> ImageArray:
+    out = found.image.copy()
+    contours, _ = cv2.findContours(found.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(out, contours, -1, (255, 60, 0), 1)
+    return out
+
+
+def _window(picture: ImageArray, found: Defect, side: int) -> ImageArray:
+    """The part of the picture around the defect, twice its size and at least a quarter of the picture."""
+    rows, columns = np.nonzero(found.mask)
+    size = int(max(np.ptp(rows), np.ptp(columns)) * 1.6) + 8
+    size = min(max(size, min(picture.shape[:2]) // 4), min(picture.shape[:2]))
+    top = int(np.clip((rows.min() + rows.max()) // 2 - size // 2, 0, picture.shape[0] - size))
+    left = int(np.clip((columns.min() + columns.max()) // 2 - size // 2, 0, picture.shape[1] - size))
+    cut = picture[top : top + size, left : left + size]
+    return np.asarray(cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+__all__ = ["COMPOSITE", "KINDS", "PUBLISHED", "REALISTIC", "Defect", "gallery", "make", "survey"]
