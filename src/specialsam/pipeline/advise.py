@@ -46,6 +46,7 @@ from specialsam.pipeline.pilots import (
     joined,
     limited,
     measured,
+    pilot_training,
     sizes,
     tuned_on,
 )
@@ -155,8 +156,7 @@ def _pilots(
     for seed in range(settings.seed, settings.seed + pilot.seeds):
         for count in sizes(total, len(field.pool), pilot):
             chosen = limited(data, joined(field.pool, count, seed))
-            epochs = min(pilot.epochs, settings.train.epochs)
-            own = settings.train.model_copy(update={"epochs": epochs, "seed": seed})
+            own = pilot_training(settings.train, pilot, seed)
             with stage(f"pilot on {count} of {total} images") as progress:
                 tuned, result = tuned_on(segmenter, chosen, own, run.folder / "pilots" / f"{count}-{seed}", progress)
             last = count == sizes(total, len(field.pool), pilot)[-1]
@@ -188,7 +188,7 @@ def _blind(
     data = embedded.training_data()
     count = sizes(len(embedded.plan.of("train")), len(field.pool), pilot)[-1]
     chosen = limited(data, joined(field.pool, count, settings.seed))
-    own = settings.train.model_copy(update={"epochs": min(pilot.epochs, settings.train.epochs), "seed": settings.seed})
+    own = pilot_training(settings.train, pilot, settings.seed)
     with stage("blind decoder: tuned without seeing any image") as progress:
         unseeing, _ = blind_decoder(segmenter, chosen, own, folder / "pilots", Accelerator(), progress=progress)
     apart = {record.id for record in field.apart}

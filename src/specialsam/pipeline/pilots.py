@@ -1,7 +1,7 @@
 """Short pilot runs: the decoder tuned on growing shares of the training images, measured on images kept apart.
 
-What is kept apart is a part of the training split that no pilot learns from; near-duplicates stay on one side. The
-validation split chooses each pilot's epoch as it will in the real run, and the test split is not touched.
+What is kept apart is a part of the training split that no pilot learns from; near-duplicates stay on one side. Neither
+the validation split nor the test split decides anything here.
 """
 
 from __future__ import annotations
@@ -93,6 +93,16 @@ def limited(data: TrainingData, records: Sequence[Record]) -> TrainingData:
     """The same data with only the training items of `records` (in all their views)."""
     kept = {record.id for record in records}
     return replace(data, train=[item for item in data.train if item.record in kept])
+
+
+def pilot_training(train: TrainSettings, settings: PilotSettings, seed: int) -> TrainSettings:
+    """The real run's settings for a pilot: fewer epochs at most, and the last one kept whatever validation says.
+
+    Kept by validation, every pilot that is no better than the base would be the base, with a gain of exactly 0: the
+    learning curve below that point would be hidden.
+    """
+    epochs = min(settings.epochs, train.epochs)
+    return train.model_copy(update={"epochs": epochs, "seed": seed, "keep": "last", "patience": 0})
 
 
 def tuned_on(
