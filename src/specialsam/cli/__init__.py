@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from specialsam import __version__
-from specialsam.cli import advice, jobs, models, synth
+from specialsam.cli import advice, jobs, models, study, synth
 from specialsam.console import complain, say
 from specialsam.core.errors import SpecialSamError, UsageError
 
@@ -31,6 +31,7 @@ app.add_typer(jobs.app)
 app.add_typer(advice.app)
 app.add_typer(models.app)
 app.add_typer(models.models_app, name="models")
+app.add_typer(study.app, name="study")
 app.add_typer(synth.app, name="synth")
 
 

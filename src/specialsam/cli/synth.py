@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from specialsam.cli.options import Debug
+from specialsam.cli.options import Debug, Model, Sets, read_settings
 from specialsam.console import say, stage
 
 app = typer.Typer(help="Generated images with exact masks.", no_args_is_help=True)
@@ -35,3 +35,41 @@ def synth_scenes(
         with stage("generating") as progress:
             write_dataset(out, count, side, seed, 1.0 if camouflage is None else camouflage, progress=progress)
     say(f"wrote {out}")
+
+
+@app.command("mosaic")
+def synth_mosaic(
+    source: Annotated[Path, typer.Argument(help="textures: images/ and wood.csv, or a folder of photographs")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="a .png for a contact sheet, else a folder for a data set")],
+    count: Annotated[int | None, typer.Option(help="mosaics in all, 70/10/20 % train/val/test", min=1)] = None,
+    model: Model = "nano",
+    sets: Sets = None,
+    debug: Debug = False,
+) -> None:
+    """Mosaics of textures with exact masks, from easy to hard: a contact sheet to look at, or a data set folder."""
+    from specialsam.core.settings import parse_settings
+    from specialsam.studies.mosaic_data import MosaicRecipe, run_synth_mosaic
+
+    recipe = parse_settings(MosaicRecipe, read_settings(None, sets))
+    with stage("mosaics") as progress:
+        lines = run_synth_mosaic(source, out, count, recipe, model, progress)
+    for line in lines:
+        say(line)
+
+
+@app.command("defects")
+def synth_defects(
+    source: Annotated[str, typer.Argument(help="a data set that holds clean images, e.g. a category of MVTec AD")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="a .png for a sheet of kinds, else a folder for a data set")],
+    count: Annotated[int, typer.Option(help="images with a defect, in a data set", min=1)] = 100,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--kind", help="a kind of defect; repeatable [default: all]")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of every random choice")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Synthetic defects on clean images with exact masks: a sheet of all kinds to look at, or a data set folder."""
+    from specialsam.studies.defect_data import run_synth_defects
+
+    for line in run_synth_defects(source, out, count, kinds or (), seed):
+        say(line)

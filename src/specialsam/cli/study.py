@@ -1,0 +1,111 @@
+"""The studies: wood, carpet and camouflage from raw data to their pages, their comparison, and own photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specialsam.cli.options import Base, Debug, Model, Sets, read_settings
+from specialsam.console import say, stage
+
+app = typer.Typer(help="The three studies from raw data to report, and what they say together.", no_args_is_help=True)
+
+Data = Annotated[
+    str, typer.Option("--data", "-d", help="the raw data: a folder whose layout is known, or ADAPTER:PATH")
+]
+Recipe = Annotated[
+    str, typer.Option("--recipe", "-r", help="seed (as published), revised (its next steps), or FILE.yaml")
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="study folder [default: runs/STUDY-RECIPE-MODEL]")]
+
+
+@app.command()
+def wood(
+    data: Data,
+    recipe: Recipe = "seed",
+    model: Model = "nano",
+    base: Base = None,
+    out: Out = None,
+    sets: Sets = None,
+    debug: Debug = False,
+) -> None:
+    """Textures to clusters, mosaics of graded difficulty, tuning, and results for each difficulty."""
+    _study("wood", data, recipe, model, base, out, sets)
+
+
+@app.command()
+def carpet(
+    data: Data,
+    recipe: Recipe = "seed",
+    model: Model = "nano",
+    base: Base = None,
+    out: Out = None,
+    sets: Sets = None,
+    debug: Debug = False,
+) -> None:
+    """Synthetic defects on good images for training, all real defects for the test, results for each type."""
+    _study("carpet", data, recipe, model, base, out, sets)
+
+
+@app.command()
+def camouflage(
+    data: Data,
+    recipe: Recipe = "seed",
+    model: Model = "nano",
+    base: Base = None,
+    out: Out = None,
+    sets: Sets = None,
+    debug: Debug = False,
+) -> None:
+    """COD10K, SINet's package or CAMO: tuning, results for each prompt and category, false alarms."""
+    _study("camouflage", data, recipe, model, base, out, sets)
+
+
+def _study(
+    study: str, data: str, recipe: str, model: str, base: str | None, out: Path | None, sets: list[str] | None
+) -> None:
+    from specialsam.studies.recipe import load_recipe
+
+    chosen = load_recipe(study, recipe, read_settings(None, sets))
+    from specialsam.pipeline.reporting import terminal_table
+    from specialsam.studies.run import run_study
+
+    folder = out or Path("runs") / f"{study}-{Path(recipe).stem}-{Path(model).name.partition('.')[0]}"
+    found = run_study(data, chosen, model, folder, base)
+    say("")
+    say(terminal_table(found.outcome.summary, found.outcome.comparison))
+    say(f"report: {found.outcome.report}")
+    say(f"study: {found.page}")
+
+
+@app.command()
+def compare(
+    studies: Annotated[list[Path], typer.Argument(help="finished study folders", metavar="RUN...")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the comparison")] = Path("runs/compare"),
+    debug: Debug = False,
+) -> None:
+    """Performance summary, the five factors as measured, and whether the rules of thumb hold in these runs."""
+    from specialsam.studies.compare import compare as run
+
+    say(f"comparison: {run(studies, out)}")
+
+
+@app.command()
+def photos(
+    folder: Annotated[Path, typer.Argument(help="a folder of photographs", metavar="PHOTO_FOLDER")],
+    run: Annotated[Path, typer.Option("--run", help="a study, run or specialist folder")],
+    click: Annotated[str, typer.Option(help="x,y in pixels of each photograph, or center")] = "center",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder [default: RUN/own-photos]")] = None,
+    debug: Debug = False,
+) -> None:
+    """Own photographs without truth: base and specialist side by side for one click."""
+    from specialsam.studies.photos import run_photos
+
+    place = out or run / "own-photos"
+    with stage("photographs") as progress:
+        shots, failures = run_photos(run, folder, click, place, progress)
+    for text in failures:
+        say(f"not used: {text}")
+    say(f"{len(shots)} photographs: {place / 'photos.html'}")

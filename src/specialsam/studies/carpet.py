@@ -1,0 +1,73 @@
+"""Carpet: synthetic defects on clean images for training and validation, every real defect by type for the test."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from specialsam.console import say, stage
+from specialsam.core.errors import DataError
+from specialsam.core.types import Dataset, Record
+from specialsam.data.load import load_image_only
+from specialsam.data.open import open_dataset
+from specialsam.data.splits import stable_hash
+from specialsam.studies.defect_data import DefectRecipe, good_records, link_real, write_defects
+from specialsam.studies.recipe import CarpetRecipe, Prepared, Sheet
+from specialsam.synth.defects import gallery
+
+SHOWN = 12
+"""Clean images that the sheet of defects draws from."""
+
+
+def prepare_carpet(data: str, recipe: CarpetRecipe, model: str, base: str | None, folder: Path) -> Prepared:
+    """Write synthetic defects and copy the real ones into `folder`; `model` is not needed.
+
+    `data` is a category of MVTec AD, or any data set that holds images without a defect beside masks of real ones.
+    DataError where either is missing. A folder that holds the same pictures already is gone on with.
+    """
+    dataset = open_dataset(data)
+    goods = good_records(dataset)
+    if not goods:
+        raise DataError(f"{data}: expected images without defects to make synthetic ones on, got none")
+    real = link_real(folder, dataset)
+    with stage("making defects") as progress:
+        made = write_defects(folder, goods, recipe.data, progress)
+    sizes = f"{recipe.data.train} train, {recipe.data.val} val, {sum(real.values())} test"
+    say(f"{dataset.name}: {len(goods)} clean images; {sizes}")
+    return Prepared(
+        source=f"folder:{folder}",
+        licence=dataset.licence,
+        citation=dataset.citation,
+        facts=(
+            ("clean images", str(len(goods))),
+            ("synthetic defects", f"{recipe.data.train} for training, {recipe.data.val} for validation: {_said(made)}"),
+            ("real defects (test)", f"{sum(real.values())}: {_said(real)}"),
+        ),
+        notes=(*dataset.notes, *_tested_goods(dataset, goods), *(problem.message for problem in dataset.problems)),
+        sheets=(_sheet(goods, recipe.data),),
+        differences=(
+            ("Data", "MVTec AD carpet, 280 clean images of 1024 px", f"{dataset.name}, {len(goods)} clean images"),
+            ("Real defects", "89", f"{sum(real.values())}: {_said(real)}"),
+        ),
+    )
+
+
+def _said(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in Counter(counts).most_common())
+
+
+def _tested_goods(dataset: Dataset, goods: list[Record]) -> tuple[str, ...]:
+    """A note on clean test images: a model that must be prompted cannot be measured on them."""
+    used = {record.id for record in goods}
+    left = [r for r in dataset.records if r.category == "good" and r.id not in used]
+    return (
+        (f"{len(left)} clean test images are not used: without a defect there is nothing to click on",) if left else ()
+    )
+
+
+def _sheet(goods: list[Record], recipe: DefectRecipe) -> Sheet:
+    """Each kind of synthetic defect three times: the clean image, the defect, and the outline of its mask."""
+    chosen = sorted(goods, key=lambda record: stable_hash(f"sheet:{record.id}"))[:SHOWN]
+    kinds = [kind for kind, weight in recipe.kinds.items() if weight > 0]
+    picture = gallery([load_image_only(record) for record in chosen], kinds, recipe.seed, columns=2)
+    return Sheet("defects", picture, "Synthetic defects, a row a kind, two each: clean, with the defect, its outline.")

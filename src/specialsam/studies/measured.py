@@ -1,0 +1,169 @@
+"""From a run's rows to a study's own tables: scores by prompt, by group, and beside the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from specialsam.core.errors import UsageError
+from specialsam.evaluation.tables import by_category, comparison, per_image, summary
+from specialsam.metrics import METRICS
+from specialsam.pipeline.evidence import BASE, SPECIALIST
+from specialsam.studies.published import PublishedScore, PublishedStudy
+
+Line = Mapping[str, Any]
+DASH = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Base against specialist on the same images: means with 95 % limits, spreads over images (ddof 0), the gain."""
+
+    base: float
+    base_low: float
+    base_high: float
+    base_spread: float
+    tuned: float
+    tuned_low: float
+    tuned_high: float
+    tuned_spread: float
+    gain: float
+    low: float
+    high: float
+    n: int
+
+
+def read_rows(run: Path) -> pd.DataFrame:
+    """The result rows of a finished run folder; UsageError where it has none."""
+    path = run / "results.parquet"
+    if not path.exists():
+        raise UsageError(f"expected a finished run with {path.name} in {run}, found none; run the study again")
+    return pd.read_parquet(path)
+
+
+def versus(rows: pd.DataFrame, strategy: str, metric: str = "iou", category: str = "") -> Versus | None:
+    """The single mask of both models with one prompt, in one category ("": all); None where it was not measured.
+
+    A category takes in its sub-categories ("Aquatic" takes "Aquatic/Crab"). The image is the unit.
+    """
+    chosen = rows[(rows.strategy == strategy) & (rows.output == "single") & (rows.metric == metric)]
+    chosen = chosen[chosen.model.isin((BASE, SPECIALIST))]
+    if category:
+        names = chosen.category.astype(str)
+        chosen = chosen[(names == category) | names.str.startswith(f"{category}/")]
+    if set(chosen.model) != {BASE, SPECIALIST}:
+        return None
+    means = {str(line["model"]): line for line in summary(chosen).to_dict("records")}
+    paired = comparison(chosen, BASE, SPECIALIST).iloc[0]
+    spreads = per_image(chosen).groupby("model")["value"].std(ddof=0)
+    sides: dict[str, float] = {}
+    for side, model in (("base", BASE), ("tuned", SPECIALIST)):
+        line = means[model]
+        sides |= {side: float(line["mean"]), f"{side}_low": float(line["low"]), f"{side}_high": float(line["high"])}
+        sides[f"{side}_spread"] = float(spreads[model])
+    return Versus(
+        **sides, gain=float(paired["gain"]), low=float(paired["low"]), high=float(paired["high"]), n=int(paired["n"])
+    )
+
+
+def by_prompt(rows: pd.DataFrame, strategies: Sequence[str], metric: str = "iou") -> list[dict[str, Any]]:
+    """One line a prompt: strategy, and the fields of `Versus`."""
+    found = [(strategy, versus(rows, strategy, metric)) for strategy in strategies]
+    return [{"strategy": strategy} | vars(line) for strategy, line in found if line]
+
+
+def by_group(rows: pd.DataFrame, strategy: str, outer: bool = False) -> list[dict[str, Any]]:
+    """One line a category (category, base, tuned, gain, low, high, n), `outer`: by what stands before the slash."""
+    chosen = rows[(rows.strategy == strategy) & (rows.output == "single") & (rows.metric == "iou")]
+    chosen = chosen[chosen.model.isin((BASE, SPECIALIST))]
+    if outer:
+        chosen = chosen.assign(category=chosen.category.astype(str).str.partition("/")[0])
+    table = by_category(chosen, BASE, SPECIALIST)
+    return [{str(key): value for key, value in line.items()} for line in table.to_dict("records")]
+
+
+def cod_lines(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The measures of camouflaged object detection by prompt: strategy, title, metric, and the fields of `Versus`."""
+    names = [name for name, metric in METRICS.items() if metric.group == "cod" and name in set(rows.metric)]
+    strategies = list(dict.fromkeys(rows[rows.metric.isin(names)].strategy))
+    found = [(s, name, versus(rows, s, name)) for s in strategies for name in names]
+    return [{"strategy": s, "metric": n, "title": METRICS[n].title} | vars(line) for s, n, line in found if line]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A published line and its counterpart here (None: not measured)."""
+
+    published: PublishedScore
+    here: Versus | None
+
+
+def beside(told: PublishedStudy, rows: pd.DataFrame) -> list[Beside]:
+    """Every published score with what was measured for it."""
+    return [Beside(line, versus(rows, line.strategy, line.metric, line.category)) for line in told.scores]
+
+
+def headline(told: PublishedStudy, rows: pd.DataFrame, strategies: Sequence[str]) -> tuple[str, Versus]:
+    """(what it is, scores) of the study's headline; where its prompt or category was not measured, of the first prompt.
+
+    UsageError where no prompt of the study was measured.
+    """
+    line = told.headline
+    found = versus(rows, line.strategy, line.metric, line.category)
+    if found:
+        return line.what, found
+    for strategy in strategies:
+        if found := versus(rows, strategy):
+            return f"all test images, {strategy}", found
+    raise UsageError(f"expected scores of {', '.join(strategies)} in the run, found none; run the study again")
+
+
+def markdown(told: PublishedStudy, lines: Sequence[Beside], differences: Sequence[Sequence[str]]) -> str:
+    """Published against measured as Markdown: the scores, and every difference of the protocols."""
+    head = [
+        f"# {told.title}: published against measured",
+        "",
+        "Percent; standard deviation over images behind the published means, 95 % intervals behind the measured ones.",
+        "",
+        "| | metric | base, published | base, here | specialised, published | specialised, here | change, published | "
+        "change, here | images |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    body = [_markdown_line(line) for line in lines]
+    rest = ["", "## What differs", "", "| | published | here |", "|---|---|---|"]
+    rest += [f"| {' | '.join(_cell(part) for part in difference)} |" for difference in differences]
+    return "\n".join([*head, *body, *rest]) + "\n"
+
+
+def _markdown_line(line: Beside) -> str:
+    told, here = line.published, line.here
+    cells = [
+        f"{told.what}{f' ({told.note})' if told.note else ''}",
+        METRICS[told.metric].title,
+        _mean(told.base, told.base_spread),
+        _limits(here.base, here.base_low, here.base_high) if here else DASH,
+        _mean(told.tuned, told.tuned_spread),
+        _limits(here.tuned, here.tuned_low, here.tuned_high) if here else DASH,
+        DASH if told.change is None else f"{100 * told.change:+.2f}",
+        f"{100 * here.gain:+.2f} [{100 * here.low:+.2f}, {100 * here.high:+.2f}]" if here else DASH,
+        str(here.n) if here else DASH,
+    ]
+    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _cell(text: str) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _mean(mean: float | None, spread: float | None) -> str:
+    if mean is None:
+        return DASH
+    return f"{100 * mean:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
+
+
+def _limits(mean: float, low: float, high: float) -> str:
+    return f"{100 * mean:.2f} [{100 * low:.2f}, {100 * high:.2f}]"

@@ -1,0 +1,242 @@
+"""A study from raw data to its page: prepare a data folder, run the main job on it, hold it against what was published.
+
+The folder holds `study.json` (recipe, data, model, and once finished the numbers that `compare` reads), `data/` (the
+prepared images with stated splits), `run/` (the main job's run, with its own report), `figures/`, `published.md` and
+`study.html`. The same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from specialsam import __version__
+from specialsam.console import stage
+from specialsam.core.errors import DataError, SpecialSamError, UsageError
+from specialsam.core.files import write_whole
+from specialsam.core.types import Record, Sample
+from specialsam.data.images import read_image
+from specialsam.data.load import load, load_masks
+from specialsam.data.open import open_dataset
+from specialsam.data.splits import stable_hash
+from specialsam.data.views import views_for
+from specialsam.evaluation.evaluate import Embed
+from specialsam.metrics.overlap import overlap
+from specialsam.models.load import load_model
+from specialsam.models.segmenter import Segmenter
+from specialsam.models.specialist import load_specialist
+from specialsam.pipeline.embedded import embeddings_of
+from specialsam.pipeline.evidence import BASE, SPECIALIST
+from specialsam.pipeline.pictures import choose, object_pairs
+from specialsam.pipeline.specialize import Outcome, run_specialize
+from specialsam.prompts import draw, generator
+from specialsam.report.numbers import score, strategy_name, words
+from specialsam.studies.camouflage import false_alarms, prepare_camouflage
+from specialsam.studies.carpet import prepare_carpet
+from specialsam.studies.figures import Tile, pixels_of, sheet_figure
+from specialsam.studies.measured import headline, read_rows
+from specialsam.studies.page import write_study
+from specialsam.studies.published import published
+from specialsam.studies.recipe import AnyRecipe, Prepared, Sheet
+from specialsam.studies.wood import prepare_wood
+from specialsam.training.losses import resolve_mix
+
+FILE = "study.json"
+PREPARE: Mapping[str, Callable[..., Prepared]] = {
+    "wood": prepare_wood,
+    "carpet": prepare_carpet,
+    "camouflage": prepare_camouflage,
+}
+SHOWN = 4
+"""Test images on the sheet of answers."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished study: everything that its page shows, beside the run's own report."""
+
+    folder: Path
+    data: str
+    model: str
+    recipe: AnyRecipe
+    prepared: Prepared
+    outcome: Outcome
+    rows: Any
+    facts: Mapping[str, Any]
+    answers: tuple[Sheet, ...]
+    alarms: tuple[Mapping[str, Any], ...]
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "study.html"
+
+
+def run_study(data: str, recipe: AnyRecipe, model: str, folder: Path, base: str | None = None) -> Finished:
+    """Run (or go on with) a study on the raw data in `data`; UsageError where `folder` holds another one."""
+    identity = {"data": data, "model": model, "base": base, "recipe": recipe.model_dump(mode="json")}
+    _begin(folder, identity)
+    prepared = PREPARE[recipe.study](data, recipe, model, base, folder / "data")
+    outcome = run_specialize(
+        prepared.source, model, folder / "run", recipe.specialize, base_model=base, title=recipe.title
+    )
+    if outcome is None:  # run_specialize answers None only when it was told not to measure
+        raise DataError(f"expected results in {folder / 'run'}, got none; run the study again")
+    rows = read_rows(outcome.folder)
+    before = load_model(model, base)
+    models = {BASE: before, SPECIALIST: load_specialist(outcome.folder / "specialist", before)}
+    records = [record for record in open_dataset(prepared.source).records if record.split == "test"]
+    with embeddings_of(outcome.folder / "embeddings", recipe.specialize.precision) as embed:
+        answers = (_samples(prepared), _answers(models, records, embed, recipe), *_sides(rows, outcome.folder, recipe))
+    with stage("clicking where nothing is hidden") as progress:
+        alarms = tuple(false_alarms(models, prepared.negatives, progress)) if prepared.negatives else ()
+    facts = _facts(recipe, prepared, outcome, rows, before)
+    found = Finished(folder, data, model, recipe, prepared, outcome, rows, facts, answers, alarms)
+    write_study(found)
+    _save(folder, identity | {"finished": facts})
+    return found
+
+
+def _begin(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Write `study.json` into a new folder; pass where the same study is there, UsageError where another is."""
+    path = folder / FILE
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise UsageError(f"{folder} is not empty and holds no study; choose another --out")
+        _save(folder, identity)
+        return
+    stored = read_study(folder)
+    other = [name for name in identity if stored.get(name) != json.loads(json.dumps(identity[name]))]
+    if other:
+        raise UsageError(f"{folder} holds a study with another {' and '.join(other)}; choose another --out")
+
+
+def _save(folder: Path, values: Mapping[str, Any]) -> None:
+    text = json.dumps({**values, "version": __version__}, indent=1)
+    write_whole(folder / FILE, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """What `study.json` of a folder holds; UsageError where there is none, DataError for a damaged one."""
+    path = folder / FILE
+    if not path.exists():
+        raise UsageError(f"expected a study folder with {FILE}, found none in {folder}")
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored["recipe"]["study"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"expected a readable {path}, got a damaged one; run the study anew elsewhere") from error
+    return dict(stored)
+
+
+def _facts(recipe: AnyRecipe, prepared: Prepared, outcome: Outcome, rows: Any, before: Segmenter) -> dict[str, Any]:
+    """The numbers of a finished study that pages and comparisons read."""
+    told = published(recipe.study)
+    what, main = headline(told, rows, recipe.strategies)
+    history = [epoch for epoch in outcome.result.history if epoch.epoch > 0]
+    train = [record for record in open_dataset(prepared.source).records if record.split == "train"]
+    settings = recipe.specialize
+    views = sum(1 + len(views_for(record.id, settings.views, settings.seed)) for record in train)
+    return {
+        "headline": {"what": what, **asdict(main)},
+        "losses": [epoch.train_loss for epoch in history],
+        "val_iou": [_finite(epoch.val_iou) for epoch in outcome.result.history],
+        "best_epoch": outcome.result.best_epoch,
+        "stop": outcome.result.stop,
+        "warnings": [f"epoch {epoch.epoch}: {text}" for epoch in history for text in epoch.warnings],
+        "train": {"images": len(train), "objects": sum(len(load_masks(record)) for record in train), "views": views},
+        "loss": resolve_mix(settings.train.loss),
+        "lr": settings.train.lr,
+        "parameters": sum(parameter.numel() for parameter in before.sam.parameters()),
+        "model": before.name,
+        "test": prepared.facts[0][1],
+        "facts": [list(fact) for fact in prepared.facts],
+        "notes": list(prepared.notes),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _chosen(records: Sequence[Record], count: int) -> list[Record]:
+    """`count` records in turn from each category, within it by stable hash."""
+    order = sorted(records, key=lambda record: stable_hash(f"shown:{record.id}"))
+    turns: dict[str, int] = {}
+    ranked = []
+    for record in order:
+        turns[record.category] = turns.get(record.category, -1) + 1
+        ranked.append((turns[record.category], record.category, record))
+    return [record for _, _, record in sorted(ranked, key=lambda line: line[:2])][:count]
+
+
+def _samples(prepared: Prepared) -> Sheet:
+    """Training and test images with the outlines of their objects."""
+    tiles = []
+    records = open_dataset(prepared.source).records
+    for split in ("train", "test"):
+        for record in _chosen([one for one in records if one.split == split], SHOWN):
+            with suppress(SpecialSamError):  # an unreadable image is reported by the run itself
+                sample = load(record)
+                tiles.append(Tile(sample.image, f"{split}: {_title(record)}", outlines=sample.masks))
+    return Sheet("samples", pixels_of(sheet_figure(tiles, SHOWN)), "Images of the data set with their true outlines.")
+
+
+def _title(record: Record) -> str:
+    name = words(record.category.rpartition("/")[2]) if record.category else record.id.rpartition("/")[2]
+    return name if len(name) < 30 else name[:28] + "…"
+
+
+def _answers(models: Mapping[str, Segmenter], records: Sequence[Record], embed: Embed, recipe: AnyRecipe) -> Sheet:
+    """What base (above) and specialist (below) answer to the study's first prompt, with the IoU of each object."""
+    strategy, seed = recipe.strategies[0], recipe.specialize.evaluate.seed
+    samples = []
+    for record in _chosen(records, SHOWN):
+        with suppress(SpecialSamError):  # an unreadable image is a failed row of the run
+            samples.append(load(record))
+    tiles = [
+        _answer(model, name, sample, embed, strategy, seed) for name, model in models.items() for sample in samples
+    ]
+    caption = (
+        f"Above the base without any tuning, below the specialist, on the same images and prompts "
+        f"({words(strategy)}): masks in colour, true borders white, IoU at each prompt, its mean in the title."
+    )
+    return Sheet("answers", pixels_of(sheet_figure(tiles, max(1, len(samples)))), caption)
+
+
+def _sides(rows: Any, run: Path, recipe: AnyRecipe) -> tuple[Sheet, ...]:
+    """The first side-by-side picture of each kind that the run chose by rule: best, median and worst gain, failure."""
+    strategy = recipe.specialize.main_strategy
+    table = object_pairs(rows, BASE, SPECIALIST, strategy)
+    chosen, files = choose(table), sorted((run / "figures").glob("side-by-side-*.png"))
+    if len(chosen) != len(files):
+        raise DataError(f"expected {len(chosen)} side-by-side pictures in {run / 'figures'}, got {len(files)}")
+    sheets: dict[str, Sheet] = {}
+    for (kind, row), path in zip(chosen, files, strict=True):
+        line = table.iloc[row]
+        said = f"{kind[0].upper()}{kind[1:]} ({strategy_name(strategy)}): {line['record']}, {score(line['base'])} to "
+        sheets.setdefault(
+            kind, Sheet(f"side-{words(kind).replace(' ', '-')}", read_image(path), f"{said}{score(line['tuned'])}.")
+        )
+    return tuple(sheets.values())
+
+
+def _answer(model: Segmenter, name: str, sample: Sample, embed: Embed, strategy: str, seed: int) -> Tile:
+    kept = sample.masks[[bool(mask.any()) for mask in sample.masks]]
+    masks = np.zeros_like(kept)
+    points = np.zeros((len(kept), 2), np.float32)
+    for indices, prompts in draw(strategy, kept, generator(seed, "evaluation", sample.id, strategy)):
+        masks[indices] = model.decode(embed(sample, model), prompts).masks()[:, 0]
+        if prompts.points is not None:
+            points[indices] = prompts.points[:, 0]
+        elif prompts.boxes is not None:
+            points[indices] = prompts.boxes.reshape(-1, 2, 2).mean(1)
+    ious = [overlap(found, truth)["iou"] for found, truth in zip(masks, kept, strict=True)]
+    texts = tuple(f"{100 * iou:.0f}" for iou in ious)
+    title = f"{name}, {_title(sample.record)}: {100 * float(np.mean(ious)):.1f}"
+    return Tile(sample.image, title, masks, texts, points, kept)
