@@ -42,11 +42,12 @@ def advised(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run_advise(str(data), "nano", folder, small(train={"epochs": 2, "lr": 3e-4}), PilotSettings(wished=0.05))
 
 
-def test_audit_of_clean_discs_fails_on_their_likeness_alone(data: Path, tmp_path: Path) -> None:
-    """A disc on noise is a disc on noise: the thumbnails that are compared for near-duplicates look alike."""
+def test_audit_of_clean_discs_fails_on_their_likeness_and_ease_alone(data: Path, tmp_path: Path) -> None:
+    """A disc on noise is a disc on noise: the thumbnails that are compared look alike, and the base is good at discs."""
     found = run_audit(str(data), "nano", tmp_path / "audit", small(), believed=IMAGES)
     failed = [finding.check for finding in found.findings if finding.level == "fail"]
-    assert failed == ["near-duplicates across splits"]
+    assert set(failed) <= {"near-duplicates across splits", "room for improvement"}
+    assert "near-duplicates across splits" in failed
     assert "Audit of data" in found.page.read_text()
     kept = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert [line["check"] for line in kept] == [finding.check for finding in found.findings]

@@ -184,7 +184,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Row:
-    """One number (or one failure) of an evaluation, in tidy form; `error` is "" when `value` counts."""
+    """One number (or one failure) of an evaluation, in tidy form; `error` is "" when `value` counts.
+
+    The protocol is stamped on every row: `prompt_source` (truth, detector, none), `resolution` at which it was scored
+    ("original": the image's own), `soft` whether probabilities were scored or a mask, `subset` which images with what
+    mix of categories; the variant of a metric is part of its name (canny_f1, e_max, e_mean).
+    """
 
     run: str
     model: str
@@ -199,6 +204,9 @@ class Row:
     category: str = ""
     supercategory: str = ""
     prompt_source: str = "truth"
+    resolution: str = "original"
+    soft: bool = False
+    subset: str = ""
     error: str = ""
 
 

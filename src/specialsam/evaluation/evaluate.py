@@ -35,6 +35,9 @@ OUTPUT_GROUPS: dict[str, tuple[str, ...]] = {
 }
 """The metric groups that are computed for each output, of those asked for."""
 
+SOFT = ("cod",)
+"""Groups that score probabilities; all others score the mask above probability 0.5."""
+
 PIECE_PIXELS = 2**24
 """Pixels of all objects that are decoded to full size at once: bounds memory for large images and many objects."""
 
@@ -199,6 +202,7 @@ def _rows(
                 strategy=strategy,
                 output=output,
                 metric=metric,
+                soft=METRICS[metric].group in SOFT,
                 value=float(value),
                 category=category,
                 supercategory=record.supercategory,
@@ -234,6 +238,7 @@ def _failed(
                         strategy=strategy,
                         output=output,
                         metric=name,
+                        soft=metric.group in SOFT,
                         value=metric.worst,
                         category=record.category,
                         supercategory=record.supercategory,
@@ -284,7 +289,7 @@ class RowFile:
         names = [field.name for field in fields(Row)]
         parts = [pd.DataFrame(line["rows"], columns=names) for line in self._lines() if line["rows"]]
         frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
-        return frame.astype({"object": "int64", "value": "float64"})
+        return frame.astype({"object": "int64", "value": "float64", "soft": "bool"})
 
 
 __all__ = ["DISC", "FILLED_BOX", "GROUPS", "EvaluateSettings", "RowFile", "clicks", "evaluate"]

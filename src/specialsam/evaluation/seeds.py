@@ -23,7 +23,7 @@ from specialsam.core.errors import DataError, UsageError
 from specialsam.evaluation.tables import per_image
 from specialsam.metrics import METRICS
 
-PLACE = ["dataset", "split", "prompt_source"]
+PLACE = ["dataset", "split", "prompt_source", "resolution", "subset"]
 WHAT = ["strategy", "output", "metric"]
 COLUMNS = [
     *WHAT,

@@ -25,7 +25,7 @@ Category = Literal["category", "supercategory"]
 
 COLUMNS = [field.name for field in fields(Row)]
 
-_PLACE = ["dataset", "split", "prompt_source"]
+_PLACE = ["dataset", "split", "prompt_source", "resolution", "subset"]
 _WHAT = ["model", "strategy", "output", "metric"]
 _SEED_METRICS = {
     "iou": "iou",
@@ -47,7 +47,7 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def per_image(rows: pd.DataFrame, by: Category | None = None) -> pd.DataFrame:
-    """One line an image: dataset, split, prompt_source, model, strategy, output, metric, record, value, failed.
+    """One line an image: the protocol, model, strategy, output, metric, record, value, failed.
 
     `value` is the mean over the image's objects, failures at the worst value; `failed` says that there was one. With
     `by` the objects of each category of an image make a line of their own, in a further column `category`. DataError
@@ -114,9 +114,10 @@ def summary(
 ) -> pd.DataFrame:
     """Means over images with bootstrap intervals: model, strategy, output, metric, mean, low, high, n, failed.
 
-    `n` images, of which `failed` had a failure; failed images count as 0 (MAE: 1) in the mean. Then dataset, split and
-    prompt_source, which are never mixed into one mean. `metrics` None means all that were measured. With `by` there is
-    a line for each category, named in the column `category` ("" for objects without one).
+    `n` images, of which `failed` had a failure; failed images count as 0 (MAE: 1) in the mean. Then the protocol
+    (dataset, split, prompt_source, resolution, subset), whose values are never mixed into one mean. `metrics` None
+    means all that were measured. With `by` there is a line for each category, named in the column `category` ("" for
+    objects without one).
     """
     images = _chosen(per_image(rows, by), metrics)
     extra = [] if by is None else ["category"]
@@ -141,10 +142,10 @@ def comparison(
     """Tuned against base on the same images, one line a strategy, output and metric.
 
     Columns: strategy, output, metric, base, tuned (means), gain, low, high, p_wilcoxon, p_holm, wins, losses, ties, n,
-    failed_base, failed_tuned (images); then dataset, split and prompt_source. `gain` is the mean improvement with its
-    paired bootstrap interval, positive when tuned is better (also for MAE). `p_holm` is adjusted for all lines of the
-    table: choose `metrics` to keep that family small. Combinations that only one of the models was evaluated on are
-    left out, images that only one of them was evaluated on raise DataError.
+    failed_base, failed_tuned (images); then the protocol (dataset, split, prompt_source, resolution, subset). `gain` is
+    the mean improvement with its paired bootstrap interval, positive when tuned is better (also for MAE). `p_holm` is
+    adjusted for all lines of the table: choose `metrics` to keep that family small. Combinations that only one of the
+    models was evaluated on are left out, images that only one of them was evaluated on raise DataError.
     """
     pairs = _paired(_chosen(per_image(rows, by), metrics), base, tuned)
     extra = [] if by is None else ["category"]

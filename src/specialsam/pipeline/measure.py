@@ -106,7 +106,7 @@ def run_evaluate(
     file = RowFile(run.folder / "rows.jsonl")
     done = file.records()
     left = [record for record in records if record.id not in done]
-    stamp = {"run": run.folder.name, "dataset": layout.dataset.name, "split": split}
+    stamp = {"run": run.folder.name, "dataset": layout.dataset.name, "split": split, "subset": layout.mix(records)}
     with run.timed("evaluation"), stage("measuring") as progress, embeddings_of(store, precision) as embed:
         measured = evaluate(segmenters, left, load, embed, settings, stamp, _radius(layout))
         for number, (record, rows) in enumerate(zip(left, measured, strict=True), len(done) + 1):

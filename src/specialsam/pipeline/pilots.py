@@ -130,6 +130,7 @@ def measured(
 ) -> Any:
     """Rows of the models on `records`, as a DataFrame."""
     stamp = {"run": "advise", "dataset": embedded.plan.dataset.name, "split": "train, kept apart"}
+    stamp |= {"subset": embedded.plan.mix(records)}
     rows = []
     for number, found in enumerate(evaluate(models, records, load, embedded.embed, settings, stamp, radius), 1):
         rows += found

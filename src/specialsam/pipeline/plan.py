@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specialsam.console import stage
@@ -16,6 +16,8 @@ from specialsam.data.open import open_dataset
 from specialsam.data.splits import split_records, stable_hash
 
 Fractions = tuple[float, float, float]
+MIX = 6
+"""Categories that the protocol's words name."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,13 @@ class Plan:
     def split_sizes(self) -> dict[str, int]:
         found = Counter(self.splits.values())
         return {split: found.get(split, 0) for split in ("train", "val", "test")}
+
+    def mix(self, records: Sequence[Record]) -> str:
+        """How many images of what categories, the most frequent first: "149 images: 129 animal, 20 other"."""
+        found = Counter(record.category for record in records if record.category)
+        named = ", ".join(f"{count} {name}" for name, count in found.most_common(MIX))
+        rest = f", {len(found) - MIX} more categories" if len(found) > MIX else ""
+        return f"{len(records)} images" + (f": {named}{rest}" if len(found) > 1 else "")
 
     def categories(self) -> dict[str, dict[str, int]]:
         """Images per category and split."""

@@ -9,6 +9,7 @@ Each stage leaves its result in the run folder and is skipped or continued when 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from specialsam.pipeline.reporting import write_run_report
 from specialsam.pipeline.run import Run
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.training.loop import train
-from specialsam.training.state import TrainResult
+from specialsam.training.state import EpochFacts, TrainResult
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _evaluated(
     radius = disc_radius(embedded.relative_areas()) if name == BASE else None
     file = RowFile(run.folder / f"rows-{name}.jsonl")
     test, done = layout.of("test"), file.records()
-    stamp = {"run": run.folder.name, "dataset": layout.dataset.name, "split": "test"}
+    stamp = {"run": run.folder.name, "dataset": layout.dataset.name, "split": "test", "subset": layout.mix(test)}
     left = [record for record in test if record.id not in done]
     with run.timed(f"{name} evaluation"), stage(f"measuring the {name}") as progress:
         measured = evaluate({name: segmenter}, left, load, embedded.embed, settings.evaluate, stamp, radius)
@@ -164,8 +165,9 @@ def _tuned(run: Run, tuned: Segmenter, embedded: Embedded, settings: SpecializeS
 
     accelerator = Accelerator()
     with stage("tuning") as progress:
-        watch = monitor(settings.monitor)
-        result = train(tuned, embedded.training_data(), settings.train, run.folder, accelerator, progress, watch)
+        result = train(
+            tuned, embedded.training_data(), settings.train, run.folder, accelerator, progress, _aloud(settings)
+        )
     say(f"tuning: {result.stop}; kept epoch {result.best_epoch}")
     history = [asdict(facts) for facts in result.history]
     run.save(
@@ -175,6 +177,19 @@ def _tuned(run: Run, tuned: Segmenter, embedded: Embedded, settings: SpecializeS
         encoder={"before": result.encoder_before, "after": result.encoder_after},
     )
     return result
+
+
+def _aloud(settings: SpecializeSettings) -> Callable[[list[EpochFacts]], tuple[list[str], bool]]:
+    """The training monitor, whose warnings are also said while the run goes on."""
+    watch = monitor(settings.monitor)
+
+    def heard(history: list[EpochFacts]) -> tuple[list[str], bool]:
+        warnings, stop = watch(history)
+        for warning in warnings:
+            say(f"warning: {warning}")
+        return warnings, stop
+
+    return heard
 
 
 def _save_specialist(

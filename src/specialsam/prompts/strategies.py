@@ -130,7 +130,7 @@ _PLACES: dict[str, _Place] = {
     "box": lambda mask, rng: (None, _box(mask)),
     "box_jitter": lambda mask, rng: (None, jitter_box(_box(mask), (mask.shape[0], mask.shape[1]), rng)),
     "box_point": lambda mask, rng: (_interior(mask), _box(mask)),
-    "half_frame": lambda mask, rng: (center_of_mass(mask) / 2, None),
+    "half_frame": lambda mask, rng: (np.asarray(center_of_mass(mask) / 2, np.float32), None),
 }
 
 HALF_FRAME = "half_frame"
