@@ -155,7 +155,7 @@ def test_saved_specialist_is_the_tuned_model_bit_for_bit(
         return tuned[-1]
 
     monkeypatch.setattr(job, "clone", kept)
-    settings = small(train={"epochs": 1, "keep": "last"})
+    settings = small(train={"epochs": 1, "keep": "last"}, guard={"enabled": False})
     assert run_specialize(str(data), "nano", tmp_path / "run", settings, measure=False) is None
     loaded = load_model(tmp_path / "run" / "specialist").sam.state_dict()
     base = load_model("nano").sam.state_dict()
