@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from disc_data import discs, small
@@ -26,6 +27,7 @@ from specialsam.pipeline.advise import advice_text, run_advise
 from specialsam.pipeline.audit import findings_text, run_audit
 from specialsam.pipeline.pilots import PilotSettings, ground, joined, sizes
 from specialsam.pipeline.plan import plan
+from specialsam.pipeline.seeds import run_seeds, seeds_text
 from specialsam.pipeline.specialize import run_specialize
 
 IMAGES = 40
@@ -43,7 +45,7 @@ def advised(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_audit_of_clean_discs_fails_on_their_likeness_and_ease_alone(data: Path, tmp_path: Path) -> None:
-    """A disc on noise is a disc on noise: the thumbnails that are compared look alike, and the base is good at discs."""
+    """A disc on noise is a disc on noise: the compared thumbnails look alike, and the base is good at discs."""
     found = run_audit(str(data), "nano", tmp_path / "audit", small(), believed=IMAGES)
     failed = [finding.check for finding in found.findings if finding.level == "fail"]
     assert set(failed) <= {"near-duplicates across splits", "room for improvement"}
@@ -148,3 +150,21 @@ def test_a_ruined_decoder_is_not_handed_on(data: Path, tmp_path: Path) -> None:
     assert "The base is kept" in card.note
     base, saved = load_model("nano").sam.state_dict(), load_model(str(tmp_path / "run" / "specialist")).sam.state_dict()
     assert all(torch.equal(saved[name], value) for name, value in base.items())
+
+
+def test_several_seeds_share_split_and_embeddings_and_end_in_one_table(data: Path, tmp_path: Path) -> None:
+    """Oracle: the runs' own comparisons, whose mean over the seeds is the table's gain."""
+    found = run_seeds(str(data), "nano", tmp_path / "run", small(train={"epochs": 1, "lr": 3e-4}), 2)
+    single = found.table[(found.table.output == "single") & (found.table.strategy == "interior")].iloc[0]
+    own = [pd.read_csv(tmp_path / "run" / f"seed-{seed}" / "comparison.csv") for seed in (0, 1)]
+    gains = [
+        float(table[(table.output == "single") & (table.strategy == "interior") & (table.metric == "iou")].gain.iloc[0])
+        for table in own
+    ]
+    assert single["gain"] == pytest.approx(np.mean(gains), abs=1e-6)
+    assert (single["lowest"], single["highest"]) == pytest.approx((min(gains), max(gains)), abs=1e-6)
+    assert single["seeds"] == 2
+    assert "interior" in seeds_text(found.table)
+    assert len(list((tmp_path / "run" / "embeddings").rglob("*.safetensors"))) == 1, "encoded once for all seeds"
+    with pytest.raises(UsageError, match="at least 2 seeds"):
+        run_seeds(str(data), "nano", tmp_path / "one", small(), 1)

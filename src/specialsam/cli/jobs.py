@@ -48,6 +48,7 @@ def specialize(
     sets: Sets = None,
     store: Store = None,
     limit: Limit = None,
+    seeds: Annotated[int, typer.Option(help="runs with different training seeds, combined in one table", min=1)] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="price the embeddings (GB, minutes) and stop")] = False,
     debug: Debug = False,
 ) -> None:
@@ -57,6 +58,11 @@ def specialize(
 
     settings = SpecializeSettings.parse(read_settings(config, sets))
     folder = run_folder(source, model, out)
+    if seeds > 1 and not dry_run:
+        from specialsam.pipeline.seeds import run_seeds, seeds_text
+
+        say(seeds_text(run_seeds(source, model, folder, settings, seeds, store, limit, base).table))
+        return
     _show(run_specialize(source, model, folder, settings, store, limit, dry_run, base))
 
 
