@@ -77,7 +77,7 @@ def plan(source: str, fractions: Fractions, seed: int, limit: int | None = None,
     if not usable:
         raise DataError(
             f"{source}: expected images with masks, got {len(dataset)} images without a single object; "
-            "masks are foreground above 127, one file an image"
+            f"masks are foreground above 127, one file an image{''.join(f' ({note})' for note in dataset.notes[:1])}"
         )
     if limit is not None and limit < len(usable):
         order = sorted(usable, key=lambda record: stable_hash(f"limit:{seed}:{record.id}"))
