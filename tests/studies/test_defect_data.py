@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -89,6 +90,59 @@ def test_too_few_clean_pictures_and_unknown_kinds_are_one_line(mvtec: Path, tmp_
         write_defects(tmp_path / "out", goods[:1], RECIPE)
     with pytest.raises(ValueError, match="got rust"):
         DefectRecipe(kinds={"rust": 1})
+
+
+def test_groups_of_clean_pictures_are_not_cut_apart(mvtec: Path, tmp_path: Path) -> None:
+    """Ten pictures in three groups: the plan's sources of training and validation share no group."""
+    goods = [
+        dataclasses.replace(record, group=f"roll {number % 3}")
+        for number, record in enumerate(good_records(open_dataset(str(mvtec))))
+    ]
+    of = {record.id: record.group for record in goods}
+    for seed in range(3):
+        out = tmp_path / str(seed)
+        write_defects(out, goods, RECIPE.model_copy(update={"seed": seed, "kinds": {"patch": 1.0}, "val": 5}))
+        plan = json.loads((out / "defects.json").read_text())["pictures"]
+        train, val = ({of[line["source"]] for line in plan if line["split"] == split} for split in ("train", "val"))
+        assert train
+        assert val
+        assert train.isdisjoint(val)
+    with pytest.raises(DataError, match="at least 2 groups of clean pictures to make defects on, got 1"):
+        write_defects(tmp_path / "one", [dataclasses.replace(record, group="all") for record in goods], RECIPE)
+
+
+def test_real_defects_of_another_data_set_are_refused(mvtec: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(str(mvtec))
+    out = tmp_path / "out"
+    link_real(out, dataset)
+    before = {path: path.read_bytes() for path in out.rglob("*.png")}
+    assert link_real(out, dataset) == {"bent": 2}, "a second call goes on"
+    assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
+    fewer = dataclasses.replace(dataset, records=tuple(r for r in dataset.records if not r.id.endswith("bent/001")))
+    assert len(fewer) < len(dataset)
+    with pytest.raises(UsageError, match="holds real defects that are not of"):
+        link_real(out, fewer)
+    cv2.imwrite(str(mvtec / "test/bent/000.png"), np.zeros((96, 96, 3), np.uint8))
+    with pytest.raises(UsageError, match=r"holds another picture than .*000\.png; choose another folder"):
+        link_real(out, dataset)
+
+
+def test_real_defects_whose_file_names_would_be_equal_are_refused(mvtec: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(str(mvtec))
+    real = next(record for record in dataset.records if record.mask is not None)
+    twins = tuple(dataclasses.replace(real, id=name) for name in ("a/b-c", "a-b/c"))
+    with pytest.raises(DataError, match="ids differ as file names, got a/b-c and a-b/c"):
+        link_real(tmp_path / "out", dataclasses.replace(dataset, records=twins))
+    clean = tuple(record for record in dataset.records if record.mask is None)
+    with pytest.raises(DataError, match="expected real defects with masks for the test, got none"):
+        link_real(tmp_path / "none", dataclasses.replace(dataset, records=clean))
+
+
+def test_an_unknown_kind_is_one_line(mvtec: Path, tmp_path: Path) -> None:
+    for name in ("sheet.png", "folder"):
+        with pytest.raises(UsageError, match=r"kinds: .*expected kinds of patch, .*, got rust"):
+            run_synth_defects(str(mvtec), tmp_path / name, 2, ["hole", "rust"], 0)
+        assert not (tmp_path / name).exists()
 
 
 def test_the_command_writes_a_gallery_or_a_data_set(mvtec: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ everything else takes it like a user's own; `defects.json` says of each picture 
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import ImageArray
 from specialsam.core.randomness import generator
+from specialsam.core.settings import parse_settings
 from specialsam.core.types import Dataset, Record, Sample
 from specialsam.data.load import load_image_only, load_masks
 from specialsam.data.open import open_dataset
@@ -76,8 +78,9 @@ def write_defects(
 ) -> dict[str, int]:
     """Write `recipe.train` and `recipe.val` pictures with defects; pictures of each kind. A killed call goes on.
 
-    Clean pictures are split by a stable hash before anything is made, so none is under both training and validation.
-    Raises DataError where there are too few clean pictures, UsageError where the folder holds another recipe.
+    Clean pictures are split by a stable hash before anything is made, those of one `Record.group` together, so that
+    nothing of a validation picture was trained on. Raises DataError where there are too few clean pictures, UsageError
+    where the folder holds another recipe.
     """
     sources = _sources(goods, recipe)
     plan = [
@@ -106,9 +109,11 @@ def write_defects(
 def link_real(folder: Path, dataset: Dataset) -> dict[str, int]:
     """Copy the real defects of a data set into `images/test/CATEGORY/` and their masks beside; images of each category.
 
-    A mask of several objects, or run-length encoded, becomes one binary file of their union.
+    A mask of several objects, or run-length encoded, becomes one binary file of their union. Raises DataError where no
+    record has an object or two would have one name, UsageError where the folder holds other real defects already.
     """
     counts: dict[str, int] = {}
+    expected: dict[Path, str] = {}
     for record in dataset.records:
         if record.mask_kind == "none":
             continue
@@ -119,11 +124,21 @@ def link_real(folder: Path, dataset: Dataset) -> dict[str, int]:
         name = f"{record.id.replace('/', '-')}"
         image = folder / "images" / "test" / category / f"{name}{record.image.suffix.lower()}"
         mask = folder / "masks" / "test" / category / f"{name}.png"
+        if mask in expected:
+            raise DataError(f"expected records whose ids differ as file names, got {expected[mask]} and {record.id}")
+        expected[mask] = record.id
+        if image.exists() and not filecmp.cmp(image, record.image, shallow=False):
+            raise UsageError(f"{image} holds another picture than {record.image}; choose another folder")
         if not mask.exists():
             _write(mask, masks.any(0).astype(np.uint8) * 255)
         if not image.exists():
             write_whole(image, partial(shutil.copyfile, record.image))
         counts[category] = counts.get(category, 0) + 1
+    foreign = sorted(set((folder / "masks" / "test").glob("*/*.png")) - set(expected))
+    if foreign:
+        raise UsageError(
+            f"{folder} holds real defects that are not of {dataset.root} ({foreign[0].name}); choose another"
+        )
     if not counts:
         raise DataError(f"{dataset.root}: expected real defects with masks for the test, got none")
     return counts
@@ -136,27 +151,39 @@ def good_records(dataset: Dataset) -> list[Record]:
     return training or unlabelled
 
 
-def run_synth_defects(source: str, out: Path, count: int, kinds: Sequence[str], seed: int) -> tuple[str, ...]:
-    """A gallery (`out` ends in .png) or a data set of `count` pictures from a data set's clean ones; lines to print."""
+def run_synth_defects(
+    source: str, out: Path, count: int, kinds: Sequence[str], seed: int, progress: Progress | None = None
+) -> tuple[str, ...]:
+    """A gallery (`out` ends in .png) or a data set of `count` pictures from a data set's clean ones; lines to print.
+
+    No `kinds` are all but the published ones. UsageError names the kinds that there are where one is unknown.
+    """
+    chosen = tuple(dict.fromkeys(kinds)) or (*REALISTIC, COMPOSITE)
+    recipe = parse_settings(DefectRecipe, {"train": count, "kinds": dict.fromkeys(chosen, 1.0), "seed": seed})
     goods = good_records(open_dataset(source))
     if not goods:
         raise DataError(f"{source}: expected pictures without defects, got none")
-    chosen = tuple(kinds) or (*REALISTIC, COMPOSITE)
-    recipe = DefectRecipe(train=count, kinds=dict.fromkeys(chosen, 1.0), seed=seed)
     if out.suffix.lower() == ".png":
         pictures = [load_image_only(record) for record in goods[:SHOWN]]
         _write(out, gallery(pictures, chosen, seed)[..., ::-1])
         return (f"wrote {out}",)
-    counts = write_defects(out, goods, recipe)
+    counts = write_defects(out, goods, recipe, progress)
     return (f"wrote {out}: " + ", ".join(f"{number} {kind}" for kind, number in counts.items()),)
 
 
 def _sources(goods: Sequence[Record], recipe: DefectRecipe) -> dict[str, list[Record]]:
-    order = sorted(goods, key=lambda record: (stable_hash(f"clean:{recipe.seed}:{record.id}"), record.id))
+    units: dict[str, list[Record]] = {}
+    for record in sorted(goods, key=lambda record: record.id):
+        units.setdefault(f"group {record.group}" if record.group else record.id, []).append(record)
+    order = sorted(units, key=lambda unit: (stable_hash(f"clean:{recipe.seed}:{unit}"), unit))
     cut = max(1, round(recipe.val_share * len(order))) if recipe.val else 0
-    sources = {"val": order[:cut], "train": order[cut:]}
+    sources = {
+        split: [record for unit in chosen for record in units[unit]]
+        for split, chosen in (("val", order[:cut]), ("train", order[cut:]))
+    }
     if not sources["train"]:
-        raise DataError(f"expected at least {1 + cut} clean pictures to make defects on, got {len(goods)}")
+        what = "clean pictures" if len(units) == len(goods) else "groups of clean pictures"
+        raise DataError(f"expected at least {1 + cut} {what} to make defects on, got {len(units)}")
     return sources
 
 
