@@ -9,8 +9,9 @@ import numpy as np
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import ImageArray
-from specialsam.synth.defects import lines, published, spots, structure
-from specialsam.synth.defects.layer import Defect, Ground, survey
+from specialsam.synth.defects import metal, openings, published, stains, structure, threads
+from specialsam.synth.defects.canvas import Defect
+from specialsam.synth.defects.ground import Ground, survey
 
 PUBLISHED: dict[str, Callable[[ImageArray, np.random.Generator, float], Defect]] = {
     "patch": published.patch,
@@ -18,14 +19,15 @@ PUBLISHED: dict[str, Callable[[ImageArray, np.random.Generator, float], Defect]]
     "stain_seed": published.stain,
 }
 """The three generators of the study, by name."""
-REALISTIC: dict[str, Callable[[ImageArray, Ground, np.random.Generator], Defect]] = {
-    "thread": lines.thread,
-    "fibre": lines.fibre,
-    "cut": lines.cut,
-    "hole": spots.hole,
-    "stain": spots.stain,
-    "glue": spots.glue,
-    "metal": spots.metal,
+REALISTIC: dict[str, Callable[[ImageArray, np.random.Generator, Ground], Defect]] = {
+    "thread": threads.thread,
+    "fibre": threads.fibre,
+    "cut": openings.cut,
+    "hole": openings.hole,
+    "stain": stains.stain,
+    "colour": stains.colour,
+    "glue": stains.glue,
+    "metal": metal.metal,
     "bent": structure.bent,
     "broken": structure.broken,
 }
@@ -35,6 +37,8 @@ KINDS = (*PUBLISHED, *REALISTIC, COMPOSITE)
 SMALLEST_SIDE = 48
 PUBLISHED_SIDE = 1024
 ATTEMPTS = 8
+LEAST = 8
+"""Pixels that a realistic defect has at least."""
 
 
 def make(kind: str, image: ImageArray, rng: np.random.Generator, absolute: bool = False) -> Defect:
@@ -45,28 +49,25 @@ def make(kind: str, image: ImageArray, rng: np.random.Generator, absolute: bool 
     """
     if kind not in KINDS:
         raise UsageError(f"expected a defect of {', '.join(KINDS)}, got {kind!r}")
-    if image.ndim != 3 or image.dtype != np.uint8 or min(image.shape[:2]) < SMALLEST_SIDE:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape[:2]) < SMALLEST_SIDE:
         raise DataError(
             f"expected a uint8 (H, W, 3) image of {SMALLEST_SIDE} px or more, got {image.dtype} {image.shape}"
         )
-    for _ in range(ATTEMPTS):  # a stroke that leaves the picture at once changes nothing: draw another
-        found = _one(kind, image, rng, absolute)
-        if found.mask.any():
+    if kind in PUBLISHED:
+        return PUBLISHED[kind](image, rng, 1.0 if absolute else min(image.shape[:2]) / PUBLISHED_SIDE)
+    ground = survey(image)
+    for _ in range(ATTEMPTS):  # what lies behind the wires alone cannot be seen: draw another
+        found = _composite(image, rng, ground) if kind == COMPOSITE else REALISTIC[kind](image, rng, ground)
+        if found.mask.sum() >= LEAST:
             return found
     raise DataError(f"{kind}: expected a visible defect within {ATTEMPTS} attempts, got none on this image")
 
 
-def _one(kind: str, image: ImageArray, rng: np.random.Generator, absolute: bool) -> Defect:
-    if kind in PUBLISHED:
-        scale = 1.0 if absolute else min(image.shape[:2]) / PUBLISHED_SIDE
-        found = PUBLISHED[kind](image, rng, scale)
-        return Defect(found.image, found.mask, kind)
-    ground = survey(image)
-    if kind != COMPOSITE:
-        return REALISTIC[kind](image, ground, rng)
+def _composite(image: ImageArray, rng: np.random.Generator, ground: Ground) -> Defect:
+    """Two different realistic defects, the second painted over the picture with the first."""
     first, second = rng.choice(list(REALISTIC), 2, replace=False)
-    once = REALISTIC[str(first)](image, ground, rng)
-    twice = REALISTIC[str(second)](once.image, ground, rng)
+    once = REALISTIC[str(first)](image, rng, ground)
+    twice = REALISTIC[str(second)](once.image, rng, ground)
     return Defect(twice.image, np.asarray((twice.image != image).any(2), np.bool_), COMPOSITE)
 
 
@@ -107,7 +108,9 @@ def _window(picture: ImageArray, found: Defect, side: int) -> ImageArray:
     top = int(np.clip((rows.min() + rows.max()) // 2 - size // 2, 0, picture.shape[0] - size))
     left = int(np.clip((columns.min() + columns.max()) // 2 - size // 2, 0, picture.shape[1] - size))
     cut = picture[top : top + size, left : left + size]
-    return np.asarray(cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(
+        cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA if size > side else cv2.INTER_CUBIC), np.uint8
+    )
 
 
 __all__ = ["COMPOSITE", "KINDS", "PUBLISHED", "REALISTIC", "Defect", "gallery", "make", "survey"]

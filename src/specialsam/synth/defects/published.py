@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from specialsam.core.geometry import ImageArray
-from specialsam.synth.defects.layer import Defect, exact
+from specialsam.synth.defects.canvas import Defect, exact
 
 
 def patch(image: ImageArray, rng: np.random.Generator, scale: float = 1.0) -> Defect:
