@@ -59,7 +59,7 @@ def stain(image: ImageArray, rng: np.random.Generator, scale: float = 1.0) -> De
         other = image * np.float32(0.6)
     mixed = np.rint(image * np.float32(0.6) + other * np.float32(0.4))
     out = np.where(region[..., None] > 0, mixed, image).astype(np.uint8)
-    return exact(image, out, region.astype(np.bool_), "stain")
+    return exact(image, out, region.astype(np.bool_), "stain_seed")
 
 
 def _pixels(value: int, scale: float) -> int:
