@@ -198,7 +198,7 @@ def test_fixed_tiles_are_found_to_need_no_image(base: Segmenter, tmp_path: Path)
     """The mosaic of four fixed tiles with a click in the middle of each: solvable without pixels."""
     own = Encoded(base, mosaics(11), 8)
     fixed = {"prompts": {"center_of_mass": 1.0}, "validation": ("center_of_mass",)}
-    settings = TrainSettings(lr=2e-3, epochs=3, batch=2, objects=2, patience=0, **fixed)
+    settings = TrainSettings(lr=2e-3, epochs=12, batch=2, objects=4, patience=0, **fixed)
     assert judged(base, own, settings, tmp_path, "mean") == "fail"
 
 
