@@ -25,8 +25,9 @@ from specialsam.data.load import load_masks
 from specialsam.data.open import open_dataset
 from specialsam.studies.camouflage import choose, clicked_shares, stratified
 from specialsam.studies.compare import compare
-from specialsam.studies.measured import by_group, by_prompt, read_rows, versus
+from specialsam.studies.measured import Versus, by_group, by_prompt, doubts, read_rows, rival, versus
 from specialsam.studies.photos import parse_click, run_photos, specialist_folder
+from specialsam.studies.published import published
 from specialsam.studies.recipe import CamouflageData, load_recipe
 from specialsam.studies.run import Finished, read_study, run_study
 
@@ -136,10 +137,24 @@ def test_the_tables_agree_with_the_rows(finished: Finished) -> None:
     means = chosen.groupby("model")["value"].mean()
     assert (line.base, line.tuned, line.n) == pytest.approx((means["base"], means["specialist"], 2))
     assert line.gain == pytest.approx(line.tuned - line.base)
+    rivals = rows[(rows.strategy == "box") & (rows.output == "rival") & (rows.metric == "iou")]
+    best = rivals.groupby("model")["value"].mean()
+    assert rival(rows, "box") == (best.idxmax(), pytest.approx(best.max()))
+    assert rival(rows, "edge")[0] == ""
     assert versus(rows, "edge") is None
     assert versus(rows, "box", category="Aqua") is None
     assert [row["strategy"] for row in by_prompt(rows, ("box", "edge", "center_of_mass"))] == ["box", "center_of_mass"]
     assert {row["category"]: row["n"] for row in by_group(rows, "box", outer=True)} == {"Aquatic": 2, "Flying": 2}
+
+
+def test_doubts_name_rivals_and_better_prompts(finished: Finished) -> None:
+    """Oracle: a specialist at 0 lies below every rival and every other prompt; one at 1 has only sure losses named."""
+    rows, told = read_rows(finished.outcome.folder), published("camouflage")
+    zeros, ones = Versus(*[0.0] * 11, n=4), Versus(*[1.0] * 11, n=4)
+    said = doubts(told, rows, ("center_of_mass", "box"), zeros)
+    assert "looks at no pixel" in said[0]
+    assert "with another prompt (box)" in said[1]
+    assert all("surely" in line for line in doubts(told, rows, ("center_of_mass", "box"), ones))
 
 
 def test_the_same_command_goes_on_and_another_study_is_refused(

@@ -86,7 +86,7 @@ def compare(folders: Sequence[Path], out: Path) -> Path:
         .get_template("compare.html.j2")
         .render(
             run=_run_facts(rows),
-            level="use" if sure["up"] == len(rows) else "worse" if sure["down"] == len(rows) else "unclear",
+            level=_level(rows, sure),
             headline=_headline(rows, sure),
             lead="Every number below was measured in these runs; what was published stands in its own column.",
             rows=rows,
@@ -137,6 +137,7 @@ def _row(folder: Path) -> dict[str, Any]:
         **{name: main[name] for name in ("base", "base_low", "base_high", "tuned", "tuned_low", "tuned_high")},
         **{name: main[name] for name in ("gain", "low", "high", "n")},
         "outcome": outcome(main["gain"], main["low"], main["high"]),
+        "doubts": facts.get("doubts", []),
         "published": told.headline.change,
         "published_model": told.model,
         "loss": " + ".join(f"{weight:g} {name}" for name, weight in facts["loss"].items()),
@@ -276,6 +277,13 @@ def _stability(rows: Sequence[Mapping[str, Any]]) -> Rule:
 
 
 RULES: tuple[Callable[[Sequence[Mapping[str, Any]]], Rule], ...] = (_room, _data, _losses, _capacity, _stability)
+
+
+def _level(rows: Sequence[Mapping[str, Any]], sure: Mapping[str, int]) -> str:
+    """Colour of the summary: good where all gain and nothing speaks against it, bad where all lose."""
+    if sure["up"] == len(rows) and not any(row["doubts"] for row in rows):
+        return "use"
+    return "worse" if sure["down"] == len(rows) else "unclear"
 
 
 def _headline(rows: Sequence[Mapping[str, Any]], sure: Mapping[str, int]) -> str:

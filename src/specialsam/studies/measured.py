@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from specialsam.core.errors import UsageError
 from specialsam.evaluation.tables import by_category, comparison, per_image, summary
 from specialsam.metrics import METRICS
 from specialsam.pipeline.evidence import BASE, SPECIALIST
+from specialsam.report.numbers import strategy_name
 from specialsam.studies.published import PublishedScore, PublishedStudy
 
 Line = Mapping[str, Any]
@@ -71,9 +73,26 @@ def versus(rows: pd.DataFrame, strategy: str, metric: str = "iou", category: str
 
 
 def by_prompt(rows: pd.DataFrame, strategies: Sequence[str], metric: str = "iou") -> list[dict[str, Any]]:
-    """One line a prompt: strategy, and the fields of `Versus`."""
+    """One line a prompt: strategy, the fields of `Versus`, and `rival` with its `rival_name` ("" and NaN: none)."""
     found = [(strategy, versus(rows, strategy, metric)) for strategy in strategies]
-    return [{"strategy": strategy} | vars(line) for strategy, line in found if line]
+    lines = []
+    for strategy, line in found:
+        if line:
+            name, mean = rival(rows, strategy, metric)
+            lines.append({"strategy": strategy} | vars(line) | {"rival": mean, "rival_name": name})
+    return lines
+
+
+def rival(rows: pd.DataFrame, strategy: str, metric: str = "iou", category: str = "") -> tuple[str, float]:
+    """(name, mean) of the best rule that looks at no pixel, with the same prompt; ("", NaN) where none was measured."""
+    chosen = rows[(rows.strategy == strategy) & (rows.output == "rival") & (rows.metric == metric)]
+    if category:
+        names = chosen.category.astype(str)
+        chosen = chosen[(names == category) | names.str.startswith(f"{category}/")]
+    if not len(chosen):
+        return "", math.nan
+    best = max(summary(chosen).to_dict("records"), key=lambda line: float(line["mean"]))
+    return str(best["model"]), float(best["mean"])
 
 
 def by_group(rows: pd.DataFrame, strategy: str, outer: bool = False) -> list[dict[str, Any]]:
@@ -120,6 +139,31 @@ def headline(told: PublishedStudy, rows: pd.DataFrame, strategies: Sequence[str]
         if found := versus(rows, strategy):
             return f"all test images, {strategy}", found
     raise UsageError(f"expected scores of {', '.join(strategies)} in the run, found none; run the study again")
+
+
+def doubts(told: PublishedStudy, rows: pd.DataFrame, strategies: Sequence[str], main: Versus) -> list[str]:
+    """Why the headline may say less than it seems: a rule that looks at no pixel, or the base with another prompt."""
+    line = told.headline
+    out = []
+    name, mean = rival(rows, line.strategy, line.metric, line.category)
+    if mean >= main.tuned_low:
+        than = "reaches more than" if mean > main.tuned else "lies within the interval of"
+        out.append(
+            f"A rule that looks at no pixel ({name}) {than} the specialist with the same prompt: {100 * mean:.1f}."
+        )
+    for strategy in strategies:
+        other = versus(rows, strategy, line.metric, line.category)
+        if strategy != line.strategy and other and other.base >= main.tuned:
+            out.append(
+                f"The base without any tuning reaches {100 * other.base:.1f} with another prompt "
+                f"({strategy_name(strategy)}), at least as much as the specialist here."
+            )
+        if other and other.high < 0:
+            out.append(
+                f"With the prompt {strategy_name(strategy)} the specialist loses {100 * -other.gain:.1f} points, "
+                "surely by its interval."
+            )
+    return out
 
 
 def markdown(told: PublishedStudy, lines: Sequence[Beside], differences: Sequence[Sequence[str]]) -> str:

@@ -59,7 +59,8 @@ def write_study(found: Finished) -> None:
         .get_template("study.html.j2")
         .render(
             run=_run_facts(found),
-            level=LEVELS[trend(main["low"], main["high"])],
+            level=_level(found),
+            doubts=found.facts["doubts"],
             headline=_headline(found, told),
             main=main,
             published=told,
@@ -120,6 +121,13 @@ def _headline(found: Finished, told: PublishedStudy) -> str:
     by = "" if says.startswith(("is not", "was")) else f" {score(abs(main['gain']))} points"
     where = main["what"][0].lower() + main["what"][1:] if main["what"] != "Headline" else "the test images"
     return f"On {where}, {found.facts['model']} {says}{by}; published: {score(told.headline.change, sign=True)}"
+
+
+def _level(found: Finished) -> str:
+    """Colour of the verdict: by the headline's interval, and no better than weak where there are doubts."""
+    main = found.facts["headline"]
+    level = LEVELS[trend(main["low"], main["high"])]
+    return "weak" if level == "use" and found.facts["doubts"] else level
 
 
 def _lead(found: Finished, told: PublishedStudy) -> str:
