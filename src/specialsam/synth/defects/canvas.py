@@ -17,6 +17,10 @@ SEEN = 3.0
 """Levels of 255, after a light blur, from which a change is part of the defect; a smaller one is taken back."""
 SPECK = 4
 """Pixels that a separate piece of a defect has at least."""
+PIECES, SHARE = 8, 0.02
+"""Separate pieces that a defect has at most, and the share of the largest that each has at least."""
+BLURRED = 0.3
+"""Share of raised or sunken defects that lie out of the plane of focus, blurred more widely (depth of field)."""
 
 Points = npt.NDArray[np.float64]
 
@@ -52,9 +56,18 @@ class Canvas:
     """
 
     def __init__(
-        self, image: ImageArray, ground: Ground, rng: np.random.Generator, around: Points, margin: float
+        self,
+        image: ImageArray,
+        ground: Ground,
+        rng: np.random.Generator,
+        around: Points,
+        margin: float,
+        flat: bool = False,
     ) -> None:
-        """The part of `image` that holds the points `around`, (N, 2) in the picture, with a margin in pixels."""
+        """The part of `image` that holds the points `around`, (N, 2) in the picture, with a margin in pixels.
+
+        What is `flat` lies in the picture's own plane and is as sharp as the picture.
+        """
         height, width = image.shape[:2]
         low = np.clip(np.floor(around.min(0) - margin), 0, (width - 8, height - 8)).astype(int)
         high = np.clip(np.ceil(around.max(0) + margin) + 1, low + 8, (width, height)).astype(int)
@@ -66,6 +79,8 @@ class Canvas:
         self.shape = self.work.shape[:2]
         self._solid = np.zeros(self.shape, np.float32)
         self.focus = float(rng.uniform(0.4, 0.8))
+        if rng.random() < BLURRED and not flat:
+            self.focus += float(rng.uniform(0.001, 0.003)) * min(height, width)
         self.light = float(rng.uniform(0, 2 * np.pi))
 
     @property
@@ -85,14 +100,19 @@ class Canvas:
     def lay(self, paint: npt.ArrayLike, alpha: FloatArray, focus: bool = True) -> None:
         """Put `paint` (levels that broadcast to (h, w, 3)) over the window with opacity `alpha` (h, w) 0..1.
 
-        The edge is blurred by the lens (`focus`), and the layer carries the picture's own grain.
+        The lens blurs its edge (with `focus`), and out of the plane of focus the paint as well; the layer carries the
+        picture's own grain, which no lens blurs.
         """
         alpha = np.clip(alpha, 0, 1).astype(np.float32)
         if focus:
             alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), self.focus), np.float32)
         grain = self.rng.standard_normal(self.shape, np.float32)
         grain = cv2.GaussianBlur(grain, (0, 0), 0.55) * np.float32(1.7 * self.ground.grain)
-        layer = np.asarray(paint, np.float32) + grain[..., None]
+        layer = np.asarray(paint, np.float32)
+        if focus and self.focus > 1 and layer.ndim > 1:
+            whole = np.ascontiguousarray(np.broadcast_to(layer, self.work.shape))
+            layer = np.asarray(cv2.GaussianBlur(whole, (0, 0), self.focus), np.float32)
+        layer = np.asarray(layer + grain[..., None], np.float32)
         if self.ground.grey:
             layer = layer.mean(-1, keepdims=True)
         self.work += alpha[..., None] * (layer - self.work)
@@ -125,7 +145,7 @@ class Canvas:
     def finish(self, kind: str, region: BoolArray | None = None, seen: float = SEEN) -> Defect:
         """The picture with what was painted, and the mask of exactly the changed pixels.
 
-        The mask is `region` (h, w), or where paint lies or a change of `seen` levels shows, without gaps and specks.
+        The mask is `region` (h, w), or where paint lies or a change of `seen` levels shows: the largest pieces.
         Everything outside of it is taken back; within it a pixel that is as before by chance is moved by one level.
         """
         mask = self._changed(seen) if region is None else region
@@ -139,6 +159,11 @@ class Canvas:
         found = ((self._solid >= SOLID) | (change >= seen)).astype(np.uint8)
         found = cv2.morphologyEx(found, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
         count, labels, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
-        kept = stats[:, cv2.CC_STAT_AREA] >= SPECK
-        kept[0] = False
-        return np.asarray(kept[labels], np.bool_) if count > 1 else np.zeros(self.shape, np.bool_)
+        if count < 2:
+            return np.zeros(self.shape, np.bool_)
+        areas = stats[:, cv2.CC_STAT_AREA].copy()
+        areas[0] = 0
+        kept = np.zeros(count, np.bool_)
+        kept[np.argsort(-areas, kind="stable")[:PIECES]] = True
+        kept &= areas >= max(SPECK, SHARE * areas.max())
+        return np.asarray(kept[labels], np.bool_)

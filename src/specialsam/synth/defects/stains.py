@@ -10,6 +10,9 @@ from specialsam.synth.defects.canvas import Canvas, Defect
 from specialsam.synth.defects.forms import blob, log_uniform, noise, on_wire, somewhere, tone
 from specialsam.synth.defects.ground import Ground
 
+BLACK = 40.0
+"""Level under which nothing gets darker by soaking: there a stain leaves a paler crust."""
+
 
 def stain(image: ImageArray, rng: np.random.Generator, ground: Ground) -> Defect:
     """A wet or oily stain: an irregular front that bleeds along the weave, a darker rim, splashes beside it."""
@@ -21,6 +24,8 @@ def stain(image: ImageArray, rng: np.random.Generator, ground: Ground) -> Defect
     taken = strength * soaked * (1 - rng.uniform(0, 0.5) * (1 - rim)) + rng.uniform(0, 0.2) * rim * soaked
     dye = np.ones(3) if ground.grey else 1 - rng.uniform(0, 0.5, 3)
     canvas.shade(1 - np.clip(taken, 0, 0.9)[..., None] * dye / dye.max())
+    if float(ground.mean.mean()) < BLACK:
+        canvas.work += (taken * rng.uniform(60, 160))[..., None]
     return canvas.finish("stain")
 
 
@@ -32,14 +37,16 @@ def colour(image: ImageArray, rng: np.random.Generator, ground: Ground) -> Defec
     soaked, _ = _soaked(canvas, depth, radius)
     target = tone(ground, rng, 0.5)
     ratio = np.clip(target / np.maximum(ground.mean, 8), 0.3, 2.2)
-    canvas.shade(1 + (soaked * rng.uniform(0.35, 0.85))[..., None] * (ratio - 1))
+    share = (soaked * rng.uniform(0.35, 0.85))[..., None]
+    canvas.shade(1 + share * (ratio - 1))
+    canvas.work += share * (target - ground.mean * ratio)
     return canvas.finish("colour")
 
 
 def _front(image: ImageArray, rng: np.random.Generator, ground: Ground, radius: float) -> tuple[Canvas, FloatArray]:
     """The window about a stain and the signed depth of its front, longer along the weave, with splashes beside."""
     place = somewhere(image, rng, 0.6 * radius)
-    canvas = Canvas(image, ground, rng, place[None], 3.2 * radius + 6)
+    canvas = Canvas(image, ground, rng, place[None], 3.2 * radius + 6, flat=True)
     centre = place - canvas.origin
     squeeze = rng.uniform(0.55, 1.0) * (1 - 0.35 * ground.order)
     along = ground.angle + rng.normal(0, 0.15) if rng.random() < 0.3 + ground.order else None
@@ -79,7 +86,7 @@ def glue(image: ImageArray, rng: np.random.Generator, ground: Ground) -> Defect:
     most = 0.05 * side if ground.wires is None else min(0.06 * side, 0.6 * ground.period)
     radius = max(5.0, log_uniform(rng, 0.45, 1.0) * most)
     place = on_wire(image, ground, rng, 1.4 * radius)
-    canvas = Canvas(image, ground, rng, place[None], 2.4 * radius + 6)
+    canvas = Canvas(image, ground, rng, place[None], 2.4 * radius + 6, flat=True)
     centre = place - canvas.origin
     depth = blob(canvas, centre, radius, 0.14, rng.uniform(0.55, 1))
     inside = np.asarray(np.clip(depth + 0.5, 0, 1), np.float32)

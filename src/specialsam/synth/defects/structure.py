@@ -23,7 +23,7 @@ def _bent_wire(image: ImageArray, rng: np.random.Generator, ground: Ground) -> D
     """The picture is drawn across a wire in an S or an arc; only where that can be seen, which is at the wire."""
     reach = float(np.clip(ground.period * rng.uniform(0.35, 0.8), 6, min(image.shape[:2]) / 5))
     place = on_wire(image, ground, rng, 1.2 * reach)
-    canvas = Canvas(image, ground, rng, place[None], 1.2 * reach + 3)
+    canvas = Canvas(image, ground, rng, place[None], 1.2 * reach + 3, flat=True)
     centre = place - canvas.origin
     across = _across(canvas, centre, reach)
     u, v = _turned(canvas, centre, across)
@@ -50,7 +50,7 @@ def _dent(image: ImageArray, rng: np.random.Generator, ground: Ground) -> Defect
     side = min(image.shape[:2])
     reach = float(np.clip(side * log_uniform(rng, 0.025, 0.09), 6, side / 5))
     place = somewhere(image, rng, 1.2 * reach)
-    canvas = Canvas(image, ground, rng, place[None], 2.2 * reach + 3)
+    canvas = Canvas(image, ground, rng, place[None], 2.2 * reach + 3, flat=True)
     angle = ground.angle + rng.choice([0, np.pi / 2]) + rng.normal(0, 0.3)
     u, v = _turned(canvas, place - canvas.origin, angle)
     u += reach * 0.25 * noise(canvas.shape, 1.2 * reach, rng)
@@ -88,7 +88,7 @@ def broken(image: ImageArray, rng: np.random.Generator, ground: Ground) -> Defec
         return _missing(image, rng, ground)
     half = float(max(3.0, ground.period * rng.uniform(0.12, 0.28)))
     place = on_wire(image, ground, rng, 2 * half)
-    canvas = Canvas(image, ground, rng, place[None], 1.2 * ground.period + 4)
+    canvas = Canvas(image, ground, rng, place[None], 1.2 * ground.period + 4, flat=True)
     centre, wires = place - canvas.origin, np.asarray(canvas.wires)
     across = _across(canvas, centre, ground.period / 3)
     u, v = _turned(canvas, centre, across)
@@ -142,7 +142,7 @@ def _missing(image: ImageArray, rng: np.random.Generator, ground: Ground) -> Def
     curve = wander(rng, max(8.0, side * log_uniform(rng, 0.05, 0.3)), 0.05, heading)
     curve += somewhere(image, rng, 0.08 * side) - curve[len(curve) // 2]
     half = float(np.clip(0.12 * ground.period, 0.9, 0.008 * side + 0.9))
-    canvas = Canvas(image, ground, rng, curve, 6 * half + 6)
+    canvas = Canvas(image, ground, rng, curve, 6 * half + 6, flat=True)
     curve = curve - canvas.origin
     about = tube(curve, canvas.shape, 3 * half + 3)
     count = len(curve)
