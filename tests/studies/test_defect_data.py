@@ -152,3 +152,19 @@ def test_the_command_writes_a_gallery_or_a_data_set(mvtec: Path, tmp_path: Path)
     lines = run_synth_defects(str(mvtec), tmp_path / "data", 4, [], 0)
     assert lines[0].startswith(f"wrote {tmp_path / 'data'}: ")
     assert len(list((tmp_path / "data").glob("masks/train/*/*.png"))) == 4
+
+
+def test_the_plan_tells_the_covered_share_and_a_damaged_one_is_one_line(mvtec: Path, tmp_path: Path) -> None:
+    """Oracle: the mask files themselves. A second call finds nothing to do and leaves the plan as it is."""
+    goods, recipe = good_records(open_dataset(mvtec)), DefectRecipe(train=4, kinds={"hole": 1.0})
+    out = tmp_path / "out"
+    write_defects(out, goods, recipe)
+    plan = json.loads((out / "defects.json").read_text())
+    for line in plan["pictures"]:
+        mask = read_image(out / "masks" / line["split"] / line["kind"] / f"{line['number']:05d}.png")[..., 0]
+        assert line["area"] == pytest.approx((mask > 0).mean(), abs=1e-6)
+    write_defects(out, goods, recipe)
+    assert json.loads((out / "defects.json").read_text()) == plan
+    (out / "defects.json").write_text("{}")
+    with pytest.raises(DataError, match="cannot read it"):
+        write_defects(out, goods, recipe)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specialsam.core.errors import DataError, UsageError
+from specialsam.data.images import read_image
 from specialsam.synth.defects import COMPOSITE, KINDS, PUBLISHED, REALISTIC, gallery, make, survey
 
 
@@ -23,11 +27,38 @@ def weave(height: int, width: int, seed: int, colour: bool, period: float = 12) 
     return np.clip((level[..., None] + noise) * tint, 0, 255).astype(np.uint8)
 
 
+def net(height: int, width: int, seed: int, colour: bool, period: float = 32) -> npt.NDArray[np.uint8]:
+    """Dark wires in a diamond pattern before a bright background, with grain."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    waves = [np.abs(np.sin(np.pi * (columns + way * rows) / period)) for way in (-1, 1)]
+    level = 60 + 110 * np.clip((np.minimum(*waves) - 0.3) * 6, 0, 1)
+    tint = np.array([1.0, 0.9, 0.7]) if colour else np.ones(3)
+    return np.clip((level[..., None] + rng.normal(0, 2, (height, width, 1))) * tint, 0, 255).astype(np.uint8)
+
+
+def plain(height: int, width: int, seed: int, colour: bool) -> npt.NDArray[np.uint8]:
+    """One level without grain: black, white or in between."""
+    level = (0, 255, 128)[seed % 3]
+    return np.full((height, width, 3), (level, level // 2, level) if colour else level, np.uint8)
+
+
+GROUNDS = {"weave": weave, "net": net, "plain": plain}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@given(height=st.integers(64, 200), width=st.integers(64, 200), seed=st.integers(0, 2**20), colour=st.booleans())
-@settings(max_examples=12)
-def test_the_mask_is_exactly_what_changed(kind: str, height: int, width: int, seed: int, colour: bool) -> None:
-    clean = weave(height, width, seed % 7, colour)
+@given(
+    height=st.integers(64, 600),
+    width=st.integers(64, 600),
+    seed=st.integers(0, 2**20),
+    colour=st.booleans(),
+    ground=st.sampled_from(sorted(GROUNDS)),
+)
+@settings(max_examples=15)
+def test_the_mask_is_exactly_what_changed(
+    kind: str, height: int, width: int, seed: int, colour: bool, ground: str
+) -> None:
+    clean = GROUNDS[ground](height, width, seed % 7, colour)
     before = clean.copy()
     found = make(kind, clean, np.random.default_rng(seed))
     assert np.array_equal(clean, before), "the clean picture is left as it is"
@@ -35,12 +66,76 @@ def test_the_mask_is_exactly_what_changed(kind: str, height: int, width: int, se
     assert found.image.shape == clean.shape
     assert found.mask.any()
     assert np.array_equal(found.mask, (found.image != clean).any(2))
+    assert found.mask.mean() < 0.35
 
 
 @pytest.mark.parametrize("kind", [*REALISTIC, COMPOSITE])
-def test_grey_pictures_stay_grey(kind: str) -> None:
-    found = make(kind, weave(128, 160, 1, colour=False), np.random.default_rng(3))
+@pytest.mark.parametrize("ground", GROUNDS)
+def test_grey_pictures_stay_grey(kind: str, ground: str) -> None:
+    found = make(kind, GROUNDS[ground](128, 160, 1, colour=False), np.random.default_rng(3))
     assert (found.image == found.image[..., :1]).all()
+
+
+def test_the_survey_finds_wires_where_there_are_some() -> None:
+    """Oracle: the formula that drew the net; a weave and a plain picture have none."""
+    for way in (1, -1):  # dark wires, and bright ones
+        image = net(320, 320, 0, colour=False)
+        wires = survey(image if way == 1 else 255 - image).wires
+        assert wires is not None
+        drawn = (image[..., 0] < 115).astype(np.uint8)
+        inside, outside = (cv2.erode(part, np.ones((5, 5), np.uint8)) > 0 for part in (drawn, 1 - drawn))
+        assert (wires[inside] > 0.5).mean() > 0.99
+        assert (wires[outside] < 0.5).mean() > 0.99
+    assert survey(weave(320, 320, 0, colour=True)).wires is None
+    assert survey(plain(320, 320, 2, colour=True)).wires is None
+
+
+@pytest.mark.parametrize("kind", ["bent", "broken"])
+def test_a_net_is_hurt_at_its_wires(kind: str) -> None:
+    """Background that only moves along is no part of the mask: it covers a part of one cell, near a wire."""
+    clean = net(256, 256, 0, colour=False)
+    near = cv2.dilate((clean[..., 0] < 115).astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
+    for seed in range(8):
+        mask = make(kind, clean, np.random.default_rng(seed)).mask
+        assert near[mask].all()
+        assert mask.sum() < 4 * 32 * 32
+
+
+def test_a_broken_wire_shows_the_background() -> None:
+    """Oracle: the net is dark before a bright ground, so that a gap in it is brighter than it was."""
+    clean = net(256, 256, 1, colour=False).astype(int)
+    gains = []
+    for seed in range(8):
+        found = make("broken", clean.astype(np.uint8), np.random.default_rng(seed))
+        was_wire = found.mask & (clean[..., 0] < 80)
+        gains.append((found.image.astype(int) - clean)[was_wire].mean())
+    assert np.median(gains) > 30
+
+
+def test_openings_are_darker_than_the_surface() -> None:
+    clean = weave(256, 256, 0, colour=True)
+    for kind in ("cut", "hole"):
+        for seed in range(5):
+            found = make(kind, clean, np.random.default_rng(seed))
+            assert np.percentile(found.image[found.mask], 5) < np.percentile(clean, 5)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("folder", ["mvtec_grid/train/good", "fabric/images"])
+def test_real_surfaces(folder: str) -> None:
+    """On real pictures: masks exact, grey stays grey, every kind under a tenth of the picture in the median."""
+    root = Path(os.environ.get("SPECIALSAM_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")) / folder
+    if not root.is_dir():
+        pytest.skip(f"no real images in {root}")
+    pictures = [read_image(path) for path in sorted(root.iterdir())[:2]]
+    for kind in (*REALISTIC, COMPOSITE):
+        areas = []
+        for seed, clean in enumerate(pictures):
+            found = make(kind, clean, np.random.default_rng(seed))
+            assert np.array_equal(found.mask, (found.image != clean).any(2))
+            assert (found.image == found.image[..., :1]).all()
+            areas.append(found.mask.mean())
+        assert np.median(areas) < 0.1
 
 
 @pytest.mark.parametrize("kind", KINDS)

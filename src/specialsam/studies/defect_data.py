@@ -1,7 +1,8 @@
 """Data sets of synthetic defects on disk: made on clean pictures for training, real ones beside them for the test.
 
 The folder is a plain folder data set (`images/{train,val,test}/KIND/NAME.png`, `masks/...` with 0 and 255), so that
-everything else takes it like a user's own; `defects.json` says of each picture what it was made of.
+everything else takes it like a user's own; `defects.json` says of each picture what it was made of, and once all are
+there which share of it the defect covers.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from specialsam.core.geometry import ImageArray
 from specialsam.core.randomness import generator
 from specialsam.core.settings import parse_settings
 from specialsam.core.types import Dataset, Record, Sample
+from specialsam.data.images import read_mask_pixels
 from specialsam.data.load import load_image_only, load_masks
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
@@ -88,7 +90,8 @@ def write_defects(
         for split, count in (("train", recipe.train), ("val", recipe.val))
         for number, (kind, record) in enumerate(_drawn(split, count, sources[split], recipe))
     ]
-    _keep_plan(folder / PLAN, {"recipe": recipe.model_dump(mode="json"), "pictures": plan})
+    document = {"recipe": recipe.model_dump(mode="json"), "pictures": plan}
+    _keep_plan(folder / PLAN, document)
     by_id = {record.id: record for record in goods}
     for done, line in enumerate(plan, 1):
         name = Path(str(line["split"])) / str(line["kind"]) / f"{line['number']:05d}.png"
@@ -100,6 +103,8 @@ def write_defects(
             _write(folder / "images" / name, found.image[..., ::-1])
         if progress:
             progress(done, len(plan), str(line["kind"]))
+        line["area"] = _area(folder / "masks" / name)
+    write_whole(folder / PLAN, lambda place: place.write_text(_text(document)))
     counts: dict[str, int] = {}
     for line in plan:
         counts[str(line["kind"])] = counts.get(str(line["kind"]), 0) + 1
@@ -205,14 +210,32 @@ def _clean(record: Record, recipe: DefectRecipe, rng: np.random.Generator) -> Im
 
 
 def _keep_plan(path: Path, plan: Mapping[str, Any]) -> None:
-    text = json.dumps(plan, indent=1) + "\n"
     if path.exists():
-        if path.read_text() != text:
+        if _without_areas(path) != json.loads(_text(plan)):
             raise UsageError(f"{path.parent} holds defects of another recipe or other pictures; choose another folder")
         return
     if path.parent.exists() and any(path.parent.glob("images/train/*")):
         raise UsageError(f"{path.parent} holds images and no {PLAN}; choose another folder")
-    write_whole(path, lambda place: place.write_text(text))
+    write_whole(path, lambda place: place.write_text(_text(plan)))
+
+
+def _text(plan: Mapping[str, Any]) -> str:
+    return json.dumps(plan, indent=1) + "\n"
+
+
+def _without_areas(path: Path) -> dict[str, Any]:
+    """A stored plan as it was before the pictures were made; DataError where it cannot be read."""
+    try:
+        stored = dict(json.loads(path.read_text()))
+        stored["pictures"] = [{k: v for k, v in line.items() if k != "area"} for line in stored["pictures"]]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: expected the plan of a defect data set, cannot read it ({error})") from error
+    return stored
+
+
+def _area(mask: Path) -> float:
+    """Share of a picture that a mask file covers."""
+    return round(float((read_mask_pixels(mask) > 0).mean()), 6)
 
 
 def _write(path: Path, pixels: Any) -> None:
