@@ -37,7 +37,7 @@ CLEAN = 10
 """Clean runs of the full self-test, each with a data set of its own."""
 CATEGORIES = ("ant", "bee", "crab", "dove")
 """Names that the generated images are sorted under by hash, so that the class mix can be wrong."""
-SETTINGS = TrainSettings(lr=3e-4, epochs=4, batch=4, patience=0, prompts={"random": 0.6, "box_jitter": 0.4})
+SETTINGS = TrainSettings(epochs=4, batch=4, patience=0, prompts={"random": 0.6, "box_jitter": 0.4})
 
 
 @dataclass(frozen=True)
