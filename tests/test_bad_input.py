@@ -333,7 +333,7 @@ def test_ctrl_c_keeps_what_was_finished_and_the_same_command_goes_on(data: Path,
     """SIGINT to a process that has measured two images; the second call measures the others."""
     rows = run_folder / "rows.jsonl"
     command = [sys.executable, "-m", "specialsam.cli", "evaluate", str(data), "-m", "nano", "-o", str(run_folder)]
-    command += ["--split", "all"]
+    command += ["--split", "all", "-s", "strategies=[interior, clicks50]"]  # slow enough to be caught in the middle
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:

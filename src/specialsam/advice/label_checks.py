@@ -40,6 +40,10 @@ NOISE_CLEAN, NOISE_LIMIT = 0.05, 0.085
 """Share of doubtful masks in clean data, and the share that the lower limit must pass for an alarm. Doubtful in clean
 data: 2 to 6 of 80 generated scenes, 13 of 200 of CAMO, 1 of 30 of MVTec grid, 0 of 25 of a fabric. With 20 % wrong
 masks 14 to 18 of 80 scenes, 35 of 200 of CAMO; with 10 % wrong 8 to 14 of 80, which is found sometimes."""
+NOISE_LIKELY, NOISE_DISAGREES = 0.1, 0.7
+"""Estimated share of wrong masks from which the base is asked although the limit is not passed, and the share of its
+IoU on the others below which its IoU on the suspects makes an alarm of it. Clean data have a share of 0.04 at most;
+with 20 % wrong masks in 80 scenes the edges alone find 5 of 6 cases, the sixth has a share of 0.13."""
 NOISE_FAIL = 0.35
 """Estimated share of wrong masks from which it is a failure; below, a warning."""
 NOISE_LEVEL = 0.05
@@ -187,7 +191,8 @@ def label_noise(found: Belonging, subject: Subject | None = None) -> Finding:
         "lower limit": _lower(below, n),
     }
     text = f"{below} of {n} masks fit the edges of their image hardly better than masks of other images do"
-    if _lower(below, n) <= NOISE_LIMIT:
+    clear = _lower(below, n) > NOISE_LIMIT
+    if not clear and (subject is None or share < NOISE_LIKELY):
         return Finding(check, "pass", text, numbers)
     order, count = np.argsort(found.own), max(1, round(share * n))
     if subject is not None:
@@ -200,6 +205,8 @@ def label_noise(found: Belonging, subject: Subject | None = None) -> Finding:
         text += (
             f"; the base model finds them in their boxes to IoU {opinion.suspects:.2f}, others to {opinion.others:.2f}"
         )
+        if not clear and opinion.suspects > NOISE_DISAGREES * opinion.others:
+            return Finding(check, "pass", text, numbers)
     files = [found.facts[i].file for i in order[:count]]
     level: Level = "fail" if share >= NOISE_FAIL else "warn"
     remedy = (
