@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from specialsam.advice.factors import Factor, factors
+from specialsam.advice.factors import factors
 from specialsam.advice.forecast import Forecast
 from specialsam.advice.monitor import review
-from specialsam.core.findings import Finding
+from specialsam.core.findings import Factor, Finding
 from specialsam.training.state import EpochFacts
 
 MOBILE, HUGE = (10_100_000, 4_060_000), (637_000_000, 4_060_000)
@@ -68,7 +68,7 @@ def test_the_study_by_its_own_rules_and_by_its_own_results(
 
 def test_sentences_carry_the_numbers() -> None:
     room, data, loss, capacity, stable = case("camouflage", 0.4752, 6080, {"bce": 0.5, "dice": 0.5}, HUGE, 0.1883)
-    gain = "the pilots forecast +18.8 (+16.8 to +20.8) IoU points at 500 training images"
+    gain = "the pilots forecast +18.8 [+16.8, +20.8] IoU points at 500 training images"
     assert room.says == f"the base reaches 47.5 % IoU and, by box, 48.5 %; {gain}"
     assert data.says == (
         f"500 images with 2,000 objects, 6,080 samples with their views; {gain}, and +19.8 at twice as many"

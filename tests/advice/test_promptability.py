@@ -26,7 +26,7 @@ from specialsam.advice.promptability import (
     changed_box,
     click_at_depth,
     clicks_to,
-    curve_means,
+    image_means,
     look,
     moved_click,
     object_size,
@@ -270,15 +270,15 @@ def test_means_are_over_images_and_not_over_objects() -> None:
     frame = pd.DataFrame(
         {"model": "m", "axis": "a", "value": 0.0, "record": [*"xxxy"], "object": [0, 1, 2, 0], "iou": [0, 1, 1, 1.0]}
     )
-    means = curve_means(frame)
+    means = image_means(frame, ["model", "axis", "value"])
     assert means["mean"].tolist() == pytest.approx([5 / 6])
     assert means["n"].tolist() == [2]
     assert means["low"][0] == pytest.approx(2 / 3)
     assert means["high"][0] == pytest.approx(1)
-    clicks = curve_means(frame.rename(columns={"value": "click"}).drop(columns="axis"))
+    clicks = image_means(frame.rename(columns={"value": "click"}), ["model", "click"])
     assert list(clicks.columns) == ["model", "click", "mean", "low", "high", "n"]
-    with pytest.raises(DataError, match="expected columns"):
-        curve_means(frame.drop(columns=["axis", "value"]))
+    with pytest.raises(DataError, match="expected the columns value"):
+        image_means(frame.drop(columns="value"), ["model", "value"])
 
 
 def test_reliability_by_hand() -> None:

@@ -14,15 +14,11 @@ from specialsam.advice.retention import (
     LONGEST,
     RETENTION_SEED,
     RetentionSet,
-    flat,
-    forgetting,
-    points,
     retention_iou,
     retention_set,
 )
 from specialsam.core.errors import DataError, UsageError
 from specialsam.embeddings import EmbeddingStore
-from specialsam.evaluation.statistics import Interval
 from specialsam.metrics.overlap import overlap
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
@@ -101,20 +97,6 @@ def test_iou_is_the_mean_of_click_and_box_over_the_objects(base: Segmenter, gene
     assert retention_iou(base, general)[0] == pytest.approx(np.mean(means), abs=1e-6)
 
 
-def test_forgetting_is_found_and_no_change_passes(base: Segmenter, general: RetentionSet) -> None:
-    lost = forgetting(base, worse(base), general)
-    assert (lost.check, lost.level) == ("forgetting", "fail")
-    assert lost.numbers["n"] == 2
-    before, after = retention_iou(base, general), retention_iou(worse(base), general)
-    assert lost.numbers["drop"] == pytest.approx((before - after).mean())
-    assert lost.files[0] == general.items[int(np.argmax(before - after))].name
-    same = forgetting(base, clone(base), general)
-    assert (same.level, same.numbers["drop"], same.files) == ("pass", 0.0, ())
-    single = RetentionSet(general.source, general.encoder_id, general.items[:1])
-    assert forgetting(base, clone(base), single).level == "warn"
-    assert forgetting(base, worse(base), general, allowed_loss=1.0).level == "pass"
-
-
 def test_a_model_whose_encoder_was_tuned_sees_the_images_anew(base: Segmenter, general: RetentionSet) -> None:
     """Oracle: with the same weights in a copied encoder nothing changes; with a broken encoder the IoU falls."""
     copied = clone(base, share_encoder=False)
@@ -173,13 +155,6 @@ def test_large_photographs_are_scaled_down(base: Segmenter, tmp_path: Path) -> N
     assert max(overlap(mask, whole)["iou"] for mask in item.masks) > 0.99
 
 
-def test_differences_read_as_points() -> None:
-    assert points(Interval(0.031, -0.01, 0.052, 20)) == "+3.1 [-1.0, +5.2]"
-    assert points(Interval(0.031, -0.01, 0.052, 20), "-") == "3.1 [-1.0, 5.2]"
-    assert points(Interval(0.031, float("nan"), float("nan"), 1)) == "+3.1 (no interval: 1 image)"
-    assert flat("drop", Interval(0.5, float("nan"), float("nan"), 1)) == {"drop": 0.5}
-
-
 @pytest.mark.real
 def test_photographs_with_many_regions_serve(base: Segmenter) -> None:
     """BSDS500 (Arbelaez et al. 2011): label maps of whole photographs, one a person; nano is better than noise."""
@@ -187,5 +162,5 @@ def test_photographs_with_many_regions_serve(base: Segmenter) -> None:
         pytest.skip(f"needs BSDS500 in {DATA}")
     found = retention_set(base, DATA, count=4)
     assert len(found) == 4
-    assert forgetting(base, worse(base), found).level == "fail"
+    assert retention_iou(worse(base), found).mean() < retention_iou(base, found).mean()
     assert retention_iou(base, found).mean() > 0.3

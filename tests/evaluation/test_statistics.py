@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from specialsam.core.errors import DataError
-from specialsam.evaluation.statistics import Interval, bootstrap_mean, holm, paired_bootstrap, wilcoxon, wins
+from specialsam.evaluation.statistics import (
+    Interval,
+    bootstrap_mean,
+    flat,
+    holm,
+    paired_bootstrap,
+    points,
+    wilcoxon,
+    wins,
+)
 
 values = st.lists(st.floats(0, 1), min_size=2, max_size=40)
 
@@ -132,3 +141,10 @@ def test_what_is_no_measurement_is_refused():
         bootstrap_mean([0.1, 0.2], repeats=0)
     with pytest.raises(DataError, match="p-values"):
         holm({"a": nan})
+
+
+def test_differences_read_as_points() -> None:
+    assert points(Interval(0.031, -0.01, 0.052, 20)) == "+3.1 [-1.0, +5.2]"
+    assert points(Interval(0.031, -0.01, 0.052, 20), "-") == "3.1 [-1.0, 5.2]"
+    assert points(Interval(0.031, float("nan"), float("nan"), 1)) == "+3.1 (no interval: 1 image)"
+    assert flat("drop", Interval(0.5, float("nan"), float("nan"), 1)) == {"drop": 0.5}

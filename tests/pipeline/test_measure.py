@@ -57,20 +57,6 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of images in each pass of any encoder, as they come."""
-    passes: list[int] = []
-    real = Segmenter.encode_batch
-
-    def counted(self: Segmenter, images: Any) -> Any:
-        passes.append(len(images))
-        return real(self, images)
-
-    monkeypatch.setattr(Segmenter, "encode_batch", counted)
-    return passes
-
-
 def test_base_and_specialist_on_three_strategies_encode_each_image_once(
     data: Path, tuned: Path, tmp_path: Path, encoded: list[int]
 ) -> None:

@@ -60,20 +60,6 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("specialsam.report.html.save_figures", quiet_report)
 
 
-@pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of images in each pass of any encoder, as they come."""
-    passes: list[int] = []
-    real = Segmenter.encode_batch
-
-    def counted(self: Segmenter, images: Any) -> Any:
-        passes.append(len(images))
-        return real(self, images)
-
-    monkeypatch.setattr(Segmenter, "encode_batch", counted)
-    return passes
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return discs(tmp_path_factory.mktemp("discs") / "data", IMAGES)

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import report_builder as build
 
-from specialsam.core.findings import Finding
+from specialsam.core.findings import Factor, Finding
 from specialsam.report.facts import Advice, Guard, Report
 from specialsam.report.html import render
-from specialsam.report.pages import AdvicePage, AuditPage, Factor, LearningCurve, Suspect
+from specialsam.report.pages import AdvicePage, AuditPage, LearningCurve, Suspect
 
 FINDINGS = (
     Finding("split", "pass", "No image of validation or test is a near-duplicate of a training image.", {"pairs": 0}),

@@ -16,12 +16,12 @@ import report_builder as build
 from page_reader import cells, plain, read, section, sections
 
 from specialsam.core.errors import DataError, SpecialSamError
-from specialsam.core.findings import Finding
+from specialsam.core.findings import Factor, Finding
 from specialsam.report.advice import render_advice, save_advice_figures, write_advice
 from specialsam.report.audit import render_audit, write_audit
 from specialsam.report.facts import Advice
 from specialsam.report.learning import learning_figure, needed_sentence
-from specialsam.report.pages import AdvicePage, AuditPage, Factor, LearningCurve, Suspect
+from specialsam.report.pages import AdvicePage, AuditPage, LearningCurve, Suspect
 from specialsam.report.pictures import marked
 
 ADVICE_PARTS = {

@@ -22,13 +22,13 @@ from specialsam.studies.mosaic_data import (
     DIFFICULTIES,
     LADDER,
     PLAN,
-    SEED_RECIPE,
     MosaicRecipe,
     difficulty_sheet,
     grain,
     run_synth_mosaic,
     write_mosaics,
 )
+from specialsam.studies.recipe import load_recipe
 from specialsam.studies.textures import Clusters, cluster_textures
 
 COLOURS = ((225, 215, 200), (120, 90, 60), (50, 40, 35), (190, 60, 40))
@@ -287,7 +287,8 @@ def test_every_setting_and_difficulty_is_described() -> None:
 
 def test_the_seed_recipe_is_the_study() -> None:
     """500 mosaics of random textures to train on, 50 of each kind in the test, 2x2 tiles of 256 px, 5 clusters."""
-    recipe = SEED_RECIPE
+    recipe = load_recipe("wood", "seed").data
+    assert isinstance(recipe, MosaicRecipe)
     assert (recipe.train, recipe.val, recipe.test, recipe.side, recipe.tile, recipe.clusters) == (
         500,
         0,

@@ -10,7 +10,7 @@ import yaml
 
 from specialsam.core.errors import UsageError
 from specialsam.data.views import view_recipe
-from specialsam.studies.mosaic_data import LADDER, SEED_RECIPE
+from specialsam.studies.mosaic_data import LADDER
 from specialsam.studies.published import PUBLISHED, how_to_reproduce, published
 from specialsam.studies.recipe import (
     BUNDLED,
@@ -64,12 +64,6 @@ def test_seed_recipes_follow_the_published_protocols(
     assert (train.loss_at, train.keep, recipe.specialize.guard.enabled) == ("image", "last", False)
     assert recipe.strategies[0] == recipe.specialize.main_strategy == "center_of_mass"
     assert len(published(study).losses) == epochs
-
-
-def test_wood_by_the_published_protocol_is_the_mosaics_own_seed_recipe() -> None:
-    recipe = load_recipe("wood", "seed")
-    assert isinstance(recipe, WoodRecipe)
-    assert recipe.data.model_dump(exclude={"val_share"}) == SEED_RECIPE.model_dump(exclude={"val_share"})
 
 
 def test_the_revised_recipes_take_the_next_steps_of_the_authors() -> None:

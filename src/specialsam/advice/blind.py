@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from specialsam.advice.retention import flat, points
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.findings import LEVELS, Finding, Level
 from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding
 from specialsam.evaluation.rivals import disc, disc_radius, relative_area
-from specialsam.evaluation.statistics import Interval, paired_bootstrap
+from specialsam.evaluation.statistics import Interval, flat, paired_bootstrap, points
 from specialsam.metrics.overlap import overlap
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone

@@ -7,27 +7,13 @@ weakest mode), so each is computed and shown, and beside it what was measured he
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from specialsam.advice.forecast import Forecast
-from specialsam.core.findings import Finding
+from specialsam.core.findings import Factor, Finding
+from specialsam.evaluation.statistics import Interval, points
 
 ROOM, SAMPLES, CAPACITY = 0.75, 5_000, 100_000_000
 """Base IoU below which the study sees room, samples that it wants, and parameters between its two models."""
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One factor: the study's `rule`, whether this case meets it, what was measured `here`, and what that says.
-
-    `by_rule` and `here` are None where it cannot be told.
-    """
-
-    name: str
-    rule: str
-    by_rule: bool | None
-    says: str
-    here: bool | None
 
 
 def factors(
@@ -47,7 +33,8 @@ def factors(
     `now` and `doubled` the forecast gain at the training images that there are and at twice as many, `stability` what
     the monitor said of the largest pilot.
     """
-    gain = f"the pilots forecast {_points(now)} IoU points at {now.n:,} training images"
+    forecast = points(Interval(now.gain, now.low, now.high, now.n))
+    gain = f"the pilots forecast {forecast} IoU points at {now.n:,} training images"
     helps = now.low > 0 or (False if now.high <= 0 else None)
     views = samples["views"]
     pixel = any(loss.get(name, 0) > 0 for name in ("bce", "focal", "boundary"))
@@ -91,7 +78,3 @@ def factors(
             None if stability is None else stability.level != "fail",
         ),
     )
-
-
-def _points(forecast: Forecast) -> str:
-    return f"{100 * forecast.gain:+.1f} ({100 * forecast.low:+.1f} to {100 * forecast.high:+.1f})"

@@ -14,11 +14,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
-from specialsam.advice.retention import ALLOWED_LOSS, GENERATED, flat, points, retention_iou, retention_set
+from specialsam.advice.retention import ALLOWED_LOSS, GENERATED, retention_iou, retention_set
 from specialsam.core.errors import ModelError
 from specialsam.core.findings import Finding, Level
 from specialsam.embeddings import EmbeddingStore
-from specialsam.evaluation.statistics import Interval, paired_bootstrap
+from specialsam.evaluation.statistics import Interval, flat, paired_bootstrap, points
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
 from specialsam.training.loop import validate

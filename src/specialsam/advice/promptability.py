@@ -284,18 +284,17 @@ def _click_curve(segmenter: Segmenter, embedding: Embedding, masks: BoolArray, m
     return out
 
 
-def curve_means(frame: pd.DataFrame, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
-    """Means over images with bootstrap intervals, of `promptability`'s frame or of `Clicks.curve`.
+def image_means(frame: pd.DataFrame, key: Sequence[str], seed: int = 0, level: float = 0.95) -> pd.DataFrame:
+    """Mean IoU over images with bootstrap intervals for each `key`: of `promptability`, `Clicks.curve`, probes.
 
-    Columns: model, then axis and value or click, then mean, low, high, n (images). Objects of an image are averaged
-    first.
+    Columns: those of `key`, mean, low, high, n (images). Objects of an image are averaged first. DataError names the
+    columns that are missing.
     """
-    key = [name for name in ("model", "axis", "value", "click") if name in frame.columns]
-    missing = [name for name in ("model", "record", "iou") if name not in frame.columns]
-    if missing or len(key) < 2:
-        raise DataError(f"expected columns model, record, iou and axis, value or click, got {', '.join(frame.columns)}")
+    missing = [name for name in (*key, "record", "iou") if name not in frame.columns]
+    if missing:
+        raise DataError(f"expected the columns {', '.join(missing)} beside {', '.join(frame.columns)}")
     lines: list[dict[str, object]] = []
-    for names, part in frame.groupby(key, sort=False):
+    for names, part in frame.groupby(list(key), sort=False):
         interval = bootstrap_mean(part.groupby("record")["iou"].mean().to_numpy(float), seed, level=level)
         numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
         lines.append(dict(zip(key, names, strict=True)) | numbers)

@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
-from specialsam.core.findings import Finding, Level
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
 from specialsam.core.types import Embedding, Record, Sample
 from specialsam.data import open_dataset
 from specialsam.data.load import load
 from specialsam.data.splits import stable_hash
 from specialsam.embeddings import EmbeddingStore, digest_array
-from specialsam.evaluation.statistics import Interval, paired_bootstrap
 from specialsam.metrics.overlap import overlap
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import Group, draw, generator
@@ -124,63 +122,6 @@ def retention_iou(segmenter: Segmenter, general: RetentionSet, multimask: bool =
             for item in general.items
         ]
     )
-
-
-def forgetting(
-    base: Segmenter,
-    tuned: Segmenter,
-    general: RetentionSet,
-    allowed_loss: float = ALLOWED_LOSS,
-    level: float = 0.95,
-    seed: int = 0,
-    multimask: bool = False,
-) -> Finding:
-    """How much IoU tuning has cost on general images.
-
-    "fail" where the whole interval of the loss is above `allowed_loss` (IoU in 0..1), "warn" where its mean is or where
-    a single image allows no interval, otherwise "pass".
-    """
-    before, after = (retention_iou(model, general, multimask) for model in (base, tuned))
-    drop = paired_bootstrap(after, before, seed, level=level)
-    verdict: Level = "fail" if drop.low > allowed_loss else "pass"
-    if verdict == "pass" and (drop.mean > allowed_loss or drop.n < 2):
-        verdict = "warn"
-    worst = np.argsort(after - before, kind="stable")
-    return Finding(
-        "forgetting",
-        verdict,
-        f"On {drop.n} general images ({general.source}) the tuned model loses {points(drop, '-')} IoU points "
-        f"({100 * before.mean():.1f} to {100 * after.mean():.1f}); {100 * allowed_loss:.1f} are allowed.",
-        flat("drop", drop)
-        | {
-            "n": drop.n,
-            "base_iou": float(before.mean()),
-            "tuned_iou": float(after.mean()),
-            "allowed_loss": allowed_loss,
-            "level": level,
-            "left_out": len(general.left_out),
-        },
-        tuple(general.items[index].name for index in worst if after[index] < before[index])[:10],
-        ""
-        if verdict == "pass"
-        else "use the specialist on its own domain only, mix it with the base (the guard does), or tune less: "
-        "a lower learning rate, fewer epochs, or low-rank terms",
-    )
-
-
-def points(interval: Interval, sign: str = "+") -> str:
-    """A difference of IoU in points with its interval: "+3.1 [+1.0, +5.2]"; one image has no interval.
-
-    `sign` is "+" for a gain and "-" for a loss, whose plus would read as a gain.
-    """
-    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (interval.mean, interval.low, interval.high))
-    return f"{mean} (no interval: {interval.n} image)" if interval.n == 1 else f"{mean} [{low}, {high}]"
-
-
-def flat(name: str, interval: Interval) -> dict[str, float]:
-    """A mean and its limits as `name`, `name`_low and `name`_high; limits that are not known are left out."""
-    values = {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    return {key: value for key, value in values.items() if np.isfinite(value)}
 
 
 def _candidates(source: str, count: int, seed: int) -> tuple[list[tuple[str, Callable[[], Sample]]], list[str]]:

@@ -39,6 +39,21 @@ class Finding:
         return asdict(self) | {"numbers": dict(self.numbers)}
 
 
+@dataclass(frozen=True)
+class Factor:
+    """One of the factors that are said to decide: the study's rule of thumb, and what this data says of it.
+
+    `rule` is the rule in words, `by_rule` whether this case meets it, `says` what was measured here in a sentence and
+    `here` whether the factor speaks for specialising by that measurement; None where it cannot be told.
+    """
+
+    name: str
+    rule: str
+    by_rule: bool | None
+    says: str
+    here: bool | None
+
+
 def worst(findings: Iterable[Finding]) -> Level:
     """The worst level of all; "pass" of none."""
     return LEVELS[max((LEVELS.index(finding.level) for finding in findings), default=0)]

@@ -20,10 +20,9 @@ import pandas as pd
 from scipy import stats
 
 from specialsam.core.errors import DataError, UsageError
-from specialsam.evaluation.tables import per_image
+from specialsam.evaluation.tables import PLACE, per_image
 from specialsam.metrics import METRICS
 
-PLACE = ["dataset", "split", "prompt_source", "resolution", "subset"]
 WHAT = ["strategy", "output", "metric"]
 COLUMNS = [
     *WHAT,

@@ -29,6 +29,21 @@ class Interval:
     n: int
 
 
+def points(interval: Interval, sign: str = "+") -> str:
+    """A difference of IoU in points with its interval: "+3.1 [+1.0, +5.2]"; one image has no interval.
+
+    `sign` is "+" for a gain and "-" for a loss, whose plus would read as a gain.
+    """
+    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (interval.mean, interval.low, interval.high))
+    return f"{mean} (no interval: {interval.n} image)" if interval.n == 1 else f"{mean} [{low}, {high}]"
+
+
+def flat(name: str, interval: Interval) -> dict[str, float]:
+    """A mean and its limits as `name`, `name`_low and `name`_high; limits that are not known are left out."""
+    values = {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return {key: value for key, value in values.items() if np.isfinite(value)}
+
+
 def bootstrap_mean(values: npt.ArrayLike, seed: int = 0, repeats: int = 2000, level: float = 0.95) -> Interval:
     """Mean and percentile bootstrap interval of one value an image (Efron 1979), images resampled with replacement.
 

@@ -25,7 +25,7 @@ Category = Literal["category", "supercategory"]
 
 COLUMNS = [field.name for field in fields(Row)]
 
-_PLACE = ["dataset", "split", "prompt_source", "resolution", "subset"]
+PLACE = ["dataset", "split", "prompt_source", "resolution", "subset"]
 _WHAT = ["model", "strategy", "output", "metric"]
 _SEED_METRICS = {
     "iou": "iou",
@@ -66,7 +66,7 @@ def per_image(rows: pd.DataFrame, by: Category | None = None) -> pd.DataFrame:
     unknown = sorted(set(table["metric"]) - set(METRICS))
     if unknown:
         raise DataError(f"expected metrics of {', '.join(METRICS)}, got {', '.join(map(repr, unknown))}")
-    key = [*_PLACE, *_WHAT, "record"]
+    key = [*PLACE, *_WHAT, "record"]
     _refuse(table, table.duplicated([*key, "run", "object"]), "each result once", "repeated ones")
     worst = table["metric"].map({name: metric.worst for name, metric in METRICS.items()}).astype(float)
     table["value"] = table["value"].astype(float).where(~table["failed"], worst)
@@ -121,12 +121,12 @@ def summary(
     """
     images = _chosen(per_image(rows, by), metrics)
     extra = [] if by is None else ["category"]
-    key = [*_PLACE, *_WHAT, *extra]
+    key = [*PLACE, *_WHAT, *extra]
     lines: list[dict[str, object]] = []
     for names, part in images.groupby(key, sort=False):
         interval = bootstrap_mean(part["value"].to_numpy(float), seed, level=level)
         lines.append(dict(zip(key, names, strict=True)) | asdict(interval) | {"failed": int(part["failed"].sum())})
-    return pd.DataFrame(lines, columns=[*_WHAT, *extra, "mean", "low", "high", "n", "failed", *_PLACE])
+    return pd.DataFrame(lines, columns=[*_WHAT, *extra, "mean", "low", "high", "n", "failed", *PLACE])
 
 
 def comparison(
@@ -149,7 +149,7 @@ def comparison(
     """
     pairs = _paired(_chosen(per_image(rows, by), metrics), base, tuned)
     extra = [] if by is None else ["category"]
-    key = [*_PLACE, "strategy", "output", "metric", *extra]
+    key = [*PLACE, "strategy", "output", "metric", *extra]
     lines: list[dict[str, object]] = []
     for names, part in pairs.groupby(key, sort=False):
         named = dict(zip(key, names, strict=True))
@@ -167,7 +167,7 @@ def comparison(
     for index, line in enumerate(lines):
         line["p_holm"] = adjusted[str(index)]
     numbers = ["base", "tuned", "gain", "low", "high", "p_wilcoxon", "p_holm", "wins", "losses", "ties", "n"]
-    columns = ["strategy", "output", "metric", *extra, *numbers, "failed_base", "failed_tuned", *_PLACE]
+    columns = ["strategy", "output", "metric", *extra, *numbers, "failed_base", "failed_tuned", *PLACE]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -193,7 +193,7 @@ def pairs(
     if not len(table):
         raise DataError(f"expected {metric} of {base} and {tuned} with {strategy}, output {output}, got none")
     table["gain"] = (table["tuned"] - table["base"]) * (1 if METRICS[metric].higher_is_better else -1)
-    return table[["record", "base", "tuned", "gain", "failed_base", "failed_tuned", *_PLACE]]
+    return table[["record", "base", "tuned", "gain", "failed_base", "failed_tuned", *PLACE]]
 
 
 def _paired(images: pd.DataFrame, base: str, tuned: str) -> pd.DataFrame:
@@ -202,7 +202,7 @@ def _paired(images: pd.DataFrame, base: str, tuned: str) -> pd.DataFrame:
     for name in (base, tuned):
         if name not in known:
             raise UsageError(f"expected a model of {', '.join(known) or 'the results (none)'}, got {name!r}")
-    what = [*_PLACE, "strategy", "output", "metric"]
+    what = [*PLACE, "strategy", "output", "metric"]
     sides = [images[images["model"] == name].drop(columns="model") for name in (base, tuned)]
     shared = sides[0][what].drop_duplicates().merge(sides[1][what].drop_duplicates(), on=what)
     if not len(shared):
@@ -226,17 +226,17 @@ def _spread_failures(table: pd.DataFrame) -> pd.DataFrame:
     open_ends = table["failed"] & (table[_WHAT] == "").any(axis=1)
     if not open_ends.any():
         return table
-    measured = table.loc[~open_ends, [*_PLACE, *_WHAT]].drop_duplicates()
+    measured = table.loc[~open_ends, [*PLACE, *_WHAT]].drop_duplicates()
     parts = [table[~open_ends]]
     for _, failure in table[open_ends].iterrows():
-        given = [name for name in [*_PLACE, *_WHAT] if failure[name]]
+        given = [name for name in [*PLACE, *_WHAT] if failure[name]]
         fits = measured[(measured[given] == failure[given]).all(axis=1)]
         if not len(fits):
             raise DataError(
                 f"expected other results to say what the failure of {failure['record']} counts for, got none with "
                 f"{', '.join(f'{name} {failure[name]!r}' for name in given)}"
             )
-        rest = failure.drop(labels=[*_PLACE, *_WHAT])
+        rest = failure.drop(labels=[*PLACE, *_WHAT])
         parts.append(fits.assign(**{str(name): value for name, value in rest.items()}))
     return pd.concat(parts, ignore_index=True)
 

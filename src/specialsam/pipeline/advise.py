@@ -17,7 +17,7 @@ import pandas as pd
 from accelerate import Accelerator
 
 from specialsam.advice.blind import blind, blind_decoder, blind_settings, rival_iou, shortcut
-from specialsam.advice.factors import Factor, factors
+from specialsam.advice.factors import factors
 from specialsam.advice.forecast import Curves, Forecast, Needed, Pilot, curve_rows, fit, labels_needed
 from specialsam.advice.guard import per_image_iou
 from specialsam.advice.judgement import Decision, Judgement, judge_before
@@ -26,7 +26,7 @@ from specialsam.advice.subject import Subject
 from specialsam.console import say, stage
 from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
-from specialsam.core.findings import Finding, alarms
+from specialsam.core.findings import Factor, Finding, alarms
 from specialsam.data.load import load
 from specialsam.evaluation.rivals import disc_radius
 from specialsam.evaluation.statistics import bootstrap_mean, paired_bootstrap
@@ -55,7 +55,7 @@ from specialsam.pipeline.reporting import PROTOCOL, data_facts, run_facts
 from specialsam.pipeline.run import Run
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.report import pages
-from specialsam.report.advice import write_advice
+from specialsam.report.advice import save_advice_figures, write_advice
 from specialsam.report.facts import Advice as Verdict
 from specialsam.report.facts import Decision as ReportDecision
 from specialsam.report.facts import Kind
@@ -269,7 +269,7 @@ def _write(
         run=run_facts(run, whole, settings, title),
         advice=Verdict(DECISIONS[done.judgement.decision], done.judgement.headline, done.judgement.reasons),
         curve=_curve(done, curves),
-        factors=tuple(pages.Factor(**asdict(factor)) for factor in done.factors),
+        factors=done.factors,
         baseline=means[means.model != PILOT],
         findings=done.findings,
         comparisons=tuple(first[kind] for kind in PICTURES if kind in first),
@@ -278,6 +278,7 @@ def _write(
         protocol=PROTOCOL[:3],
     )
     write_advice(page, done.folder / "advice.html")
+    save_advice_figures(page, done.folder / "figures")
 
 
 def _curve(done: Advised, curves: Curves) -> pages.LearningCurve:

@@ -6,7 +6,7 @@ rest is measured on a stable random subset of the test split and changes nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,15 @@ from specialsam.advice.guard import Guarded, guard, per_image_iou, retention_mea
 from specialsam.advice.image_facts import as_rows, facts_of
 from specialsam.advice.monitor import review
 from specialsam.advice.probes import encoder_unchanged, judge, probe_rows, validation_leak
-from specialsam.advice.promptability import clicks_to, promptability
+from specialsam.advice.promptability import clicks_to, image_means, promptability
 from specialsam.advice.subject import Subject
 from specialsam.console import say, stage
 from specialsam.core.errors import DataError
 from specialsam.core.findings import Finding
 from specialsam.core.types import Record
-from specialsam.data.duplicates import near_duplicates
+from specialsam.data.duplicates import duplicate_groups, near_duplicates
 from specialsam.data.load import load
 from specialsam.data.splits import stable_hash
-from specialsam.evaluation.statistics import bootstrap_mean
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.embedded import Embedded
 from specialsam.training.state import TrainResult
@@ -107,18 +106,21 @@ def gather_evidence(
     with stage("probing: clicks to 85 and 90 % IoU") as progress:
         counted = clicks_to(models, chosen, subject, most=CLICKS, seed=settings.seed, progress=progress)
     ids = {split: [record.id for record in layout.of(split)] for split in ("train", "val", "test")}
+    twins = _twins(layout.of("train"), chosen, layout.groups if settings.duplicates else None)
     findings = [
         *review(result.history),
         encoder_unchanged(result.encoder_before, result.encoder_after),
         validation_leak(ids["train"], ids["val"], ids["test"]),
-        *judge(probed, _twins(layout.of("train"), chosen), settings.seed),
+        *judge(
+            probed, _twins(layout.of("train"), chosen, layout.groups if settings.duplicates else None), settings.seed
+        ),
     ]
     harder = by_difficulty(rows, _object_facts(test), BASE, SPECIALIST, settings.main_strategy)
     return Evidence(
         tuple(finding for finding in findings if settings.train.mode != "all" or finding.check != "encoder unchanged"),
         _probe_table(probed),
-        _means(quality, ["model", "axis", "value"]),
-        _means(counted.curve, ["model", "click"]),
+        image_means(quality, ["model", "axis", "value"]),
+        image_means(counted.curve, ["model", "click"]),
         _noc(counted.counts),
         _reliability(quality),
         harder,
@@ -130,12 +132,15 @@ def _readable(records: Sequence[Record], embedded: Embedded) -> list[Record]:
     return [record for record in records if (record.id, "") in embedded.keys]
 
 
-def _twins(train: Sequence[Record], probed: Sequence[Record]) -> set[str]:
-    """Ids of probed records with a near-duplicate in training: the split keeps none, but a stated split may."""
-    wanted = {record.id for record in probed}
-    known = {record.id for record in train}
-    pairs = near_duplicates([*train, *probed], problems=[])
-    return {a if a in wanted else b for a, b, _ in pairs if len({a, b} & wanted) == 1 and len({a, b} & known) == 1}
+def _twins(train: Sequence[Record], probed: Sequence[Record], groups: Mapping[str, str] | None) -> set[str]:
+    """Ids of probed records with a near-duplicate in training: the split keeps none, but a stated split may.
+
+    `groups` are those that the plan found; None where it did not look.
+    """
+    if groups is None:
+        groups = duplicate_groups(near_duplicates([*train, *probed], problems=[]))
+    learned = {groups[record.id] for record in train if record.id in groups}
+    return {record.id for record in probed if groups.get(record.id) in learned}
 
 
 def _object_facts(records: Sequence[Record]) -> pd.DataFrame:
@@ -154,22 +159,10 @@ def _object_facts(records: Sequence[Record]) -> pd.DataFrame:
     return table[["record", "object", "area", "contrast", "boundary"]]
 
 
-def _means(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """Mean IoU with its interval over images for each `key`."""
-    import pandas as pd
-
-    lines = []
-    for names, part in frame.groupby(key, sort=False):
-        interval = bootstrap_mean(part.groupby("record")["iou"].mean().to_numpy(float))
-        numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
-        lines.append(dict(zip(key, names, strict=True)) | numbers)
-    return pd.DataFrame(lines, columns=[*key, "mean", "low", "high", "n"])
-
-
 def _probe_table(rows: Sequence[Any]) -> pd.DataFrame:
     import pandas as pd
 
-    return _means(pd.DataFrame([vars(row) for row in rows]).replace({"tuned": SPECIALIST}), ["probe", "model"])
+    return image_means(pd.DataFrame([vars(row) for row in rows]).replace({"tuned": SPECIALIST}), ["probe", "model"])
 
 
 def _noc(counts: pd.DataFrame) -> pd.DataFrame:

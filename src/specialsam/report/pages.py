@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specialsam.core.errors import DataError
-from specialsam.core.findings import Finding
+from specialsam.core.findings import Factor, Finding
 from specialsam.core.geometry import BoolArray, ImageArray
 from specialsam.report.facts import (
     BASELINE_COLUMNS,
@@ -48,21 +48,6 @@ class LearningCurve:
     def __post_init__(self) -> None:
         need("pilots", self.pilots, PILOT_COLUMNS)
         need("fitted", self.fitted, PILOT_COLUMNS)
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One of the factors that are said to decide: a rule of thumb, and what this data says of it.
-
-    `rule` is the rule in words, `by_rule` whether this case meets it, `says` what was measured here in a sentence and
-    `here` whether the factor speaks for specialising by that measurement; None where it cannot be told.
-    """
-
-    name: str
-    rule: str
-    by_rule: bool | None
-    says: str
-    here: bool | None
 
 
 @dataclass(frozen=True)

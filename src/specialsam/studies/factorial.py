@@ -26,7 +26,7 @@ from specialsam.console import stage
 from specialsam.core.files import write_whole
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
-from specialsam.evaluation.statistics import Interval, paired_bootstrap
+from specialsam.evaluation.statistics import Interval, paired_bootstrap, points
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
@@ -214,10 +214,10 @@ def report_text(table: pd.DataFrame, effects: pd.DataFrame, model: str) -> str:
     base = float(table["base"].mean())
     wrong, right = (_gain(seeing[seeing.frame == frame]) for frame in ("half", "right"))
     lines = [
-        f"Tuned with points in the half frame, {model} changes by {_points(wrong)} IoU points on mosaics of one "
-        f"cluster (base {100 * base:.1f}); tuned alike with points in the right frame it changes by {_points(right)}.",
+        f"Tuned with points in the half frame, {model} changes by {points(wrong)} IoU points on mosaics of one "
+        f"cluster (base {100 * base:.1f}); tuned alike with points in the right frame it changes by {points(right)}.",
         "Of the four factors, "
-        + ", ".join(f"{row['change']} changes IoU by {_points(_interval(row))}" for row in lines_of)
+        + ", ".join(f"{row['change']} changes IoU by {points(_interval(row))}" for row in lines_of)
         + ".",
         "",
         "| change | effect, IoU points | between seeds | mosaics |",
@@ -225,12 +225,12 @@ def report_text(table: pd.DataFrame, effects: pd.DataFrame, model: str) -> str:
     ]
     for row in lines_of:
         spread = f"{100 * row['seed_low']:+.1f} to {100 * row['seed_high']:+.1f}"
-        lines.append(f"| {row['change']} | {_points(_interval(row))} | {spread} | {row['n']} |")
+        lines.append(f"| {row['change']} | {points(_interval(row))} | {spread} | {row['n']} |")
     lines += ["", "| points | layout | loss | mosaics | IoU | change against the base |", "|---|---|---|---|---|---|"]
     for part in (seeing, blinded):
         for names, group in part.groupby(["frame", "layout", "loss", "size"], sort=False):
             shown = " | ".join(str(name) for name in names)
-            lines.append(f"| {shown} | {100 * group['iou'].mean():.1f} | {_points(_gain(group))} |")
+            lines.append(f"| {shown} | {100 * group['iou'].mean():.1f} | {points(_gain(group))} |")
     return "\n".join(lines)
 
 
@@ -241,7 +241,3 @@ def _gain(table: pd.DataFrame) -> Interval:
 
 def _interval(row: Mapping[Any, Any]) -> Interval:
     return Interval(row["effect"], row["low"], row["high"], int(row["n"]))
-
-
-def _points(interval: Interval) -> str:
-    return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"

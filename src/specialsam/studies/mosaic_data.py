@@ -163,21 +163,6 @@ class MosaicRecipe(BaseModel):
         return self.texture_fractions[0] - val, val, self.texture_fractions[1]
 
 
-SEED_RECIPE = MosaicRecipe(
-    train=500,
-    val=0,
-    test=100,
-    layouts={"grid:2x2": 1.0},
-    difficulties=("standard", "hard"),
-    train_difficulties=("random",),
-    seed=42,
-)
-"""The original study's mosaics: 2x2 tiles of 256 px, prompted at `synth.mosaics.tile_centres`; 50 of each difficulty.
-
-There, textures of training were in the test as well; here they are split.
-"""
-
-
 @dataclass(frozen=True)
 class PlannedMosaic:
     """A mosaic before it is drawn: `textures` are ids in the order of cells, `seed` decides all else that is random."""

@@ -16,8 +16,6 @@ from specialsam.synth.cells import LabelMap, Layout, label_map
 
 SIDE, TILE = 512, 256
 """Sides of the original study's mosaics and tiles in pixels."""
-SEED_LAYOUT = Layout("grid", 2, 2)
-"""The original study's layout: with `SIDE` and `TILE`, each cell shows the whole of one texture."""
 MOST_GAIN = 4.0
 """Colour matching stretches or squeezes a channel at most by this: noise in a plain texture is not blown up."""
 LEAST_COHERENCE, LEAST_SLANT = 0.1, 2.0
