@@ -111,9 +111,7 @@ def gather_evidence(
         *review(result.history),
         encoder_unchanged(result.encoder_before, result.encoder_after),
         validation_leak(ids["train"], ids["val"], ids["test"]),
-        *judge(
-            probed, _twins(layout.of("train"), chosen, layout.groups if settings.duplicates else None), settings.seed
-        ),
+        *judge(probed, twins, settings.seed),
     ]
     harder = by_difficulty(rows, _object_facts(test), BASE, SPECIALIST, settings.main_strategy)
     return Evidence(
