@@ -59,7 +59,7 @@ def train(
     base_decoder, encoder_before = segmenter.decoder_id, fingerprint(segmenter.encoder)
     sam.to(accelerator.device)
     parameters = prepare(sam, settings.mode, settings.lora_rank, settings.seed)
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     optimizer = accelerator.prepare(optimizer)
     steps_an_epoch = math.ceil(len(data.train) / settings.batch)
     total_steps = settings.epochs * steps_an_epoch
@@ -153,7 +153,7 @@ def _step(
         weight = sum(len(p) for p in batch.prompts) / max(1, objects)
         total += weight * float(loss.detach())
         accelerator.backward(weight * loss)
-    parameters = [p for p in segmenter.sam.parameters() if p.requires_grad]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     total = _summed(parameters, total, accelerator)
     if not math.isfinite(total):
         raise TrainingError(
