@@ -20,6 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from specialsam.core.errors import DataError, UsageError
+from specialsam.evaluation.statistics import Interval
 from specialsam.evaluation.tables import PLACE, per_image
 from specialsam.metrics import METRICS
 
@@ -114,6 +115,15 @@ def _line(
         "n": gains.shape[1],
         "failed": int(part.loc[part["failed"], "record"].nunique()),
     }
+
+
+def crossed(gains: npt.ArrayLike, seed: int = 0, repeats: int = 2000, level: float = 0.95) -> Interval:
+    """Mean of `gains` (S seeds, N images) with its interval over images and seeds; NaN limits for a single image."""
+    array = np.asarray(gains, np.float64)
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        raise DataError(f"expected finite gains of shape (seeds, images), got {array.shape}")
+    _, _, low, high = _limits(array, np.random.default_rng(seed), repeats, level)
+    return Interval(float(array.mean()), low, high, array.shape[1])
 
 
 def _limits(

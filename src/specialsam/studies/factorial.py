@@ -2,14 +2,16 @@
 
 The study lost 36 points and blamed overfitting and Dice alone. Its code, though, trained with points in a frame of half
 the size and measured with points in the right one. Here every combination is trained alike: points in the right or the
-half frame, a fixed 2x2 layout or layouts drawn anew, Dice or BCE + Dice, few or many mosaics, several seeds. All are
-measured on the same mosaics of one cluster ("hard"), 2x2, by the centre of each tile, textures unseen. A decoder that
-is tuned on one constant embedding stands beside the fixed and the drawn layout: what can be done there without looking.
+half frame, a fixed 2x2 layout or layouts drawn anew, Dice or BCE + Dice, few or many mosaics, several seeds (of
+training: the mosaics of a layout and number are drawn once). All are measured on the same mosaics of one cluster
+("hard"), 2x2, by the centre of each tile, textures unseen. A decoder that is tuned on one constant embedding stands
+beside the fixed and the drawn layout: what can be done there without looking.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -23,10 +25,12 @@ from accelerate import Accelerator
 from specialsam.advice.blind import blind, blind_decoder
 from specialsam.advice.guard import per_image_iou
 from specialsam.console import stage
+from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
+from specialsam.core.types import Dataset
 from specialsam.data.open import open_dataset
-from specialsam.data.splits import stable_hash
-from specialsam.evaluation.statistics import Interval, paired_bootstrap, points
+from specialsam.evaluation.seeds import crossed
+from specialsam.evaluation.statistics import Interval, points
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
@@ -34,17 +38,21 @@ from specialsam.pipeline.embedded import Embedded
 from specialsam.pipeline.plan import plan
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.prompts.strategies import HALF_FRAME
+from specialsam.report.gallery import Plate, save_plates
+from specialsam.studies.figures import groups_figure
 from specialsam.studies.mosaic_data import MosaicRecipe, cluster_dataset, write_mosaics
+from specialsam.studies.textures import Clusters
 from specialsam.training.loop import train
 from specialsam.training.settings import TrainSettings
-from specialsam.training.state import Item, TrainingData
+from specialsam.training.state import TrainingData
 
 RIGHT = "center_of_mass"
 FRAMES = {"right": RIGHT, "half": HALF_FRAME}
-LAYOUTS = {"fixed": {"grid:2x2": 1.0}, "random": {"lines:4": 1.0, "voronoi:4": 1.0, "curved:4": 1.0, "grid:2x2": 1.0}}
+FIXED = {"grid:2x2": 1.0}
+LAYOUTS = {"fixed": FIXED, "random": {"lines:4": 1.0, "voronoi:4": 1.0, "curved:4": 1.0, "grid:2x2": 1.0}}
 LOSSES = {"dice": "dice", "bce+dice": "half"}
-TEST = 60
-"""Test mosaics of one cluster."""
+TEST, SEED = 60, 42
+"""Test mosaics of one cluster, and the seed of all mosaics (the study's own)."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +71,35 @@ class Cell:
 
 
 def run_factorial(
-    data: str, folder: Path, model: str, sizes: Sequence[int], seeds: int, epochs: int = 5
-) -> tuple[pd.DataFrame, str]:
-    """All cells on mosaics of the textures in `data`; (one line a cell and test mosaic, the result as text).
+    data: str, folder: Path, model: str, sizes: Sequence[int] = (500, 5000), seeds: int = 3, epochs: int = 5
+) -> str:
+    """All cells on mosaics of the textures in `data`; the result as Markdown.
 
-    Finished cells are not trained again. Writes `factorial.csv`, `effects.csv` and `factorial.md` in `folder`.
+    Finished cells are not trained again. Writes `factorial.csv` (a line a cell and test mosaic), `effects.csv`,
+    `factorial.md` and `figures/factorial.png` in `folder`. UsageError for sizes that are no positive numbers.
     """
+    if not sizes or min(sizes) < 1 or seeds < 1 or epochs < 1:
+        raise UsageError(f"expected sizes, seeds and epochs from 1 on, got {[*sizes]}, {seeds} and {epochs}")
     segmenter = load_model(model)
-    grounds = {layout: _ground(data, folder, layout, max(sizes), segmenter, model) for layout in LAYOUTS}
+    dataset = open_dataset(data)
+    clusters = cluster_dataset(dataset, MosaicRecipe().clusters, model)
+
+    def ground(name: str, recipe: MosaicRecipe) -> TrainingData:
+        return _ground(folder, name, dataset, recipe, clusters, segmenter)
+
+    test = ground("test", MosaicRecipe(train=0, val=0, test=TEST, difficulties=("hard",), layouts=FIXED, seed=SEED))
+    drawn = {"val": 0, "test": 0, "train_difficulties": ("random",), "seed": SEED}
+    grounds = {
+        (layout, size): ground(f"{layout}-{size}", MosaicRecipe(train=size, layouts=weights, **drawn))
+        for layout, weights in LAYOUTS.items()
+        for size in sizes
+    }
     cells = list(_cells(sizes, seeds))
     rows: list[dict[str, Any]] = []
-    test = grounds["fixed"][1]
-    base = per_image_iou(segmenter, test, _settings(Cell("right", "fixed", "dice", 0, 0), epochs))
+    base = per_image_iou(segmenter, test, _settings(cells[0], epochs))
     with stage("factorial") as progress:
         for number, cell in enumerate(cells, 1):
-            found = _measured(cell, folder, segmenter, grounds, epochs)
+            found = _measured(cell, folder, segmenter, grounds[cell.layout, cell.size], test, epochs)
             for item, iou, before in zip(test.val, found, base, strict=True):
                 rows.append(asdict(cell) | {"mosaic": item.id, "iou": iou, "base": before, "gain": iou - before})
             progress(number, len(cells), f"{cell.name}: {100 * float(np.mean(found)):.1f}")
@@ -87,7 +109,8 @@ def run_factorial(
     write_whole(folder / "effects.csv", lambda path: effects.to_csv(path, index=False))
     text = report_text(table, effects, model)
     write_whole(folder / "factorial.md", lambda path: path.write_text(text + "\n"))
-    return table, text
+    save_plates([("factorial", _plate(table))], folder / "figures")
+    return text
 
 
 def _cells(sizes: Sequence[int], seeds: int) -> Iterator[Cell]:
@@ -118,71 +141,52 @@ def _settings(cell: Cell, epochs: int) -> TrainSettings:
 
 
 def _ground(
-    data: str, folder: Path, layout: str, count: int, segmenter: Segmenter, model: str
-) -> tuple[TrainingData, TrainingData]:
-    """Training mosaics of a layout, and the same with the test mosaics in the place of validation, all encoded."""
-    recipe = MosaicRecipe(
-        train=count,
-        val=0,
-        test=TEST,
-        layouts=LAYOUTS[layout],
-        difficulties=("hard",),
-        train_difficulties=("random",),
-        seed=42,
-    )
-    place = folder / f"mosaics-{layout}"
-    dataset = open_dataset(data)
-    with stage(f"mosaics with a {layout} layout") as progress:
-        write_mosaics(place, dataset, recipe, cluster_dataset(dataset, recipe.clusters, model), progress)
+    folder: Path, name: str, dataset: Dataset, recipe: MosaicRecipe, clusters: Clusters, segmenter: Segmenter
+) -> TrainingData:
+    """The mosaics of a recipe, written and encoded; those of the test stand in the place of validation."""
+    place = folder / f"mosaics-{name}"
+    with stage(f"mosaics: {name}") as progress:
+        write_mosaics(place, dataset, recipe, clusters, progress)
     settings = SpecializeSettings.parse({"duplicates": False, "fractions": [1.0, 0.0, 0.0]})
-    layered = plan(f"folder:{place}", settings.fractions, 0, duplicates=False)
-    swapped = replace(layered, splits={id: "val" if split == "test" else split for id, split in layered.splits.items()})
-    embedded = Embedded(folder / "embeddings", segmenter, swapped, settings, folder / f"targets-{layout}.sqlite")
+    stated = plan(f"folder:{place}", settings.fractions, 0, duplicates=False)
+    layout = replace(stated, splits={id: "val" if split == "test" else split for id, split in stated.splits.items()})
+    embedded = Embedded(folder / "embeddings", segmenter, layout, settings, folder / f"targets-{name}.sqlite")
     embedded.prepare()
-    whole = embedded.training_data()
-    return replace(whole, val=[]), whole
+    return embedded.training_data()
 
 
 def _measured(
-    cell: Cell,
-    folder: Path,
-    segmenter: Segmenter,
-    grounds: Mapping[str, tuple[TrainingData, TrainingData]],
-    epochs: int,
+    cell: Cell, folder: Path, segmenter: Segmenter, data: TrainingData, test: TrainingData, epochs: int
 ) -> list[float]:
-    """IoU of each test mosaic (the fixed ones, for every cell) after tuning as the cell says."""
+    """IoU of each test mosaic after tuning as the cell says; a finished cell of the same model is read."""
     path = folder / "cells" / f"{cell.name}.json"
     settings = _settings(cell, epochs)
+    made_by = {"epochs": epochs, "encoder": segmenter.encoder_id, "decoder": segmenter.decoder_id}
     if path.exists():
         kept = json.loads(path.read_text())
-        if kept["epochs"] == epochs:
+        if all(kept.get(name) == value for name, value in made_by.items()):
             return list(kept["iou"])
-    data = grounds[cell.layout][0]
-    chosen = sorted(data.train, key=lambda item: (stable_hash(f"{cell.seed}:{item.id}"), item.id))[: cell.size]
-    data = replace(data, train=chosen)
-    test = replace(data, val=_test_items(grounds), masks=grounds["fixed"][1].masks)
+    shown = replace(data, val=test.val, masks=test.masks)
     state = folder / "cells" / cell.name
     state.mkdir(parents=True, exist_ok=True)
     if cell.frame == "blind":
         tuned, _ = blind_decoder(segmenter, data, settings, state, Accelerator())
-        found = per_image_iou(tuned, blind(test), settings)
+        found = per_image_iou(tuned, blind(shown), settings)
     else:
         tuned = clone(segmenter, cell.name)
         train(tuned, data, settings, state, Accelerator())
-        found = per_image_iou(tuned, test, settings)
-    write_whole(path, lambda place: place.write_text(json.dumps({"epochs": epochs, "iou": found})))
+        found = per_image_iou(tuned, shown, settings)
+    write_whole(path, lambda place: place.write_text(json.dumps({**made_by, "iou": found})))
+    shutil.rmtree(state)
     return found
-
-
-def _test_items(grounds: Mapping[str, tuple[TrainingData, TrainingData]]) -> Sequence[Item]:
-    return grounds["fixed"][1].val
 
 
 def effects_of(table: pd.DataFrame) -> pd.DataFrame:
     """What each factor changes by itself, in IoU: all cells at one level against all at the other.
 
     Differences are taken mosaic by mosaic between cells that agree in everything else, averaged over cells and seeds,
-    with a paired bootstrap over mosaics; `seed_low` and `seed_high` are the smallest and largest mean of a seed.
+    with an interval over mosaics and seeds (`evaluation.seeds.crossed`); `seed_low` and `seed_high` are the means of
+    the worst and the best seed.
     """
     seeing = table[table.frame != "blind"]
     sizes = sorted(seeing["size"].unique())
@@ -195,11 +199,9 @@ def effects_of(table: pd.DataFrame) -> pd.DataFrame:
         questions.append((f"{sizes[-1]} mosaics instead of {sizes[0]}", "size", sizes[0], sizes[-1]))
     lines = []
     for says, factor, low, high in questions:
-        means = seeing.groupby([factor, "mosaic", "seed"])["iou"].mean()
-        before, after = means[low], means[high]
-        by_mosaic = (after - before).groupby("mosaic").mean()
-        interval = paired_bootstrap(np.zeros(len(by_mosaic)), by_mosaic.to_numpy(float))
-        by_seed = (after - before).groupby("seed").mean()
+        means = seeing.groupby([factor, "seed", "mosaic"])["iou"].mean()
+        gains = (means[high] - means[low]).unstack("mosaic").to_numpy(float)
+        interval, by_seed = crossed(gains), gains.mean(1)
         lines.append(
             {"change": says, "factor": factor, "effect": interval.mean, "low": interval.low, "high": interval.high}
             | {"seed_low": float(by_seed.min()), "seed_high": float(by_seed.max()), "n": interval.n}
@@ -235,9 +237,24 @@ def report_text(table: pd.DataFrame, effects: pd.DataFrame, model: str) -> str:
 
 
 def _gain(table: pd.DataFrame) -> Interval:
-    by_mosaic = table.groupby("mosaic")["gain"].mean().to_numpy(float)
-    return paired_bootstrap(np.zeros(len(by_mosaic)), by_mosaic)
+    return crossed(table.groupby(["seed", "mosaic"])["gain"].mean().unstack("mosaic").to_numpy(float))
 
 
 def _interval(row: Mapping[Any, Any]) -> Interval:
     return Interval(row["effect"], row["low"], row["high"], int(row["n"]))
+
+
+def _plate(table: pd.DataFrame) -> Plate:
+    """Every combination as a dot with its interval, the blind decoder last."""
+    rows = []
+    for names, group in table.groupby(["frame", "layout", "loss", "size"], sort=False):
+        gain = _gain(group)
+        frame, layout, loss, size = (str(name) for name in names)
+        said = "blind decoder" if frame == "blind" else f"{frame} frame"
+        rows.append(
+            {"category": f"{said}, {layout} layout, {loss}, {size}", "gain": gain.mean, "low": gain.low}
+            | {"high": gain.high, "n": gain.n, "blind": frame == "blind"}
+        )
+    rows.sort(key=lambda row: (row["blind"], row["category"]))
+    caption = "Change against the base on mosaics of one cluster, with the 95 % interval over mosaics and seeds."
+    return Plate(caption, caption, groups_figure(rows))

@@ -1,0 +1,105 @@
+"""The factorial experiment: effects against numbers made by hand, and a whole tiny run that goes on where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from specialsam.core.errors import UsageError
+from specialsam.studies.factorial import effects_of, report_text, run_factorial
+
+FRAME, LAYOUT, LOSS, SIZE = -0.4, 0.05, 0.02, 0.01
+
+
+def made() -> pd.DataFrame:
+    """IoU that is a sum of known effects, of each seed and of each mosaic, so that every mean is known."""
+    rows = [
+        {"frame": frame, "layout": layout, "loss": loss, "size": size, "seed": seed, "mosaic": f"m{mosaic}"}
+        | {"iou": 0.8 + a * FRAME + b * LAYOUT + c * LOSS + d * SIZE + 0.001 * seed + 0.01 * mosaic, "base": 0.7}
+        for a, frame in enumerate(("right", "half"))
+        for b, layout in enumerate(("fixed", "random"))
+        for c, loss in enumerate(("dice", "bce+dice"))
+        for d, size in enumerate((500, 5000))
+        for seed in range(3)
+        for mosaic in range(5)
+    ]
+    blind = [
+        {"frame": "blind", "layout": layout, "loss": "dice", "size": 500, "seed": seed, "mosaic": f"m{mosaic}"}
+        | {"iou": 0.1, "base": 0.7}
+        for layout in ("fixed", "random")
+        for seed in range(3)
+        for mosaic in range(5)
+    ]
+    table = pd.DataFrame(rows + blind)
+    return table.assign(gain=table["iou"] - table["base"])
+
+
+def test_effects_are_those_that_were_put_in_and_the_blind_decoder_is_not_among_them() -> None:
+    effects = effects_of(made()).set_index("factor")
+    assert effects["effect"].to_dict() == pytest.approx({"frame": FRAME, "layout": LAYOUT, "loss": LOSS, "size": SIZE})
+    assert (effects["low"] <= effects["effect"] + 1e-12).all()
+    assert (effects["high"] >= effects["effect"] - 1e-12).all()
+    assert set(effects["n"]) == {5}
+
+
+def test_a_seed_that_differs_widens_the_interval() -> None:
+    table = made()
+    unlucky = (table.frame == "half") & (table.seed == 2)
+    table.loc[unlucky, "iou"] += 0.2
+    line = effects_of(table).set_index("factor").loc["frame"]
+    assert (line["seed_low"], line["seed_high"]) == pytest.approx((FRAME, FRAME + 0.2))
+    assert line["high"] - line["low"] > 0.2
+
+
+def test_the_text_names_both_frames_and_every_combination() -> None:
+    table = made()
+    text = report_text(table, effects_of(table), "nano")
+    assert "| half | random | bce+dice | 5000 |" in text
+    assert "| blind | fixed | dice | 500 | 10.0 | -60.0 [-60.0, -60.0] |" in text
+    assert "points in the half frame changes IoU by -40.0 [-40.0, -40.0]" in text
+    assert text.count("\n| right |") == text.count("\n| half |") == 8
+
+
+def textures(root: Path) -> Path:
+    """60 noisy textures of five colours and two grains in the layout of wood data."""
+    folder = root / "images" / "images"
+    folder.mkdir(parents=True)
+    rows, columns = np.mgrid[:64, :64]
+    for number in range(60):
+        rng = np.random.default_rng(number)
+        wave = 30 * np.sin((columns if number % 2 else rows) / (2 + number % 5))
+        base = np.array([210 - 30 * (number % 5), 150, 60 + 30 * (number % 5)])
+        image = base + wave[..., None] + rng.normal(0, 12, (64, 64, 3))
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"t{number:02d}.png")
+    (root / "wood.csv").write_text("image,species\n" + "".join(f"t{i:02d}.png,oak\n" for i in range(60)))
+    return root
+
+
+def test_a_tiny_experiment_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: two seeds are twice the cells of one, and cells of the first run keep their file."""
+    from specialsam.studies import factorial
+
+    monkeypatch.setattr(factorial, "TEST", 3)
+    data = f"wood:{textures(tmp_path / 'wood')}"
+    out = tmp_path / "out"
+    run_factorial(data, out, "nano", (2,), seeds=1, epochs=1)
+    cells = {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    assert len(cells) == 8 + 2
+    text = run_factorial(data, out, "nano", (2,), seeds=2, epochs=1)
+    later = {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    assert len(later) == 2 * len(cells)
+    assert all(later[name] == time for name, time in cells.items())
+    table = pd.read_csv(out / "factorial.csv")
+    assert len(table) == 20 * 3
+    assert table["iou"].between(0, 1).all()
+    assert (out / "factorial.md").read_text() == text + "\n"
+    assert (out / "figures" / "factorial.png").exists()
+
+
+def test_no_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="from 1 on"):
+        run_factorial("wood:nowhere", tmp_path, "nano", (0,))
