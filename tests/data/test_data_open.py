@@ -336,3 +336,19 @@ def test_real_categories() -> None:
     bsds = open_dataset(real_data("bsds500"))
     assert [sum(record.split == split for record in bsds.records) for split in ("train", "val")] == [200, 100]
     assert {record.mask_kind for record in bsds.records} == {"index"}
+
+
+def test_a_plain_folder_states_its_licence(tmp_path: Path) -> None:
+    """Oracle: the card as written; without one the licence is unknown, and a damaged or odd one is refused."""
+    root = tmp_path / "mine"
+    for name, value in (("images", 90), ("masks", 255)):
+        (root / name).mkdir(parents=True)
+        Image.fromarray(np.full((16, 16), value, np.uint8)).save(root / name / "a.png")
+    assert (open_dataset(f"folder:{root}").name, open_dataset(f"folder:{root}").licence) == ("mine", "unknown")
+    (root / "dataset.json").write_text('{"name": "Boards", "licence": "CC-BY-4.0", "citation": "Me 2020"}')
+    found = open_dataset(f"folder:{root}")
+    assert (found.name, found.licence, found.citation) == ("Boards", "CC-BY-4.0", "Me 2020")
+    for text in ("{", "[]", '{"licence": 4}', '{"license": "MIT"}'):
+        (root / "dataset.json").write_text(text)
+        with pytest.raises(DataError, match=r"dataset\.json: expected"):
+            open_dataset(f"folder:{root}")

@@ -1,6 +1,7 @@
 """Plain folder: `images/` and `masks/` that hold files of equal names, your own data in its simplest form.
 
-Licence: unknown to the product, the data are yours. Citation: none.
+Licence and citation: as `dataset.json` beside the folders says, `{"name": ..., "licence": ..., "citation": ...}`, each
+of them optional; otherwise unknown to the product, the data are yours.
 
 Sub-folders of `images/` are mirrored in `masks/`. A first sub-folder train, val or test states the split (also as
 `train/images` + `train/masks`), the next one the category. Where no mask has the image's name, masks named
@@ -9,6 +10,7 @@ Sub-folders of `images/` are mirrored in `masks/`. A first sub-folder train, val
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -30,6 +32,7 @@ from specialsam.data.pairs import (
 )
 
 LAYOUT = "images/ + masks/ with files of equal names (sub-folders train, val, test allowed)"
+CARD = "dataset.json"
 IMAGES = ("images", "image")
 MASKS = ("masks", "mask")
 
@@ -109,4 +112,28 @@ def load_folder(root: Path) -> Dataset:
     notes = [decision.note]
     if more:
         notes.append(f"{more} further masks of the same images were left out: the first annotator counts")
-    return Dataset(root.name, root, "folder", tuple(found.records), tuple(found.problems), notes=tuple(notes))
+    own = {"name": root.name, **_stated(root / CARD)}
+    return Dataset(
+        root=root,
+        layout="folder",
+        records=tuple(found.records),
+        problems=tuple(found.problems),
+        notes=tuple(notes),
+        **own,
+    )
+
+
+def _stated(path: Path) -> dict[str, str]:
+    """Name, licence and citation that a data set's card states; DataError where it cannot be read."""
+    if not path.exists():
+        return {}
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(card, dict) or not all(isinstance(value, str) for value in card.values()):
+            raise ValueError("no object of texts")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected a JSON object with name, licence and citation, got {error}") from error
+    unknown = sorted(set(card) - {"name", "licence", "citation"})
+    if unknown:
+        raise DataError(f"{path}: expected name, licence and citation, got {', '.join(unknown)}")
+    return card

@@ -60,6 +60,7 @@ def prepare_camouflage(data: str, recipe: CamouflageRecipe, model: str, base: st
     say(f"{found.dataset.name}: {len(found.usable)} images with an object, {len(found.empty)} without; {sizes}")
     return Prepared(
         source=f"folder:{folder}",
+        name=found.dataset.name,
         licence=found.dataset.licence,
         citation=found.dataset.citation,
         facts=(

@@ -36,6 +36,7 @@ def prepare_carpet(data: str, recipe: CarpetRecipe, model: str, base: str | None
     say(f"{dataset.name}: {len(goods)} clean images; {sizes}")
     return Prepared(
         source=f"folder:{folder}",
+        name=f"{dataset.name}, synthetic defects",
         licence=dataset.licence,
         citation=dataset.citation,
         facts=(

@@ -114,11 +114,12 @@ class Sheet:
 class Prepared:
     """A data folder with stated splits, and what there is to say of it.
 
-    `source` is what the main job opens, `facts` are (name, value) in words, `differences` (what, published, here) that
+    `source` is what the main job opens and `name` what it is called, `facts` are (name, value) in words, `differences` (what, published, here) that
     only the data can tell, `negatives` are test images that are known to hold no object.
     """
 
     source: str
+    name: str
     licence: str
     citation: str
     facts: tuple[tuple[str, str], ...]

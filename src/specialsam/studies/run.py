@@ -21,6 +21,7 @@ from specialsam.console import stage
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.types import Record, Sample
+from specialsam.data.folder import CARD
 from specialsam.data.images import read_image
 from specialsam.data.load import load, load_masks
 from specialsam.data.open import open_dataset
@@ -82,6 +83,8 @@ def run_study(data: str, recipe: AnyRecipe, model: str, folder: Path, base: str 
     identity = {"data": data, "model": model, "base": base, "recipe": recipe.model_dump(mode="json")}
     _begin(folder, identity)
     prepared = PREPARE[recipe.study](data, recipe, model, base, folder / "data")
+    card = json.dumps({"name": prepared.name, "licence": prepared.licence, "citation": prepared.citation}, indent=1)
+    write_whole(folder / "data" / CARD, lambda path: path.write_text(card + "\n", encoding="utf-8"))
     outcome = run_specialize(
         prepared.source, model, folder / "run", recipe.specialize, base_model=base, title=recipe.title
     )

@@ -36,6 +36,7 @@ def prepare_wood(data: str, recipe: WoodRecipe, model: str, base: str | None, fo
     sizes = ", ".join(str(size) for size in clusters.sizes)
     return Prepared(
         source=f"folder:{folder}",
+        name=f"{dataset.name}, mosaics",
         licence=dataset.licence,
         citation=dataset.citation,
         facts=(
