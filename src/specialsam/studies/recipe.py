@@ -114,8 +114,8 @@ class Sheet:
 class Prepared:
     """A data folder with stated splits, and what there is to say of it.
 
-    `source` is what the main job opens and `name` what it is called, `facts` are (name, value) in words, `differences` (what, published, here) that
-    only the data can tell, `negatives` are test images that are known to hold no object.
+    `source` is what the main job opens and `name` what it is called, `facts` are (name, value) in words, `differences`
+    (what, published, here) that only the data can tell, `negatives` are test images that are known to hold no object.
     """
 
     source: str
