@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
-from specialsam.core.errors import DataError
+from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.data import images
 from specialsam.data.images import image_size, read_image, read_mask_pixels, write_png
 
@@ -263,14 +263,16 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monke
     write_png(tmp_path / "x.png", _gradient())
     with pytest.raises(DataError, match="expected grey or RGB pixels"):
         write_png(tmp_path / "x.png", np.zeros((2, 2, 2), np.float32))
-    with pytest.raises(DataError, match="cannot be written"):
-        write_png(tmp_path / "missing" / "x.png", _gradient())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpecialSamError, match="cannot write"):
+        write_png(tmp_path / "file" / "x.png", _gradient())
+    (tmp_path / "file").unlink()
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images.os, "replace", full)
-    with pytest.raises(DataError, match="No space left"):
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(SpecialSamError, match="No space left"):
         write_png(tmp_path / "x.png", np.zeros((2, 2), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
     assert np.array_equal(read_image(tmp_path / "x.png"), _gradient())

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
-import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from specialsam.core.errors import DataError
+from specialsam.core.files import write_whole
 from specialsam.core.geometry import ImageArray
 
 PIXEL_LIMIT = 200_000_000
@@ -225,18 +225,13 @@ def _narrowed(path: Path, pixels: npt.NDArray[Any], smallest: type[np.uint8] | t
 def write_png(path: Path, array: npt.NDArray[Any]) -> None:
     """Write a PNG: bool (H, W) as 0/255, uint8 or uint16 (H, W) grey, uint8 (H, W, 3) RGB or (H, W, 4) RGBA.
 
-    The file appears whole or not at all: it is written beside under a name of its own, then put in place.
+    The file appears whole or not at all. Compressed lightly: several times as fast as PIL's default, a tenth larger.
     """
     pixels = array.astype(np.uint8) * 255 if array.dtype == np.bool_ else array
     grey = pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16)
     colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4) and pixels.dtype == np.uint8
     if not (grey or colour) or not pixels.size:
         raise DataError(f"{path}: expected grey or RGB pixels for a PNG, got {array.dtype} {array.shape}")
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(beside, format="PNG")
-        os.replace(beside, path)  # noqa: PTH105 - the atomic replacement is the point
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); is the folder there?") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    order = slice(None) if grey else [2, 1, 0, 3][: pixels.shape[2]]
+    _, packed = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    write_whole(path, lambda beside: beside.write_bytes(packed.tobytes()))

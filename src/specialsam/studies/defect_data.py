@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -25,7 +24,7 @@ from specialsam.core.geometry import ImageArray
 from specialsam.core.randomness import generator
 from specialsam.core.settings import parse_settings
 from specialsam.core.types import Dataset, Record, Sample
-from specialsam.data.images import read_mask_pixels
+from specialsam.data.images import read_mask_pixels, write_png
 from specialsam.data.load import load_image_only, load_masks
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
@@ -99,8 +98,8 @@ def write_defects(
             rng = generator(recipe.seed, "defect", str(line["split"]), int(str(line["number"])))
             clean = _clean(by_id[str(line["source"])], recipe, rng)
             found = make(str(line["kind"]), clean, rng, recipe.absolute_pixels)
-            _write(folder / "masks" / name, found.mask.astype(np.uint8) * 255)
-            _write(folder / "images" / name, found.image[..., ::-1])
+            write_png(folder / "masks" / name, found.mask)
+            write_png(folder / "images" / name, found.image)
         if progress:
             progress(done, len(plan), str(line["kind"]))
         line["area"] = _area(folder / "masks" / name)
@@ -135,7 +134,7 @@ def link_real(folder: Path, dataset: Dataset) -> dict[str, int]:
         if image.exists() and not filecmp.cmp(image, record.image, shallow=False):
             raise UsageError(f"{image} holds another picture than {record.image}; choose another folder")
         if not mask.exists():
-            _write(mask, masks.any(0).astype(np.uint8) * 255)
+            write_png(mask, np.asarray(masks.any(0), np.bool_))
         if not image.exists():
             write_whole(image, partial(shutil.copyfile, record.image))
         counts[category] = counts.get(category, 0) + 1
@@ -170,7 +169,7 @@ def run_synth_defects(
         raise DataError(f"{source}: expected pictures without defects, got none")
     if out.suffix.lower() == ".png":
         pictures = [load_image_only(record) for record in goods[:SHOWN]]
-        _write(out, gallery(pictures, chosen, seed)[..., ::-1])
+        write_png(out, gallery(pictures, chosen, seed))
         return (f"wrote {out}",)
     counts = write_defects(out, goods, recipe, progress)
     return (f"wrote {out}: " + ", ".join(f"{number} {kind}" for kind, number in counts.items()),)
@@ -236,10 +235,3 @@ def _without_areas(path: Path) -> dict[str, Any]:
 def _area(mask: Path) -> float:
     """Share of a picture that a mask file covers."""
     return round(float((read_mask_pixels(mask) > 0).mean()), 6)
-
-
-def _write(path: Path, pixels: Any) -> None:
-    found, packed = cv2.imencode(".png", np.ascontiguousarray(pixels))
-    if not found:
-        raise DataError(f"expected to write {path} as PNG, got an error from the encoder")
-    write_whole(path, lambda place: place.write_bytes(packed.tobytes()))

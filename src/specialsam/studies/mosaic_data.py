@@ -11,13 +11,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from specialsam.core.errors import DataError, UsageError
@@ -26,6 +25,7 @@ from specialsam.core.geometry import ImageArray
 from specialsam.core.randomness import generator
 from specialsam.core.types import Dataset, Split
 from specialsam.data.duplicates import duplicate_groups, near_duplicates
+from specialsam.data.images import write_png
 from specialsam.data.load import load_image_only
 from specialsam.data.splits import split_records
 from specialsam.studies.textures import Clusters, cluster_sheet, cluster_textures, texture_features
@@ -297,8 +297,8 @@ def write_mosaics(
         if image.exists() and mask.exists():
             continue
         made = draw_mosaic(planned, recipe, [texture(id) for id in planned.textures])
-        write_whole(mask, partial(_encode, made.labels + np.uint8(1)))
-        write_whole(image, partial(_encode, np.ascontiguousarray(made.image[..., ::-1])))
+        write_png(mask, made.labels + np.uint8(1))
+        write_png(image, made.image)
         drawn += 1
     if progress:
         progress(len(plan), len(plan), "")
@@ -385,12 +385,6 @@ def _summary(
     return WrittenMosaics(folder, mosaics, dict(Counter(splits.values())), dict(notes), drawn)
 
 
-def _encode(pixels: npt.NDArray[np.uint8], path: Path) -> None:
-    """PNG of grey (H, W) or BGR (H, W, 3) pixels, compressed lightly: four times as fast, a tenth larger."""
-    _, packed = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    path.write_bytes(packed.tobytes())
-
-
 def cluster_dataset(
     dataset: Dataset, k: int = 5, model: str | Path = "nano", progress: Progress | None = None
 ) -> Clusters:
@@ -422,14 +416,13 @@ def run_synth_mosaic(
     clusters = cluster_dataset(dataset, recipe.clusters, model, progress)
     if out.suffix.lower() == ".png":
         sheet = difficulty_sheet(dataset, recipe, clusters, 20 if count is None else count)
-        write_whole(out, partial(_encode, np.ascontiguousarray(sheet[..., ::-1])))
+        write_png(out, sheet)
         return (f"wrote {out}",)
     if count is not None:
         val, test = round(0.1 * count), round(0.2 * count)
         recipe = recipe.model_copy(update={"train": count - val - test, "val": val, "test": test})
     written = write_mosaics(out, dataset, recipe, clusters, progress)
-    picture = np.ascontiguousarray(cluster_sheet(dataset.records, clusters)[..., ::-1])
-    write_whole(out / "clusters.png", partial(_encode, picture))
+    write_png(out / "clusters.png", cluster_sheet(dataset.records, clusters))
     total = sum(sum(part.values()) for part in written.mosaics.values())
     lines = [f"wrote {total} mosaics of {len(dataset)} textures to {out} ({total - written.drawn} were there)"]
     lines += [
