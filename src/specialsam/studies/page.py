@@ -7,13 +7,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from specialsam.core.files import write_whole
+from specialsam.data.images import write_png
 from specialsam.pipeline.run import machine, versions
 from specialsam.report.facts import RunFacts
 from specialsam.report.gallery import Plate, save_plates
@@ -107,11 +105,7 @@ def pictured(sheets: Sequence[Sheet]) -> list[Shown]:
 def save_sheets(sheets: Iterable[Sheet], folder: Path) -> None:
     """Write each sheet as `folder/NAME.png`."""
     for sheet in sheets:
-        write_whole(folder / f"{sheet.name}.png", partial(_save_png, sheet))
-
-
-def _save_png(sheet: Sheet, path: Path) -> None:
-    Image.fromarray(sheet.image).save(path)
+        write_png(folder / f"{sheet.name}.png", sheet.image)
 
 
 def _headline(found: Finished, told: PublishedStudy) -> str:
