@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import FloatArray, ImageArray
 from specialsam.core.types import Prompts, Record
+from specialsam.data.images import read_image, write_png
 from specialsam.data.load import load_image_only
 from specialsam.data.open import open_dataset
 from specialsam.models.load import load_model
@@ -103,7 +102,7 @@ def _shot(record: Record, place: tuple[float, float] | None, base: Segmenter, tu
     shares = [float(mask.mean()) for mask in masks]
     path = out / "photos" / f"{record.id.replace('/', '--')}.png"
     picture = _picture(image, point, masks[0], masks[1], shares)
-    write_whole(path, partial(_save, picture))
+    write_png(path, picture)
     return Shot(record.id, shares[0], shares[1], together / either if either else 1.0, path)
 
 
@@ -118,10 +117,6 @@ def _picture(
     return pixels_of(sheet_figure(tiles, 3, tile=3.2))
 
 
-def _save(picture: ImageArray, path: Path) -> None:
-    Image.fromarray(picture).save(path)
-
-
 def _write(shots: list[Shot], failures: list[str], model: str, photos: Path, out: Path) -> None:
     import pandas as pd
 
@@ -131,7 +126,7 @@ def _write(shots: list[Shot], failures: list[str], model: str, photos: Path, out
 
     table = pd.DataFrame([{**vars(shot), "picture": shot.picture.relative_to(out).as_posix()} for shot in shots])
     write_whole(out / "photos.csv", lambda path: table.to_csv(path, index=False))
-    images = [np.asarray(Image.open(shot.picture).convert("RGB")) for shot in shots]
+    images = [read_image(shot.picture) for shot in shots]
     pictures = [
         shown(shot.record, f"both masks agree to {100 * shot.agreement:.0f} % (IoU)", shot.record, image, uri)
         for shot, image, uri in zip(shots, images, data_uris(images), strict=True)
