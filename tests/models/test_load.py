@@ -157,3 +157,13 @@ def test_export_never_replaces_what_is_no_model(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="expected"):
             export_model("nano", place)
     assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
+
+
+def test_a_specialist_is_not_its_own_base(specialist: Path) -> None:
+    refused(specialist, ModelError, "expected the model", "specialist itself", base=str(specialist))
+
+
+def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    refused("runs/missing", ModelError, "runs/missing", "found none in runs/")

@@ -1,4 +1,4 @@
-"""The models: list, show, fetch, verify, export, pretrain, bench."""
+"""The models: list, show, fetch, verify, export, pretrain and its figure, bench."""
 
 from __future__ import annotations
 
@@ -55,6 +55,26 @@ def pretrain(
     with stage("pre-training") as progress:
         weights = run(out, settings, minutes, initial, progress, device=device)
     say(f"weights: {weights}; model folder: {bundle(weights, settings.encoder, out / 'nano')}")
+
+
+@app.command("pretrain-figure")
+def pretrain_figure(
+    runs: Annotated[list[Path], typer.Argument(help="run folders of `pretrain`: the stages in their order")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the picture, .png, .svg or .pdf")],
+    debug: Debug = False,
+) -> None:
+    """Draw a pre-training: validation IoU, training loss and learning rate over images seen, stages in a row."""
+    from specialsam.core.errors import UsageError
+    from specialsam.core.files import write_whole
+    from specialsam.report.pretraining import pretraining_figure, read_stage
+
+    if out.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"expected --out to end in .png, .svg or .pdf, got {out}")
+    stages = [read_stage(run) for run in runs]
+    figure = pretraining_figure(stages)
+    write_whole(out, lambda beside: figure.savefig(beside, dpi=150))
+    seen = ", ".join(f"{stage.name} {stage.images:,} images at {stage.side} px" for stage in stages)
+    say(f"wrote {out}: {seen}")
 
 
 @app.command()

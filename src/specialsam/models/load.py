@@ -43,12 +43,17 @@ def load_model(
         from specialsam.models.specialist import is_specialist, load_specialist, read_card
 
         if is_specialist(path):
-            return load_specialist(path, load_model(base or read_card(path).base, progress=progress))
+            own = base or read_card(path).base
+            if Path(own).resolve() == path.resolve():
+                raise ModelError(f"expected the model that {path} was tuned on as its base, got the specialist itself")
+            return load_specialist(path, load_model(own, progress=progress))
         return load_pretrained(path)
     if path.suffix in CHECKPOINTS:
         if not path.exists():
             raise ModelError(f"expected a checkpoint at {path}, found no such file")
         return _from_checkpoint(path, None if base is None else str(base))
+    if text.count("/") == 1 and path.parent.is_dir() and text[0] != "/":
+        raise ModelError(f"expected a model folder or file at {path}, found none in {path.parent}/")
     if text.count("/") == 1 and not path.exists():
         from specialsam.models.weights import load_transformers
 
