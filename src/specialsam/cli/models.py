@@ -20,6 +20,9 @@ def bench(
     bsds: Annotated[Path | None, typer.Option(help="BSDS500: images/{train,val}, masks/{train,val}/ID_aK.png")] = None,
     camo: Annotated[Path | None, typer.Option(help="CAMO: Images, GT")] = None,
     limit: Annotated[int | None, typer.Option(help="a stable random subset of this many images of each", min=1)] = None,
+    segments: Annotated[
+        int | None, typer.Option(help="a stable random sample of this many segments of each image", min=1)
+    ] = None,
     rivals: Annotated[
         bool, typer.Option(help="also run Felzenszwalb and GrabCut (slow) beside the trivial rivals")
     ] = True,
@@ -29,7 +32,7 @@ def bench(
     """Measure a model on real photographs that it never saw, beside classical rivals on the same prompts."""
     from specialsam.pipeline.bench import run_bench
 
-    say(run_bench(model, bsds, camo, limit, rivals, out))
+    say(run_bench(model, bsds, camo, limit, rivals, out, segments))
 
 
 @app.command()

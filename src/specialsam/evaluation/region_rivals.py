@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +30,20 @@ def regions_under(maps: npt.NDArray[np.int64], point: FloatArray) -> BoolArray:
     """The region that contains a point (x, y), bool (scales, H, W), one a label map."""
     x, y = (int(value) for value in point)
     return np.asarray(maps == maps[:, y, x][:, None, None], np.bool_)
+
+
+def grabcuts(image: ImageArray, boxes: FloatArray, workers: int | None = None) -> BoolArray:
+    """GrabCut from each of `boxes` (P, 4): bool (P, H, W). Boxes of the same pixels are cut once.
+
+    Several at a time in `workers` threads (None: one a core), which OpenCV leaves Python's lock for; each cut sows its
+    thread's random numbers anew, so that the masks do not depend on the number of threads.
+    """
+    distinct, places = np.unique(np.rint(boxes.reshape(-1, 4)), axis=0, return_inverse=True)
+    if not len(distinct):
+        return np.zeros((0, *image.shape[:2]), np.bool_)
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        masks = list(pool.map(lambda box: grabcut(image, box), distinct))
+    return np.stack([masks[place] for place in places.ravel()])
 
 
 def grabcut(image: ImageArray, box: FloatArray) -> BoolArray:
