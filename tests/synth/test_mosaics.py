@@ -14,7 +14,6 @@ from skimage.feature import structure_tensor
 from specialsam.core.errors import DataError, UsageError
 from specialsam.synth.cells import LAYOUTS, MOST_CELLS, SMALLEST_SHARE, Layout, label_map
 from specialsam.synth.mosaics import (
-    SEED_LAYOUT,
     contact_sheet,
     fit,
     match_colours,
@@ -25,6 +24,8 @@ from specialsam.synth.mosaics import (
 )
 
 Image = npt.NDArray[np.uint8]
+
+SEED_LAYOUT = Layout.parse("grid:2x2")
 
 
 def noise(seed: int, side: int = 64, centre: float = 128, spread: float = 15) -> Image:
