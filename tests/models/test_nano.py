@@ -35,6 +35,14 @@ def test_at_most_six_million_parameters(kind: Any) -> None:
     assert not any(p.requires_grad for p in sam.parameters())
 
 
+@pytest.mark.parametrize("kind", ["conv", "vit", "tinyvit"])
+def test_a_fresh_encoder_can_learn(kind: Any) -> None:
+    """Weights of attention and MLPs that are nearly zero (transformers' fresh ViT) get and pass no gradient."""
+    encoder = build_nano(kind, SIDE).vision_encoder
+    spread = [float(p.std()) for p in encoder.parameters() if p.ndim > 1 and p.abs().max() > 0]
+    assert min(spread) > 1e-3
+
+
 def test_at_most_twelve_megabytes_in_half_precision(tmp_path: Path) -> None:
     folder = save_pretrained(Segmenter("nano", build_nano(), 512), tmp_path / "nano", half=True)
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 12_000_000

@@ -139,6 +139,7 @@ def nano_config(side: int = NANO_SIDE) -> Any:
         global_attn_indexes=[3, 7],
         num_pos_feats=NANO_CHANNELS // 2,
         mlp_dim=768,
+        initializer_range=0.02,  # transformers' own 1e-10 is never left, and its products are denormal: very slow
     )
     prompt = SamPromptEncoderConfig(
         hidden_size=NANO_CHANNELS, image_size=side, patch_size=16, image_embedding_size=side // 16
