@@ -20,12 +20,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from specialsam.core.errors import DataError, UsageError
+from specialsam.core.findings import Finding
 from specialsam.core.types import Record
 from specialsam.data.load import load_masks
 from specialsam.data.open import open_dataset
 from specialsam.studies.camouflage import choose, clicked_shares, stratified
 from specialsam.studies.compare import compare
-from specialsam.studies.measured import Versus, by_group, by_prompt, doubts, read_rows, rival, versus
+from specialsam.studies.measured import Versus, by_group, by_prompt, doubts, failed, read_rows, rival, versus
 from specialsam.studies.photos import parse_click, run_photos, specialist_folder
 from specialsam.studies.published import published
 from specialsam.studies.recipe import CamouflageData, load_recipe
@@ -145,6 +146,22 @@ def test_the_tables_agree_with_the_rows(finished: Finished) -> None:
     assert versus(rows, "box", category="Aqua") is None
     assert [row["strategy"] for row in by_prompt(rows, ("box", "edge", "center_of_mass"))] == ["box", "center_of_mass"]
     assert {row["category"]: row["n"] for row in by_group(rows, "box", outer=True)} == {"Aquatic": 2, "Flying": 2}
+
+
+def test_failed_checks_are_doubts() -> None:
+    """One sentence for each failed check, the last where it failed in several epochs."""
+    findings = [
+        Finding("loss", "fail", "epoch 4: low", remedy="stop"),
+        Finding("loss", "fail", "epoch 5: lower", remedy="stop"),
+        Finding("blind", "fail", "It answers without its image.", remedy="vary"),
+        Finding("gain", "warn", "small", remedy="wait"),
+        Finding("leak", "pass", "none"),
+    ]
+    assert failed(findings) == [
+        "The check “loss” failed: epoch 5: lower.",
+        "The check “blind” failed: It answers without its image.",
+    ]
+    assert failed([]) == []
 
 
 def test_doubts_name_rivals_and_better_prompts(finished: Finished) -> None:

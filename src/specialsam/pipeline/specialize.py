@@ -21,6 +21,7 @@ from specialsam.advice.guard import Guarded
 from specialsam.advice.monitor import monitor
 from specialsam.console import say, stage
 from specialsam.core.errors import DataError, UsageError
+from specialsam.core.findings import Finding
 from specialsam.data.load import load
 from specialsam.evaluation.evaluate import RowFile, evaluate
 from specialsam.evaluation.rivals import disc_radius
@@ -39,13 +40,14 @@ from specialsam.training.state import EpochFacts, TrainResult
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run has to say."""
+    """What a finished run has to say; `findings` are those of the checks, none where nothing was probed."""
 
     folder: Path
     report: Path
     summary: Any
     comparison: Any
     result: TrainResult
+    findings: tuple[Finding, ...] = ()
 
 
 def run_folder(source: str, model: str, out: Path | None) -> Path:
@@ -107,7 +109,8 @@ def run_specialize(
         report = write_run_report(
             run, layout, embedded, settings, models, (base_rows, rows), result, kept, evidence, title
         )
-    return Outcome(folder, report.path, report.summary, report.comparison, result)
+    findings = evidence.findings if evidence else ()
+    return Outcome(folder, report.path, report.summary, report.comparison, result, findings)
 
 
 def resume(folder: Path) -> Outcome | None:

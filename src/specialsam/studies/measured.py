@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from specialsam.core.errors import UsageError
+from specialsam.core.findings import Finding
 from specialsam.evaluation.tables import by_category, comparison, per_image, summary
 from specialsam.metrics import METRICS
 from specialsam.pipeline.evidence import BASE, SPECIALIST
@@ -164,6 +165,12 @@ def doubts(told: PublishedStudy, rows: pd.DataFrame, strategies: Sequence[str], 
                 "surely by its interval."
             )
     return out
+
+
+def failed(findings: Iterable[Finding]) -> list[str]:
+    """The checks of the run that failed, a sentence each: the last of those with one name."""
+    last = {finding.check: finding.says for finding in findings if finding.level == "fail"}
+    return [f"The check “{check}” failed: {says.rstrip('.')}." for check, says in last.items()]
 
 
 def markdown(told: PublishedStudy, lines: Sequence[Beside], differences: Sequence[Sequence[str]]) -> str:
