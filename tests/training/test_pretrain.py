@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,25 @@ def test_prompts_lie_on_their_objects() -> None:
             assert target[y, x] > 0  # a quarter-resolution cell that a foreground pixel lies in is covered in part
             assert box[0] <= box[2]
             assert box[1] <= box[3]
+
+
+TWICE = """
+import sys
+from pathlib import Path
+from specialsam.training import pretrain as module
+from specialsam.training.pretrain import PretrainSettings, pretrain
+module.validate = lambda *_: {}
+for name in "ab":
+    pretrain(Path(sys.argv[1]) / name, PretrainSettings(side=64, render=64, batch=2, objects=2, steps=1, reuse=1))
+print("both")
+"""
+
+
+def test_a_second_run_in_one_process_gets_its_scenes(tmp_path: Path) -> None:
+    """Workers forked after a first training waited for ever for a lock that the fork had copied closed."""
+    command = [sys.executable, "-c", TWICE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout.endswith("both\n"), done.stderr
 
 
 def test_learning_rate_rises_then_falls_as_a_cosine() -> None:

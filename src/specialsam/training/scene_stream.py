@@ -127,6 +127,7 @@ def batches(scenes: Scenes, batch: int, first: int, last: int, workers: int) -> 
         drop_last=True,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_quiet_worker,
+        multiprocessing_context="spawn" if workers else None,  # a fork inherits locks that nobody will open again
     )
     yield from loader
 
