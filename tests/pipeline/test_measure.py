@@ -20,7 +20,7 @@ from specialsam.embeddings import EmbeddingStore
 from specialsam.evaluation.evaluate import EvaluateSettings
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
-from specialsam.pipeline.measure import means_table, names_of, run_embed, run_evaluate
+from specialsam.pipeline.measure import gains_table, means_table, names_of, run_embed, run_evaluate
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.pipeline.specialize import run_specialize
 
@@ -68,9 +68,16 @@ def test_base_and_specialist_on_three_strategies_encode_each_image_once(
     assert set(own["model"]) == {"nano", "discs"}
     assert set(own["strategy"]) == {"interior", "box", "clicks3"}
     assert set(own["n"]) == {IMAGES}
-    assert {"run.json", "results.parquet", "summary.csv", "means.csv", "rows.jsonl"} == {
+    assert {"run.json", "results.parquet", "summary.csv", "means.csv", "comparison.csv", "rows.jsonl"} == {
         path.name for path in (tmp_path / "run").iterdir()
     }
+    wide = own[(own.metric == "iou") & (own.output == "single")].pivot(index="strategy", columns="model", values="mean")
+    gains = measured.gains[(measured.gains.metric == "iou") & (measured.gains.output == "single")].set_index("strategy")
+    assert np.allclose(gains["gain"], (wide["discs"] - wide["nano"])[gains.index])
+    assert set(gains["over"]) == {"nano"}
+    lines = gains_table(measured.gains).splitlines()
+    assert lines[0].endswith("over nano")
+    assert [line.split()[:2] for line in lines[1:]] == [[strategy, "discs"] for strategy in gains.index]
 
 
 def test_a_specialist_is_measured_on_its_own_test_split(
@@ -147,8 +154,8 @@ def test_a_split_without_images_and_tables_without_iou_are_refused(data: Path, t
 
 
 def test_names_are_short_and_differ() -> None:
-    models = ["nano", "runs/leaves/specialist", "other/leaves/specialist", "weights/nano"]
-    assert list(names_of(models)) == ["nano", "leaves", "leaves (2)", "nano (2)"]
+    models = ["nano", "runs/leaves/specialist", "other/leaves/run/specialist", "weights/nano", "run"]
+    assert list(names_of(models)) == ["nano", "leaves", "leaves (2)", "nano (2)", "run"]
     assert list(names_of(models).values()) == models
 
 

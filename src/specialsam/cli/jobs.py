@@ -121,14 +121,16 @@ def evaluate(
     """Measure any models on the same images and prompts, with trivial rivals and intervals."""
     from specialsam.core.settings import parse_settings
     from specialsam.evaluation.evaluate import EvaluateSettings
-    from specialsam.pipeline.measure import means_table, run_evaluate
+    from specialsam.pipeline.measure import gains_table, means_table, run_evaluate
 
     if split not in ("test", "val", "train", "all"):
         raise UsageError(f"expected a --split of test, val, train or all, got {split!r}")
     settings = parse_settings(EvaluateSettings, read_settings(config, sets))
     measured = run_evaluate(source, models, out, settings, split, None, store)  # type: ignore[arg-type]
     say(means_table(measured.summary))
-    say(f"tables: {measured.folder / 'summary.csv'}, {measured.folder / 'means.csv'}")
+    if measured.gains is not None:
+        say(gains_table(measured.gains))
+    say(f"tables: {', '.join(str(path) for path in sorted(measured.folder.glob('*.csv')))}")
 
 
 @app.command()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
+
 from specialsam.console import say, stage
 from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
@@ -16,7 +18,7 @@ from specialsam.embeddings import EmbeddingStore
 from specialsam.embeddings.shards import Precision
 from specialsam.evaluation.evaluate import EvaluateSettings, RowFile, evaluate
 from specialsam.evaluation.rivals import disc_radius, relative_area
-from specialsam.evaluation.tables import seed_summary, summary
+from specialsam.evaluation.tables import comparison, seed_summary, summary
 from specialsam.models.load import load_model
 from specialsam.models.specialist import SpecialistCard, is_specialist, read_card
 from specialsam.pipeline.embedded import Embedded, embeddings_of
@@ -25,16 +27,19 @@ from specialsam.pipeline.run import Run
 
 FRACTIONS: Fractions = (0.7, 0.15, 0.15)
 """Shares of train, val and test where nothing else is asked for."""
+PLACES = ("specialist", "run")
+"""Names of folders that every run has, which tell no model from another."""
 RADIUS_SAMPLE = 500
 """Training images whose objects decide the disc rival's size."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What an evaluation leaves."""
+    """What an evaluation leaves: means, and gains of each further model over the first (None for a single one)."""
 
     folder: Path
     summary: Any
+    gains: Any = None
 
 
 def run_embed(
@@ -60,7 +65,10 @@ def names_of(models: Sequence[str]) -> dict[str, str]:
     """A short name in the tables for each model that was asked for, in order."""
     out: dict[str, str] = {}
     for text in models:
-        short = Path(text).parent.name if Path(text).name == "specialist" else Path(text).name
+        parts = Path(text).parts
+        while len(parts) > 1 and parts[-1] in PLACES:
+            parts = parts[:-1]
+        short = Path(*parts).name or text
         name, number = short, 2
         while name in out:
             name, number = f"{short} ({number})", number + 1
@@ -117,7 +125,12 @@ def run_evaluate(
     write_whole(folder / "results.parquet", lambda path: frame.to_parquet(path, index=False))
     write_whole(folder / "summary.csv", lambda path: seed_table.to_csv(path, index=False))
     write_whole(folder / "means.csv", lambda path: means.to_csv(path, index=False))
-    return Measured(folder, means)
+    if len(named) == 1:
+        return Measured(folder, means)
+    first, *others = named
+    gains = pd.concat([comparison(frame, first, name).assign(model=name, over=first) for name in others])
+    write_whole(folder / "comparison.csv", lambda path: gains.to_csv(path, index=False))
+    return Measured(folder, means, gains)
 
 
 def _splitting(cards: Iterable[SpecialistCard], fractions: Fractions | None, seed: int) -> tuple[Fractions, int, bool]:
@@ -134,6 +147,20 @@ def _radius(layout: Plan) -> float:
     train: list[Record] = layout.of("train") or [r for r in layout.dataset.records if r.id in layout.splits]
     masks = [mask for record in train[:RADIUS_SAMPLE] for mask in load_masks(record)]
     return disc_radius([relative_area(mask) for mask in masks if mask.any()])
+
+
+def gains_table(gains: Any, metric: str = "iou", output: str = "single") -> str:
+    """Gains over the first model on the same images as plain text, in points."""
+    lines = [
+        f"{'prompt':16}{'model':28}{'gain':>6}  {'95 % interval':17}{'won-lost':>9}   n  over {gains.over.iloc[0]}"
+    ]
+    for row in gains[(gains.metric == metric) & (gains.output == output)].to_dict("records"):
+        interval = f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
+        won = f"{row['wins']}-{row['losses']}"
+        lines.append(
+            f"{row['strategy']:16}{row['model'][:27]:28}{100 * row['gain']:+6.1f}  {interval:17}{won:>9}{row['n']:>4}"
+        )
+    return "\n".join(lines)
 
 
 def means_table(means: Any, metric: str = "iou") -> str:

@@ -179,7 +179,7 @@ def data_facts(layout: Plan, areas: Any, problems: Sequence[Problem] = ()) -> Da
 
 
 def _training_warnings(settings: SpecializeSettings, result: TrainResult) -> tuple[str, ...]:
-    warnings = [f"epoch {f.epoch}: {warning}" for f in result.history for warning in f.warnings]
+    warnings = [warning for facts in result.history for warning in facts.warnings]
     if settings.train.mode != "all" and not result.encoder_unchanged:
         warnings.append("the image encoder changed during training although it should be frozen")
     return tuple(warnings)
