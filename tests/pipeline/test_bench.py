@@ -91,9 +91,11 @@ def test_bench_measures_the_same_segments_for_all_and_says_so(tmp_path: Path) ->
     text = run_bench("nano", bsds_tree(tmp_path / "bsds"), None, 2, True, table, most=2)
     assert text.startswith("measured: 2 images by stable hash, at most 2 segments of each by stable hash")
     rows = pd.read_csv(table)
-    assert set(rows["model"]) == {
-        *("nano", "disc of median size", "filled box", "Felzenszwalb (best scale)", "GrabCut"),
-    }
+    scales = [f"Felzenszwalb (scale {scale})" for scale in (100, 200, 400, 700, 1000)]
+    best = "Felzenszwalb (best of 5)"
+    assert set(rows["model"]) == {"nano", "disc of median size", "filled box", "GrabCut", best, *scales}
+    means = rows.set_index("model")["mean"]
+    assert means[best] >= max(means[scale] for scale in scales)
     assert (rows["n"] == 2).all()
     assert rows["subset"].str.contains("at most 2 segments").all()
     without = run_bench("nano", tmp_path / "bsds", None, None, False, None)

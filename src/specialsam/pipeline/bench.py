@@ -27,7 +27,7 @@ from specialsam.data.images import read_image, read_mask_pixels
 from specialsam.data.load import load
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
-from specialsam.evaluation.region_rivals import felzenszwalb_maps, grabcuts, regions_under
+from specialsam.evaluation.region_rivals import FELZENSZWALB_SCALES, felzenszwalb_maps, grabcuts, regions_under
 from specialsam.evaluation.rivals import disc, disc_radius, filled_box, relative_area
 from specialsam.evaluation.tables import frame, summary
 from specialsam.models.load import load_model
@@ -183,7 +183,10 @@ def _rival_scores(
     }
     if classical:
         graph = felzenszwalb_maps(image)
-        scores["Felzenszwalb (best scale)", "click", "rival"] = clicked([regions_under(graph, p[0]) for p in points])
+        regions = [regions_under(graph, p[0]) for p in points]
+        scores[f"Felzenszwalb (best of {len(FELZENSZWALB_SCALES)})", "click", "rival"] = clicked(regions)
+        for index, scale in enumerate(FELZENSZWALB_SCALES):
+            scores[f"Felzenszwalb (scale {scale})", "click", "rival"] = clicked([r[index : index + 1] for r in regions])
         scores["GrabCut", "box", "rival"] = iou(grabcuts(image, boxes), truth)
     return scores
 

@@ -91,7 +91,8 @@ def separability(regions: Sequence[Region], seed: int = 0, progress: Progress | 
     Questions: each synthetic kind (and all) against all real defects, each kind against each real type, each real type
     against the others, random halves of the real ones, bare ground against all real defects. `n` real defects stand
     against `m` others. `auc` rests on the vectors alone; `size` is what the area alone tells, `with_size` both.
-    `nearest` is a ratio of distances (`nearest_ratio`). A question with fewer than 4 groups on a side says "too few" in `note`.
+    `nearest` is a ratio of distances (`nearest_ratio`). A question with fewer than 4 groups on a side says "too few" in
+    `note`.
     """
     real = [region for region in regions if region.origin == "real"]
     made = [region for region in regions if region.origin == "synthetic"]
@@ -182,8 +183,6 @@ def auc(
     have no common scale. The interval resamples the groups of either side, the classifiers stay: it leaves out what
     another training set would change. DataError with fewer than four groups on a side.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     sides = [np.unique(groups[labels == side], return_inverse=True) for side in (True, False)]
     fewest = min(len(names) for names, _ in sides)
     if fewest < LEAST:
@@ -191,12 +190,10 @@ def auc(
     wins, compared = (np.zeros((int(labels.sum()), int((~labels).sum()))) for _ in range(2))
     place = np.where(labels, np.cumsum(labels), np.cumsum(~labels)) - 1
     for repeat in range(REPEATS):
-        drawn = int(generator(seed, "folds", repeat).integers(2**31))
-        folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=drawn)
-        for train, test in folds.split(vectors, labels, groups):
-            if len(set(labels[train])) < 2 or len(set(labels[test])) < 2:
-                continue
-            scores = _scores(vectors[train], labels[train], vectors[test])
+        folds = _folds(labels, groups, min(FOLDS, fewest), generator(seed, "folds", repeat))
+        for fold in range(min(FOLDS, fewest)):
+            test = folds == fold
+            scores = _scores(vectors[~test], labels[~test], vectors[test])
             mine, theirs = labels[test], ~labels[test]
             cells = np.ix_(place[test][mine], place[test][theirs])
             gap = scores[mine][:, None] - scores[theirs][None]
@@ -214,6 +211,17 @@ def auc(
             found.append(weights[0] @ wins @ weights[1] / total)
     low, high = np.quantile(found, [0.025, 0.975])
     return Interval(value, float(low), float(high), len(labels))
+
+
+def _folds(
+    labels: BoolArray, groups: npt.NDArray[np.str_], count: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """A fold 0..count-1 for each of (n,): the groups of either side are dealt out in turn, none is split."""
+    fold_of: dict[str, int] = {}
+    for side in (True, False):
+        left = [str(name) for name in rng.permutation(np.unique(groups[labels == side])) if str(name) not in fold_of]
+        fold_of |= {name: rank % count for rank, name in enumerate(left)}
+    return np.array([fold_of[str(name)] for name in groups])
 
 
 def _scores(train: Values, labels: BoolArray, test: Values) -> Values:
