@@ -110,6 +110,26 @@ def factorial(
 
 
 @app.command()
+def realism(
+    data: Data,
+    model: Model = "nano",
+    kinds: Annotated[str, typer.Option(help="synthetic kinds, comma-separated [all but composite]")] = "",
+    count: Annotated[int, typer.Option(help="synthetic pictures of each kind", min=4)] = 60,
+    epochs: Annotated[int, typer.Option(help="epochs of each decoder of the transfer matrix", min=1)] = 10,
+    transfer: Annotated[bool, typer.Option(help="tune a decoder on each kind")] = True,
+    seed: Annotated[int, typer.Option(help="of every random choice")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder; an earlier one goes on")] = Path("runs/realism"),
+    debug: Debug = False,
+) -> None:
+    """How well synthetic defects are told from real ones in the embeddings, and which kind helps which real type."""
+    from specialsam.studies.realism_run import run_realism, terminal
+
+    named = tuple(name.strip() for name in kinds.split(",") if name.strip())
+    say(terminal(run_realism(data, out, model, named, count, seed, epochs, transfer)))
+    say(f"page: {out / 'realism.html'}")
+
+
+@app.command()
 def photos(
     folder: Annotated[Path, typer.Argument(help="a folder of photographs", metavar="PHOTO_FOLDER")],
     run: Annotated[Path, typer.Option("--run", help="a study, run or specialist folder")],
