@@ -41,9 +41,8 @@ def main() -> None:
             progress(number, len(records), record.id)
     for category, rows in sorted(found.items()):
         ious, pixels = np.array(rows).T
-        say(
-            f"{category:24}{len(rows):5} objects, median {np.median(pixels):7.0f} model pixels, IoU {100 * ious.mean():.1f}"
-        )
+        size = f"{len(rows):5} objects, median {np.median(pixels):7.0f} model pixels"
+        say(f"{category:24}{size}, IoU {100 * ious.mean():.1f}")
 
 
 if __name__ == "__main__":

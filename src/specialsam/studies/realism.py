@@ -234,7 +234,7 @@ def _scores(train: Values, labels: BoolArray, test: Values) -> Values:
     _, sizes, axes = np.linalg.svd(train, full_matrices=False)
     kept = max(1, min(len(train) // PER_COMPONENT, int((sizes > 1e-9 * sizes[0]).sum())))
     whitened = axes[:kept].T / sizes[:kept] * np.sqrt(len(train))
-    found = LogisticRegression(class_weight="balanced", solver="newton-cholesky").fit(train @ whitened, labels)
+    found = LogisticRegression(class_weight="balanced", max_iter=1000).fit(train @ whitened, labels)
     return np.asarray(found.decision_function(test @ whitened), np.float64)
 
 
