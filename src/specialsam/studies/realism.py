@@ -1,8 +1,9 @@
 """How well synthetic defects can be told from real ones in the frozen encoder's embeddings: the sim-to-real meter.
 
 Each defect is one vector: the mean embedding inside its mask less the mean over a ring of ground around it, so that the
-cloth and its light cancel. A classifier that has not seen a defect says how synthetic it looks; the area under the ROC
-curve is 0.5 where it cannot tell and 1 where it always can (the classifier two-sample test of Lopez-Paz and Oquab 2017,
+cloth and its light cancel. Its length is looked at beside it: what differs from its ground in any direction lies all
+around what does not, and no plane divides them. A classifier that has not seen a defect says how real it looks; the
+area under the ROC curve is 0.5 where it cannot tell and 1 where it always can (the classifier two-sample test of Lopez-Paz and Oquab 2017,
 "Revisiting classifier two-sample tests"; the proxy A-distance of Ben-David et al. 2010, "A theory of learning from
 different domains"). Two anchors make that readable: real defects against real ones, and bare ground against real
 defects. A second measure needs no classifier: how far the nearest synthetic defect is, beside the nearest real one.
@@ -124,12 +125,12 @@ def _line(
     line: dict[str, Any] = {"question": question, "name": name, "against": against, "n": len(real), "m": len(others)}
     if min(len({region.group for region in side}) for side in (real, others)) < LEAST:
         return line | {"note": TOO_FEW}
-    vectors, sizes, labels, groups = _stacked(real, others)
-    found = auc(vectors, labels, groups, seed)
+    vectors, lengths, sizes, labels, groups = _stacked(real, others)
+    found = auc(vectors, lengths, labels, groups, seed)
     line |= {"auc": found.mean, "low": found.low, "high": found.high, "note": ""}
     if against == ALL:
-        line["size"] = auc(sizes, labels, groups, seed).mean
-        line["with_size"] = auc(np.hstack([vectors, sizes]), labels, groups, seed).mean
+        line["size"] = auc(vectors[:, :0], sizes, labels, groups, seed, bootstrap=0).mean
+        line["with_size"] = auc(vectors, np.hstack([lengths, sizes]), labels, groups, seed, bootstrap=0).mean
     if question in ("kind", "clean"):
         near = nearest_ratio(vectors[labels] / scale, vectors[~labels] / scale, seed)
         line |= {"nearest": near.mean, "nearest_low": near.low, "nearest_high": near.high}
@@ -149,21 +150,22 @@ def _halves(real: list[Region], seed: int) -> dict[str, Any]:
     for draw in range(HALVES):
         order = generator(seed, "halves", draw).permutation(len(real))
         first, second = ([real[i] for i in half] for half in np.array_split(order, 2))
-        vectors, _, labels, groups = _stacked(first, second)
-        found.append(auc(vectors, labels, groups, seed, bootstrap=0).mean)
+        vectors, lengths, _, labels, groups = _stacked(first, second)
+        found.append(auc(vectors, lengths, labels, groups, seed, bootstrap=0).mean)
     low, high = np.quantile(found, [0.025, 0.975])
     return line | {"auc": float(np.mean(found)), "low": float(low), "high": float(high), "note": "spread over draws"}
 
 
 def _stacked(
     real: Sequence[Region], others: Sequence[Region]
-) -> tuple[Values, Values, BoolArray, npt.NDArray[np.str_]]:
-    """Vectors (n, C), log areas (n, 1), whether real (n,), and groups (n,)."""
+) -> tuple[Values, Values, Values, BoolArray, npt.NDArray[np.str_]]:
+    """Vectors (n, C), their log lengths (n, 1), log areas (n, 1), whether real (n,), and groups (n,)."""
     both = [*real, *others]
     vectors = np.stack([region.vector for region in both]).astype(np.float64)
     sizes = np.log([[region.area] for region in both])
     labels = np.array([index < len(real) for index in range(len(both))])
-    return vectors, sizes, labels, np.array([region.group for region in both])
+    lengths = np.log(np.linalg.norm(vectors, axis=1, keepdims=True).clip(np.finfo(np.float64).tiny))
+    return vectors, lengths, sizes, labels, np.array([region.group for region in both])
 
 
 def _scale(regions: Sequence[Region]) -> Values:
@@ -173,15 +175,21 @@ def _scale(regions: Sequence[Region]) -> Values:
 
 
 def auc(
-    vectors: Values, labels: BoolArray, groups: npt.NDArray[np.str_], seed: int = 0, bootstrap: int = BOOTSTRAP
+    vectors: Values,
+    beside: Values,
+    labels: BoolArray,
+    groups: npt.NDArray[np.str_],
+    seed: int = 0,
+    bootstrap: int = BOOTSTRAP,
 ) -> Interval:
     """Cross-validated area under the ROC curve of a classifier of `labels`, with its interval over groups.
 
-    `vectors` (n, C), `labels` bool (n,), `groups` (n,): a group is never split between training and test. Logistic
-    regression on standardised principal components, at most a fifth as many as training defects, all fitted within the
-    fold; folds are drawn `REPEATS` times. Only pairs of one fold are compared, because scores of different classifiers
-    have no common scale. The interval resamples the groups of either side, the classifiers stay: it leaves out what
-    another training set would change. DataError with fewer than four groups on a side.
+    `vectors` (n, C), `beside` (n, K), `labels` bool (n,), `groups` (n,): a group is never split between training and
+    test. Logistic regression on the vectors' standardised principal components, at most a fifth as many as training
+    defects, and on the columns of `beside`; all of it is fitted within the fold, and folds are drawn `REPEATS` times.
+    Only pairs of one fold are compared, because scores of different classifiers have no common scale. The interval
+    resamples the groups of either side while the classifiers stay: it leaves out what another training set would
+    change, and is NaN without `bootstrap` draws. DataError with fewer than four groups on a side.
     """
     sides = [np.unique(groups[labels == side], return_inverse=True) for side in (True, False)]
     fewest = min(len(names) for names, _ in sides)
@@ -193,7 +201,8 @@ def auc(
         folds = _folds(labels, groups, min(FOLDS, fewest), generator(seed, "folds", repeat))
         for fold in range(min(FOLDS, fewest)):
             test = folds == fold
-            scores = _scores(vectors[~test], labels[~test], vectors[test])
+            seen = _features(vectors, beside, ~test)
+            scores = _scores(seen[~test], labels[~test], seen[test])
             mine, theirs = labels[test], ~labels[test]
             cells = np.ix_(place[test][mine], place[test][theirs])
             gap = scores[mine][:, None] - scores[theirs][None]
@@ -224,18 +233,28 @@ def _folds(
     return np.array([fold_of[str(name)] for name in groups])
 
 
+def _features(vectors: Values, beside: Values, train: BoolArray) -> Values:
+    """What the classifier sees of all (n, k): whitened components of the vectors and `beside`, by the training part."""
+    beside = _standardised(beside, train)
+    if not vectors.shape[1]:
+        return beside
+    vectors = _standardised(vectors, train)
+    _, sizes, axes = np.linalg.svd(vectors[train], full_matrices=False)
+    kept = max(1, min(int(train.sum()) // PER_COMPONENT, int((sizes > 1e-9 * sizes[0]).sum())))
+    return np.hstack([vectors @ (axes[:kept].T / sizes[:kept] * np.sqrt(train.sum())), beside])
+
+
+def _standardised(values: Values, train: BoolArray) -> Values:
+    spread = values[train].std(0)
+    return np.asarray((values - values[train].mean(0)) / np.where(spread > 0, spread, 1.0), np.float64)
+
+
 def _scores(train: Values, labels: BoolArray, test: Values) -> Values:
-    """How real each of `test` (k, C) looks to a classifier of `train` (n, C) by `labels` (n,): (k,)."""
+    """How real each of `test` (m, k) looks to a classifier of `train` (n, k) by `labels` (n,): (m,)."""
     from sklearn.linear_model import LogisticRegression
 
-    middle, spread = train.mean(0), train.std(0)
-    spread = np.where(spread > 0, spread, 1.0)
-    train, test = (train - middle) / spread, (test - middle) / spread
-    _, sizes, axes = np.linalg.svd(train, full_matrices=False)
-    kept = max(1, min(len(train) // PER_COMPONENT, int((sizes > 1e-9 * sizes[0]).sum())))
-    whitened = axes[:kept].T / sizes[:kept] * np.sqrt(len(train))
-    found = LogisticRegression(class_weight="balanced", max_iter=1000).fit(train @ whitened, labels)
-    return np.asarray(found.decision_function(test @ whitened), np.float64)
+    found = LogisticRegression(class_weight="balanced", max_iter=1000).fit(train, labels)
+    return np.asarray(found.decision_function(test), np.float64)
 
 
 def nearest_ratio(real: Values, others: Values, seed: int = 0) -> Interval:
