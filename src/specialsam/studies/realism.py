@@ -3,10 +3,11 @@
 Each defect is one vector: the mean embedding inside its mask less the mean over a ring of ground around it, so that the
 cloth and its light cancel. Its length is looked at beside it: what differs from its ground in any direction lies all
 around what does not, and no plane divides them. A classifier that has not seen a defect says how real it looks; the
-area under the ROC curve is 0.5 where it cannot tell and 1 where it always can (the classifier two-sample test of Lopez-Paz and Oquab 2017,
-"Revisiting classifier two-sample tests"; the proxy A-distance of Ben-David et al. 2010, "A theory of learning from
-different domains"). Two anchors make that readable: real defects against real ones, and bare ground against real
-defects. A second measure needs no classifier: how far the nearest synthetic defect is, beside the nearest real one.
+area under the ROC curve is 0.5 where it cannot tell and 1 where it always can (the classifier two-sample test of
+Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests"; the proxy A-distance of Ben-David et al. 2010, "A
+theory of learning from different domains"). Two anchors make that readable: real defects against real ones, and bare
+ground against real defects. A second measure needs no classifier: how far the nearest synthetic defect is, beside the
+nearest real one.
 """
 
 from __future__ import annotations

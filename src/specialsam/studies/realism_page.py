@@ -29,7 +29,7 @@ from specialsam.studies.realism_run import Realism, doubts, headline, limits, ra
 from specialsam.studies.recipe import Sheet
 from specialsam.studies.transfer import BLIND
 
-TILES, SIDE, NAMED = 4, 132, 96
+TILES, SIDE, NAMED = 4, 132, 112
 """Pictures of a row of the gallery, their side in pixels, and the width of its name."""
 OUTLINE, PAPER, INK = (213, 94, 0), 250, (40, 40, 40)
 DARK_TEXT, LIGHT_TEXT = "#111111", "#ffffff"
@@ -140,13 +140,14 @@ def _types_plate(found: Realism) -> Plate:
     values = np.array([[cells[name, kind].get("auc", np.nan) for kind in types] for name in names], np.float64)
     texts = [[two(value) if np.isfinite(value) else TOO_FEW for value in row] for row in values]
     caption = (
-        "AUC of each synthetic kind (rows) against each real type (columns): the paler, the more alike. A type has few "
-        "defects, so single cells are uncertain by 0.1 to 0.2; intervals lie in separability.csv."
+        "AUC of each synthetic kind (rows) against each real type (columns): the paler, the more alike; below 0.5 is "
+        "chance. A type has few defects, so single cells are uncertain by 0.1 to 0.2; intervals: separability.csv."
     )
     said = "; ".join(f"{name}: {', '.join(row)}" for name, row in zip(names, texts, strict=True))
-    return Plate(
-        caption, f"AUC by kind over {', '.join(types)}: {said}.", matrix_figure(values, names, types, texts, 0.5, 0.5)
+    drawn = matrix_figure(
+        np.maximum(values, 0.5), [words(name) for name in names], [words(kind) for kind in types], texts, 0.5, 0.5
     )
+    return Plate(caption, f"AUC by kind over {', '.join(types)}: {said}.", drawn)
 
 
 def _transfer_plate(found: Realism) -> Plate:
@@ -157,13 +158,21 @@ def _transfer_plate(found: Realism) -> Plate:
     ]
     reach = float(max(1.0, np.nanmax(np.abs(values))))
     caption = (
-        "Gain in IoU (points) by one click on each real type (columns) after tuning on one synthetic kind (rows). Blue "
-        "is gained, orange lost; * marks a 95 % interval that leaves out zero. Not corrected for the number of cells."
+        "Gain in IoU (points) by one click on each real type (columns) after tuning on one synthetic kind (rows). "
+        "Purple is gained, orange lost; * marks a 95 % interval without zero, not corrected for the number of cells."
     )
     said = "; ".join(f"{name}: {', '.join(row)}" for name, row in zip(names, texts, strict=True))
-    return Plate(
-        caption, f"Gains over {', '.join(types)}: {said}.", matrix_figure(values, names, types, texts, 0.0, reach)
-    )
+    rows, columns = [_row_name(name) for name in names], [_column_name(kind) for kind in types]
+    drawn = matrix_figure(values, rows, columns, texts, 0.0, reach)
+    return Plate(caption, f"Gains over {', '.join(columns)}: {said}.", drawn)
+
+
+def _row_name(name: str) -> str:
+    return "all kinds together" if name == ALL else words(name)
+
+
+def _column_name(kind: str) -> str:
+    return "all real" if kind == ALL else words(kind)
 
 
 def _mark(row: dict[str, Any]) -> str:
@@ -184,7 +193,7 @@ def _gain_table(found: Realism) -> dict[str, Any]:
     names, types, cells = _gains(found)
     rows = [
         {
-            "name": "all kinds, as many pictures" if name == ALL else words(name),
+            "name": _row_name(name),
             "cells": [
                 (
                     score(cells[name, kind]["gain"], sign=True),
@@ -195,7 +204,7 @@ def _gain_table(found: Realism) -> dict[str, Any]:
         }
         for name in names
     ]
-    heads = [(words(kind), cells[names[0], kind]["n"], score(cells[names[0], kind]["base"])) for kind in types]
+    heads = [(_column_name(kind), cells[names[0], kind]["n"], score(cells[names[0], kind]["base"])) for kind in types]
     return {"heads": heads, "rows": rows}
 
 
@@ -207,9 +216,9 @@ def matrix_figure(
     middle: float,
     reach: float,
 ) -> Figure:
-    """A matrix (R, K) as coloured cells with their texts: blue above `middle`, orange below, pale at it.
+    """A matrix (R, K) as coloured cells with their texts: purple above `middle`, orange below, pale at it.
 
-    `reach` from the middle has the full colour. Blue and orange differ for every common kind of colour blindness.
+    `reach` from the middle has the full colour. Purple and orange differ for every common kind of colour blindness.
     """
     figure, (axis,) = blank(7.6, 0.9 + 0.3 * len(rows))
     colours = colormaps["PuOr"]
@@ -222,8 +231,8 @@ def matrix_figure(
             dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.5
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SIZE - 0.5}
             axis.text(x + 0.5, y + 0.5, texts[y][x], color=LIGHT_TEXT if dark else DARK_TEXT, **style)
-    axis.set_xticks(np.arange(len(columns)) + 0.5, [words(name) for name in columns])
-    axis.set_yticks(np.arange(len(rows)) + 0.5, [words(name) for name in rows])
+    axis.set_xticks(np.arange(len(columns)) + 0.5, columns)
+    axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
     axis.xaxis.tick_top()
     axis.set_xlim(0, len(columns))
     axis.set_ylim(len(rows), 0)
@@ -243,7 +252,7 @@ def _sheet(found: Realism, name: str, caption: str) -> Sheet:
         tiles += [np.full((SIDE, SIDE, 3), PAPER, np.uint8)] * (TILES - len(tiles))
         head = np.full((SIDE, NAMED, 3), PAPER, np.uint8)
         for line, word in enumerate(words(kind).split()):
-            cv2.putText(head, word, (4, 24 + 20 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.48, INK, 1, cv2.LINE_AA)
+            cv2.putText(head, word, (4, 24 + 20 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.46, INK, 1, cv2.LINE_AA)
         rows.append(np.hstack([head, *tiles]))
     return Sheet(f"{name}-defects", np.asarray(np.vstack(rows), np.uint8), f"{caption}; masks outlined.")
 
