@@ -19,7 +19,8 @@ from specialsam.core.types import Embedding
 from specialsam.studies import realism
 from specialsam.studies.realism import ALL, TOO_FEW, Origin, Region, auc, nearest_ratio, region_vector, separability
 from specialsam.studies.realism_data import check_kinds
-from specialsam.studies.realism_run import run_realism, terminal
+from specialsam.studies.realism_page import meter_sheet
+from specialsam.studies.realism_run import facts, run_realism, terminal
 
 
 @pytest.fixture(autouse=True)
@@ -219,6 +220,9 @@ def test_without_transfer_nothing_is_tuned(tmp_path: Path) -> None:
     out = tmp_path / "out"
     found = run_realism(f"mvtec:{cloth(tmp_path / 'cloth')}", out, "nano", ("patch",), count=4, with_transfer=False)
     assert found.transfer is None
+    assert [name for name, _ in facts(found)] == ["told from real defects (AUC)", "for comparison (AUC)"]
+    assert facts(found)[0][1].startswith("patch ")
+    assert meter_sheet(found).image.shape[2] == 3
     assert not (out / "cells").exists()
     assert not (out / "transfer.csv").exists()
     assert "Which kind helps which type?" not in (out / "realism.html").read_text()

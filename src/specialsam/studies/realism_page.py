@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, ImageArray
 from specialsam.core.randomness import generator
 from specialsam.data.load import load_image_only
@@ -22,6 +23,7 @@ from specialsam.report.gallery import Plate, save_plates
 from specialsam.report.numbers import interval, score, words
 from specialsam.report.page import environment, figured, prompt_note, write_page
 from specialsam.report.palette import LIGHT, SIZE, blank, column, label
+from specialsam.studies.figures import pixels_of
 from specialsam.studies.page import pictured, save_sheets
 from specialsam.studies.realism import ALL, TOO_FEW
 from specialsam.studies.realism_data import Seen
@@ -69,6 +71,14 @@ def write_realism(found: Realism, data: str, folder: Path) -> Path:
     save_plates(plates.items(), folder / "figures")
     save_sheets(sheets, folder / "figures")
     return page
+
+
+def meter_sheet(found: Realism) -> Sheet:
+    """The figure of separability as a picture for another page; DataError where there are too few real defects."""
+    plate = _separability_plate(found)
+    if plate.figure is None:
+        raise DataError(plate.caption)
+    return Sheet("sim-to-real", pixels_of(plate.figure), plate.caption)
 
 
 def _level(found: Realism) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ class Realism:
     model: str
     count: int
     seed: int
-    epochs: int
     encoded: Encoded
     table: pd.DataFrame
-    transfer: pd.DataFrame | None
+    transfer: pd.DataFrame | None = None
+    epochs: int = 0
 
     @property
     def kinds(self) -> pd.DataFrame:
@@ -59,13 +60,18 @@ class Realism:
 
 
 def measure(
-    dataset: Dataset, segmenter: Segmenter, folder: Path, kinds: tuple[str, ...], count: int, seed: int = 0
-) -> tuple[Encoded, pd.DataFrame]:
-    """Pictures written and encoded in `folder`, and `separability` of them; the meter without pages and tuning."""
+    dataset: Dataset, segmenter: Segmenter, folder: Path, kinds: Sequence[str] = (), count: int = 60, seed: int = 0
+) -> Realism:
+    """The meter without tuning and without a page, for whoever shows it in a page of their own (`facts`).
+
+    Pictures and embeddings go to `folder` and are not made again; no `kinds` are all but composites. UsageError for an
+    unknown kind or a count below four, DataError for data without clean pictures or with fewer than four real defects.
+    """
     encoded = encode(gather(dataset, folder, check_kinds(kinds, count), count, seed), segmenter, folder)
     found = regions(encoded)
     with stage("telling apart") as progress:
-        return encoded, separability(found, seed, progress)
+        table = separability(found, seed, progress)
+    return Realism(dataset, segmenter.name, count, seed, encoded, table)
 
 
 def run_realism(
@@ -89,12 +95,12 @@ def run_realism(
     if epochs < 1:
         raise UsageError(f"expected at least 1 epoch, got {epochs}")
     dataset, segmenter = open_dataset(data), load_model(model)
-    encoded, table = measure(dataset, segmenter, folder, chosen, count, seed)
-    write_whole(folder / "separability.csv", lambda path: table.to_csv(path, index=False))
-    gains = transfer(encoded, segmenter, folder, epochs, seed) if with_transfer else None
-    if gains is not None:
+    found = replace(measure(dataset, segmenter, folder, chosen, count, seed), model=model)
+    write_whole(folder / "separability.csv", lambda path: found.table.to_csv(path, index=False))
+    if with_transfer:
+        gains = transfer(found.encoded, segmenter, folder, epochs, seed)
         write_whole(folder / "transfer.csv", lambda path: gains.to_csv(path, index=False))
-    found = Realism(dataset, model, count, seed, epochs, encoded, table, gains)
+        found = replace(found, transfer=gains, epochs=epochs)
     write_whole(folder / "realism.json", lambda path: path.write_text(json.dumps(plain(found), indent=1) + "\n"))
     write_realism(found, data, folder)
     return found
@@ -140,6 +146,14 @@ def headline(found: Realism) -> str:
         verb = "helps most" if best["low"] > 0 else "comes first, though no help is shown"
         says += f"; tuning on {best['trained_on']} {verb} ({gain})"
     return says
+
+
+def facts(found: Realism) -> tuple[tuple[str, str], ...]:
+    """(name, value) in words: each kind's AUC against real defects, the hardest to tell first, and the anchors."""
+    kinds = ", ".join(f"{row['name']} {two(row['auc'])} {limits(row)}" for row in rows_of(found.kinds))
+    anchors = [("random halves of the real ones", found.line("real halves")), ("bare ground", found.line("clean"))]
+    told = ", ".join(f"{name} {two(row['auc'])} {limits(row)}" for name, row in anchors if row is not None)
+    return (("told from real defects (AUC)", kinds or TOO_FEW), ("for comparison (AUC)", told or TOO_FEW))
 
 
 def best_row(found: Realism) -> dict[str, Any] | None:
