@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -40,8 +40,8 @@ DARK_TEXT, LIGHT_TEXT = "#111111", "#ffffff"
 def write_realism(found: Realism, data: str, folder: Path) -> Path:
     """Write `realism.html` and `figures/` into `folder`; the page's path."""
     sheets = [
-        _sheet(found, "real", "Real defects, a row a type"),
-        _sheet(found, "synthetic", "Synthetic, a row a kind"),
+        _sheet(found, "real", "Real defects by type"),
+        _sheet(found, "synthetic", "Synthetic defects by kind"),
     ]
     plates = {"separability": _separability_plate(found), "types": _types_plate(found)}
     if found.transfer is not None:
@@ -251,19 +251,21 @@ def matrix_figure(
     return figure
 
 
-def _sheet(found: Realism, name: str, caption: str) -> Sheet:
-    """Up to four windows a row around defects of each kind or type, their masks outlined."""
-    origin: Any = name
+def _sheet(found: Realism, name: Literal["real", "synthetic"], caption: str) -> Sheet:
+    """Windows around defects of each kind or type, their masks outlined; where types are few, they have more rows."""
+    kinds = found.encoded.kinds(name)
+    lines = max(1, round(len(found.encoded.kinds("synthetic")) / len(kinds)))
     rows = []
-    for kind in found.encoded.kinds(origin):
-        of_kind = found.encoded.of(origin, kind)
-        order = generator(found.seed, "gallery", name, kind).permutation(len(of_kind))[:TILES]
+    for kind in kinds:
+        of_kind = found.encoded.of(name, kind)
+        order = generator(found.seed, "gallery", name, kind).permutation(len(of_kind))[: TILES * lines]
         tiles = [_window(of_kind[int(index)]) for index in sorted(order)]
-        tiles += [np.full((SIDE, SIDE, 3), PAPER, np.uint8)] * (TILES - len(tiles))
-        head = np.full((SIDE, NAMED, 3), PAPER, np.uint8)
-        for line, word in enumerate(words(kind).split()):
-            cv2.putText(head, word, (4, 24 + 20 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.46, INK, 1, cv2.LINE_AA)
-        rows.append(np.hstack([head, *tiles]))
+        tiles += [np.full((SIDE, SIDE, 3), PAPER, np.uint8)] * (-len(tiles) % TILES)
+        for start in range(0, len(tiles), TILES):
+            head = np.full((SIDE, NAMED, 3), PAPER, np.uint8)
+            for line, word in enumerate(words(kind).split() if not start else ()):
+                cv2.putText(head, word, (4, 24 + 20 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.46, INK, 1, cv2.LINE_AA)
+            rows.append(np.hstack([head, *tiles[start : start + TILES]]))
     return Sheet(f"{name}-defects", np.asarray(np.vstack(rows), np.uint8), f"{caption}; masks outlined.")
 
 
