@@ -73,7 +73,7 @@ def test_scenes_become_a_data_set_and_a_contact_sheet(call: Call, tmp_path: Path
 
 def test_the_whole_way_from_scenes_to_an_exported_specialist(call: Call, tmp_path: Path) -> None:
     """Price, embed, train, specialize on the same folder and store, report, evaluate, show, export."""
-    data, store, run = tmp_path / "data", tmp_path / "store", tmp_path / "run"
+    data, store, run = tmp_path / "data", tmp_path / "store", tmp_path / "leaves"
     call("synth", "scenes", "-o", data, "--count", 10, "--side", 96)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(FAST))
     options = ("--config", tmp_path / "recipe.yaml", "--set", "train.lr=1e-5", "--set", "train.keep=last")
@@ -98,7 +98,7 @@ def test_the_whole_way_from_scenes_to_an_exported_specialist(call: Call, tmp_pat
         "evaluate", data, *both, "-o", tmp_path / "measured", "-s", "groups=[overlap]", "-s", "strategies=[box]"
     )
     assert "nano" in table
-    assert set(pd.read_csv(tmp_path / "measured" / "summary.csv")["model"]) == {"nano", "run"}
+    assert set(pd.read_csv(tmp_path / "measured" / "summary.csv")["model"]) == {"nano", "leaves"}
     assert json.loads(call("models", "show", run / "specialist"))["base"] == "nano"
     assert str(tmp_path / "exported") in call("export", run / "specialist", "-o", tmp_path / "exported")
     assert (tmp_path / "exported" / "config.json").exists()

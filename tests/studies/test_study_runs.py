@@ -25,6 +25,7 @@ from specialsam.core.types import Record
 from specialsam.data.load import load_masks
 from specialsam.data.open import open_dataset
 from specialsam.studies.camouflage import choose, clicked_shares, stratified
+from specialsam.studies.carpet import prepare_carpet
 from specialsam.studies.compare import compare
 from specialsam.studies.measured import Versus, by_group, by_prompt, doubts, failed, read_rows, rival, versus
 from specialsam.studies.photos import parse_click, run_photos, specialist_folder
@@ -306,8 +307,24 @@ def test_carpet_trains_on_synthetic_defects_and_tests_on_every_real_one(tmp_path
     assert {record.category for record in records if record.split != "test"} <= {"patch", "scar", "stain_seed"}
     assert {row["category"]: row["n"] for row in by_group(found.rows, "box")} == {"hole": 2, "cut": 1}
     page = found.page.read_text(encoding="utf-8")
-    for text in ("29.43", "36.18", "Results by type", "3: 2 hole, 1 cut", "1 clean test images are not used"):
+    left_out = ("1 clean test images are not used", "no sim-to-real meter: ")
+    for text in ("29.43", "36.18", "Results by type", "3: 2 hole, 1 cut", *left_out):
         assert text in page
+
+
+def test_carpet_says_how_real_its_defects_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With real defects enough: the AUC of each kind of the recipe and of the anchors, and the figure."""
+    monkeypatch.setattr("specialsam.studies.carpet.METERED", 4)
+    root = category(tmp_path / "carpet")
+    draw_mask(root / "ground_truth" / "cut" / "001_mask.png", picture(root / "test" / "cut" / "001.png", 10))
+    recipe = load_recipe("carpet", "seed", {"data": {"train": 2, "kinds": {"patch": 1.0, "composite": 1.0}}})
+    found = prepare_carpet(str(root), recipe, "nano", None, tmp_path / "out" / "data")  # type: ignore[arg-type]
+    told = dict(found.facts)
+    assert told["told from real defects (AUC)"].startswith("patch ")
+    assert "composite" not in told["told from real defects (AUC)"]
+    assert "bare ground" in told["for comparison (AUC)"]
+    assert [sheet.name for sheet in found.sheets] == ["defects", "sim-to-real"]
+    assert {record.split for record in open_dataset(found.source).records} == {"train", "test"}
 
 
 Invoke = Callable[[list[str]], Any]

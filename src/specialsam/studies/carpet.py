@@ -11,16 +11,22 @@ from specialsam.core.types import Dataset, Record
 from specialsam.data.load import load_image_only
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
+from specialsam.models.load import load_model
+from specialsam.models.segmenter import Segmenter
 from specialsam.studies.defect_data import DefectRecipe, good_records, link_real, write_defects
+from specialsam.studies.realism_page import meter_sheet
+from specialsam.studies.realism_run import facts, measure
 from specialsam.studies.recipe import CarpetRecipe, Prepared, Sheet
-from specialsam.synth.defects import gallery
+from specialsam.synth.defects import COMPOSITE, gallery
 
+METERED = 24
+"""Synthetic pictures of each kind that the sim-to-real meter compares with the real ones."""
 SHOWN = 12
 """Clean images that the sheet of defects draws from."""
 
 
 def prepare_carpet(data: str, recipe: CarpetRecipe, model: str, base: str | None, folder: Path) -> Prepared:
-    """Write synthetic defects and copy the real ones into `folder`; `model` is not needed.
+    """Write synthetic defects and copy the real ones into `folder`; `model` says how far apart they look to it.
 
     `data` is a category of MVTec AD, or any data set that holds images without a defect beside masks of real ones.
     DataError where either is missing. A folder that holds the same pictures already is gone on with.
@@ -34,6 +40,7 @@ def prepare_carpet(data: str, recipe: CarpetRecipe, model: str, base: str | None
         made = write_defects(folder, goods, recipe.data, progress)
     sizes = f"{recipe.data.train} train, {recipe.data.val} val, {sum(real.values())} test"
     say(f"{dataset.name}: {len(goods)} clean images; {sizes}")
+    told, drawn, lacking = _meter(dataset, recipe.data, load_model(model, base), folder.parent / "realism")
     return Prepared(
         source=f"folder:{folder}",
         name=f"{dataset.name}, synthetic defects",
@@ -43,14 +50,32 @@ def prepare_carpet(data: str, recipe: CarpetRecipe, model: str, base: str | None
             ("clean images", str(len(goods))),
             ("synthetic defects", f"{recipe.data.train} for training, {recipe.data.val} for validation: {_said(made)}"),
             ("real defects (test)", f"{sum(real.values())}: {_said(real)}"),
+            *told,
         ),
-        notes=(*dataset.notes, *_tested_goods(dataset, goods), *(problem.message for problem in dataset.problems)),
-        sheets=(_sheet(goods, recipe.data),),
+        notes=(
+            *(*dataset.notes, *lacking, *_tested_goods(dataset, goods)),
+            *(problem.message for problem in dataset.problems),
+        ),
+        sheets=(_sheet(goods, recipe.data), *drawn),
         differences=(
             ("Data", "MVTec AD carpet, 280 clean images of 1024 px", f"{dataset.name}, {len(goods)} clean images"),
             ("Real defects", "89", f"{sum(real.values())}: {_said(real)}"),
         ),
     )
+
+
+def _meter(
+    dataset: Dataset, recipe: DefectRecipe, segmenter: Segmenter, folder: Path
+) -> tuple[tuple[tuple[str, str], ...], tuple[Sheet, ...], tuple[str, ...]]:
+    """Facts, figure and notes of the sim-to-real meter, on pictures of its own in `folder`; a note alone where there
+    are too few real defects for it.
+    """
+    kinds = [kind for kind, weight in recipe.kinds.items() if weight > 0 and kind != COMPOSITE]
+    try:
+        found = measure(dataset, segmenter, folder, kinds, METERED, recipe.seed)
+        return facts(found), (meter_sheet(found),), ()
+    except DataError as error:
+        return (), (), (f"no sim-to-real meter: {error}",)
 
 
 def _said(counts: dict[str, int]) -> str:
