@@ -10,8 +10,6 @@ beside the fixed and the drawn layout: what can be done there without looking.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -20,9 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
 
-from specialsam.advice.blind import blind, blind_decoder
 from specialsam.advice.guard import per_image_iou
 from specialsam.console import stage
 from specialsam.core.errors import UsageError
@@ -33,16 +29,15 @@ from specialsam.evaluation.seeds import crossed
 from specialsam.evaluation.statistics import Interval, points
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import clone
 from specialsam.pipeline.embedded import Embedded
 from specialsam.pipeline.plan import plan
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.prompts.strategies import HALF_FRAME
 from specialsam.report.gallery import Plate, save_plates
+from specialsam.studies.cells import cell_iou
 from specialsam.studies.figures import groups_figure
 from specialsam.studies.mosaic_data import MosaicRecipe, cluster_dataset, write_mosaics
 from specialsam.studies.textures import Clusters
-from specialsam.training.loop import train
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import TrainingData
 
@@ -158,27 +153,10 @@ def _ground(
 def _measured(
     cell: Cell, folder: Path, segmenter: Segmenter, data: TrainingData, test: TrainingData, epochs: int
 ) -> list[float]:
-    """IoU of each test mosaic after tuning as the cell says; a finished cell of the same model is read."""
-    path = folder / "cells" / f"{cell.name}.json"
-    settings = _settings(cell, epochs)
-    made_by = {"epochs": epochs, "encoder": segmenter.encoder_id, "decoder": segmenter.decoder_id}
-    if path.exists():
-        kept = json.loads(path.read_text())
-        if all(kept.get(name) == value for name, value in made_by.items()):
-            return list(kept["iou"])
+    """IoU of each test mosaic after tuning as the cell says."""
     shown = replace(data, val=test.val, masks=test.masks)
-    state = folder / "cells" / cell.name
-    state.mkdir(parents=True, exist_ok=True)
-    if cell.frame == "blind":
-        tuned, _ = blind_decoder(segmenter, data, settings, state, Accelerator())
-        found = per_image_iou(tuned, blind(shown), settings)
-    else:
-        tuned = clone(segmenter, cell.name)
-        train(tuned, data, settings, state, Accelerator())
-        found = per_image_iou(tuned, shown, settings)
-    write_whole(path, lambda place: place.write_text(json.dumps({**made_by, "iou": found})))
-    shutil.rmtree(state)
-    return found
+    path, settings = folder / "cells" / f"{cell.name}.json", _settings(cell, epochs)
+    return cell_iou(path, {"epochs": epochs}, segmenter, data, shown, settings, blinded=cell.frame == "blind")
 
 
 def effects_of(table: pd.DataFrame) -> pd.DataFrame:

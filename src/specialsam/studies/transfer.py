@@ -8,29 +8,23 @@ defects take no part in training, nor in choosing an epoch: the last one is kept
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from accelerate import Accelerator
 
-from specialsam.advice.blind import blind, blind_decoder
 from specialsam.advice.guard import per_image_iou
 from specialsam.console import stage
-from specialsam.core.files import write_whole
 from specialsam.core.geometry import BoolArray
 from specialsam.core.types import Embedding
 from specialsam.evaluation.statistics import paired_bootstrap
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import clone
+from specialsam.studies.cells import cell_iou
 from specialsam.studies.realism import ALL
 from specialsam.studies.realism_data import Encoded, Seen
 from specialsam.studies.recipe import load_recipe
-from specialsam.training.loop import train
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import Item, TrainingData
 
@@ -108,31 +102,14 @@ def _cell(
 ) -> list[float]:
     """IoU of each real defect after tuning on `pictures`; a finished cell made of the same things is read."""
     real = encoded.of("real")
-    path = cells / f"{name.replace(' ', '-')}.json"
     made_by = {
         "settings": settings.model_dump(mode="json"),
-        "encoder": segmenter.encoder_id,
-        "decoder": segmenter.decoder_id,
         "trained on": _digest(encoded, pictures),
         "measured on": _digest(encoded, real),
     }
-    if path.exists():
-        kept: Mapping[str, Any] = json.loads(path.read_text())
-        if all(kept.get(key) == value for key, value in made_by.items()):
-            return list(kept["iou"])
-    data = _data(encoded, pictures, pictures[:WATCHED])
-    state = cells / f"{path.stem}-{hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:8]}"
-    state.mkdir(parents=True, exist_ok=True)
-    if name == BLIND:
-        tuned, _ = blind_decoder(segmenter, data, settings, state, Accelerator())
-        found = per_image_iou(tuned, blind(_data(encoded, pictures, real)), settings)
-    else:
-        tuned = clone(segmenter, name)
-        train(tuned, data, settings, state, Accelerator())
-        found = per_image_iou(tuned, _data(encoded, [], real), settings)
-    write_whole(path, lambda place: place.write_text(json.dumps({**made_by, "iou": found})))
-    shutil.rmtree(state)
-    return found
+    learned, measured = _data(encoded, pictures, pictures[:WATCHED]), _data(encoded, pictures, real)
+    path = cells / f"{name.replace(' ', '-')}.json"
+    return cell_iou(path, made_by, segmenter, learned, measured, settings, blinded=name == BLIND)
 
 
 def _digest(encoded: Encoded, pictures: Sequence[Seen]) -> str:
