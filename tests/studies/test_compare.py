@@ -42,12 +42,18 @@ def lost(base: float = 0.958) -> dict[str, float]:
 
 
 def test_the_page_and_the_table_hold_every_study(tmp_path: Path) -> None:
-    first = study(tmp_path, "wood", headline=lost(), losses=[0.157, 0.0125, 0.0426, 0.0002, 0.0001])
-    second = study(tmp_path, "camouflage", "camouflage", loss={"bce": 0.5, "dice": 0.5})
+    first = study(tmp_path, "wood-seed", headline=lost(), losses=[0.157, 0.0125, 0.0426, 0.0002, 0.0001])
+    second = study(tmp_path, "animals", "camouflage", loss={"bce": 0.5, "dice": 0.5})
     page = compare([first, second], tmp_path / "out").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "Of 2 studies 1 gain, 1 lose" in page
-    for text in ("Wood (hard mode), original", "Camouflage, original", "../wood/study.html", "Five factors", "18.8"):
+    for text in (
+        '<th scope="row">wood-seed',
+        '<th scope="row">animals',
+        "../wood-seed/study.html",
+        "Five factors",
+        "18.8",
+    ):
         assert text in page
     with (tmp_path / "out" / "compare.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -113,7 +113,7 @@ def _repeats(names: Sequence[str]) -> list[str]:
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    """One finished study as a line of the summary."""
+    """One finished study as a line of the summary, called by its folder's name."""
     stored = read_study(folder)
     if "finished" not in stored:
         raise UsageError(f"expected a finished study in {folder}, got one that stopped; run its command again")
@@ -121,10 +121,9 @@ def _row(folder: Path) -> dict[str, Any]:
     told, main = published(recipe["study"]), facts["headline"]
     losses = [math.nan if loss is None else float(loss) for loss in facts["losses"]]
     steps = [(after - before) / before for before, after in pairwise(losses) if before > 0]
-    kind = "original" if recipe == stored_seed(recipe["study"]) else "own recipe"
     images, views = facts["train"]["images"], facts["train"]["views"]
     return {
-        "experiment": f"{told.title}, {kind}",
+        "experiment": folder.resolve().name,
         "title": recipe["title"],
         "study": recipe["study"],
         "model": facts["model"],
@@ -150,13 +149,6 @@ def _row(folder: Path) -> dict[str, Any]:
         "best_epoch": facts["best_epoch"],
         "folder": str(folder),
     }
-
-
-def stored_seed(study: str) -> dict[str, Any]:
-    """The bundled seed recipe as `study.json` holds it."""
-    from specialsam.studies.recipe import load_recipe
-
-    return load_recipe(study, "seed").model_dump(mode="json")
 
 
 def outcome(gain: float, low: float, high: float) -> str:
