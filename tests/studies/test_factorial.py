@@ -86,10 +86,10 @@ def test_a_tiny_experiment_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(factorial, "TEST", 3)
     data = f"wood:{textures(tmp_path / 'wood')}"
     out = tmp_path / "out"
-    run_factorial(data, out, "nano", (2,), seeds=1, epochs=1)
+    run_factorial(data, out, "nano", (2,), seeds=1, steps=2)
     cells = {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
     assert len(cells) == 8 + 2
-    text = run_factorial(data, out, "nano", (2,), seeds=2, epochs=1)
+    text = run_factorial(data, out, "nano", (2,), seeds=2, steps=2)
     later = {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
     assert len(later) == 2 * len(cells)
     assert all(later[name] == time for name, time in cells.items())
@@ -100,6 +100,9 @@ def test_a_tiny_experiment_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.
     assert (out / "figures" / "factorial.png").exists()
 
 
-def test_no_size_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="from 1 on"):
-        run_factorial("wood:nowhere", tmp_path, "nano", (0,))
+@pytest.mark.parametrize(("sizes", "steps"), [((0,), 2), ((), 2), ((2, 4), 6), ((4,), 2)])
+def test_no_size_and_steps_that_see_some_mosaics_more_often_are_refused(
+    tmp_path: Path, sizes: tuple[int, ...], steps: int
+) -> None:
+    with pytest.raises(UsageError, match="a multiple of every size"):
+        run_factorial("wood:nowhere", tmp_path, "nano", sizes, steps=steps)

@@ -98,14 +98,14 @@ def factorial(
     model: Model = "nano",
     sizes: Annotated[list[int] | None, typer.Option("--size", help="training mosaics; repeatable [500, 5000]")] = None,
     seeds: Annotated[int, typer.Option(help="seeds of each combination", min=1)] = 3,
-    epochs: Annotated[int, typer.Option(help="epochs of each combination", min=1)] = 5,
+    steps: Annotated[int, typer.Option(help="steps of each combination, a multiple of every size", min=1)] = 5000,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder; an earlier one goes on")] = Path("runs/factorial"),
     debug: Debug = False,
 ) -> None:
     """Why the published wood model collapsed: prompt frame, layout, loss and number of mosaics in all combinations."""
     from specialsam.studies.factorial import run_factorial
 
-    say(run_factorial(data, out, model, sizes or (500, 5000), seeds, epochs))
+    say(run_factorial(data, out, model, sizes or (500, 5000), seeds, steps))
     say(f"table and figure: {out}")
 
 
