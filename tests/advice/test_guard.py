@@ -144,7 +144,10 @@ def test_the_best_shown_gain_within_the_allowed_loss_is_kept() -> None:
     assert [round(row.drop.mean, 6) for row in found.rows if row.drop] == [0, 0.01, 0.02, 0.03, 0.04]
     assert "optimistic" in found.says
     assert "+4.0 [+4.0, +4.0]" in found.says
+    assert "The tuned model would gain +8.0 [+8.0, +8.0] points, but it loses 4.0 [4.0, 4.0] points" in found.says
+    assert "allow more than 2.0 (guard.allowed_loss)" in found.says
     free = guard(base, tuned, gain, None, GuardSettings())
+    assert "would gain" not in free.says
     assert (free.alpha, free.kept) == (1, "tuned")
     assert free.segmenter is tuned
     assert "not measured" in free.says

@@ -213,6 +213,7 @@ def rows_of(values: dict[tuple[str, str], float], images: int = 20, spread: floa
         ({(SHUFFLED, TUNED): 0.75, (SHUFFLED, BASE): 0.76}, "blind embeddings", "pass"),  # so does the base
         ({(BLIND, TUNED): 0.75, (PLAIN, DISC): 0.76}, "blind embeddings", "pass"),  # so does a disc
         ({(BLIND, TUNED): 0.78, (SHUFFLED, TUNED): 0.78, (PLAIN, DISC): 0.9}, "blind embeddings", "warn"),
+        ({(BLIND, TUNED): 0.85, (BLIND, BASE): 0.86}, "blind embeddings", "warn"),  # no shortcut, but looking harms
         ({(MOVED, TUNED): 0.97}, "prompt ignored", "fail"),
         ({(MOVED, TUNED): 0.97, (MOVED, BASE): 0.97}, "prompt ignored", "pass"),
         ({(MOVED, TUNED): 0.8}, "prompt ignored", "pass"),

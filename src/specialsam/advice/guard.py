@@ -158,7 +158,7 @@ def guard(
     says = (
         f"Kept: {_name(best)}, {points(best.gain)} IoU points over the base on {best.gain.n} validation images, "
         f"{_memory(best)}; it was chosen on these images among {len(rows)} shares, so the gain is optimistic and only "
-        "the test split tells its size."
+        "the test split tells its size." + _forgone(best, rows, settings)
     )
     finding = Finding("guard", "pass", says, _numbers(best, kept, settings))
     return Guarded(best.alpha, interpolate(base, tuned, best.alpha), rows, kept, says, finding)
@@ -209,6 +209,17 @@ def _keep_base(
     says = f"The base is kept: {why}."
     finding = Finding("guard", level, says, _numbers(best, "base", settings) | {"alpha": 0.0}, (), remedy)
     return Guarded(0.0, base, rows, "base", says, finding)
+
+
+def _forgone(kept: MixtureRow, rows: Sequence[MixtureRow], settings: GuardSettings) -> str:
+    """What the limit on losses elsewhere costs: the largest gain of a mixture that surely gains more than `kept`."""
+    more = max(rows, key=lambda row: row.gain.mean)
+    if more.gain.low <= kept.gain.high:
+        return ""
+    return (
+        f" {_name(more)[0].upper()}{_name(more)[1:]} would gain {points(more.gain)} points, but {_memory(more)}: where "
+        f"nothing but this domain matters, allow more than {100 * settings.allowed_loss:.1f} (guard.allowed_loss)."
+    )
 
 
 def _name(row: MixtureRow) -> str:
