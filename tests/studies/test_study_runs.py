@@ -324,6 +324,7 @@ def test_carpet_says_how_real_its_defects_look(tmp_path: Path, monkeypatch: pyte
     assert "composite" not in told["told from real defects (AUC)"]
     assert "bare ground" in told["for comparison (AUC)"]
     assert [sheet.name for sheet in found.sheets] == ["defects", "sim-to-real"]
+    assert any("fewer than four defects a side" in note for note in found.notes)
     assert {record.split for record in open_dataset(found.source).records} == {"train", "test"}
 
 

@@ -244,9 +244,7 @@ def _blind(table: _Table) -> Finding:
         remedy = "check that each image trains on its own embedding, and that images and masks belong together"
         return Finding(check, "warn", f"{said}: the image adds next to nothing", numbers, (), remedy)
     if misleads:
-        remedy = (
-            "what the encoder sees misleads the decoder: try a larger base model, or tune longer and more of it"
-        )
+        remedy = "what the encoder sees misleads the decoder: try a larger base model, or tune longer and more of it"
         return Finding(check, "warn", f"{said}: looking makes it worse", numbers, (), remedy)
     return Finding(check, "pass", said, numbers)
 

@@ -15,7 +15,7 @@ from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.studies.defect_data import DefectRecipe, good_records, link_real, write_defects
 from specialsam.studies.realism_page import meter_sheet
-from specialsam.studies.realism_run import facts, measure
+from specialsam.studies.realism_run import doubts, facts, measure
 from specialsam.studies.recipe import CarpetRecipe, Prepared, Sheet
 from specialsam.synth.defects import COMPOSITE, gallery
 
@@ -40,7 +40,7 @@ def prepare_carpet(data: str, recipe: CarpetRecipe, model: str, base: str | None
         made = write_defects(folder, goods, recipe.data, progress)
     sizes = f"{recipe.data.train} train, {recipe.data.val} val, {sum(real.values())} test"
     say(f"{dataset.name}: {len(goods)} clean images; {sizes}")
-    told, drawn, lacking = _meter(dataset, recipe.data, load_model(model, base), folder.parent / "realism")
+    told, drawn, remarks = _meter(dataset, recipe.data, load_model(model, base), folder.parent / "realism")
     return Prepared(
         source=f"folder:{folder}",
         name=f"{dataset.name}, synthetic defects",
@@ -53,7 +53,7 @@ def prepare_carpet(data: str, recipe: CarpetRecipe, model: str, base: str | None
             *told,
         ),
         notes=(
-            *(*dataset.notes, *lacking, *_tested_goods(dataset, goods)),
+            *(*dataset.notes, *remarks, *_tested_goods(dataset, goods)),
             *(problem.message for problem in dataset.problems),
         ),
         sheets=(_sheet(goods, recipe.data), *drawn),
@@ -67,13 +67,13 @@ def prepare_carpet(data: str, recipe: CarpetRecipe, model: str, base: str | None
 def _meter(
     dataset: Dataset, recipe: DefectRecipe, segmenter: Segmenter, folder: Path
 ) -> tuple[tuple[tuple[str, str], ...], tuple[Sheet, ...], tuple[str, ...]]:
-    """Facts, figure and notes of the sim-to-real meter, on pictures of its own in `folder`; a note alone where there
+    """Facts, figure and doubts of the sim-to-real meter, on pictures of its own in `folder`; a note alone where there
     are too few real defects for it.
     """
     kinds = [kind for kind, weight in recipe.kinds.items() if weight > 0 and kind != COMPOSITE]
     try:
         found = measure(dataset, segmenter, folder, kinds, METERED, recipe.seed)
-        return facts(found), (meter_sheet(found),), ()
+        return facts(found), (meter_sheet(found),), tuple(doubts(found))
     except DataError as error:
         return (), (), (f"no sim-to-real meter: {error}",)
 
