@@ -211,9 +211,11 @@ def rows_of(values: dict[tuple[str, str], float], images: int = 20, spread: floa
         ({(BLIND, TUNED): 0.75}, "blind embeddings", "fail"),
         ({(SHUFFLED, TUNED): 0.75}, "blind embeddings", "fail"),
         ({(SHUFFLED, TUNED): 0.75, (SHUFFLED, BASE): 0.76}, "blind embeddings", "pass"),  # so does the base
-        ({(BLIND, TUNED): 0.75, (PLAIN, DISC): 0.76}, "blind embeddings", "pass"),  # so does a disc
+        ({(BLIND, TUNED): 0.75, (PLAIN, DISC): 0.76}, "blind embeddings", "warn"),  # so does a disc
         ({(BLIND, TUNED): 0.78, (SHUFFLED, TUNED): 0.78, (PLAIN, DISC): 0.9}, "blind embeddings", "warn"),
-        ({(BLIND, TUNED): 0.85, (BLIND, BASE): 0.86}, "blind embeddings", "warn"),  # no shortcut, but looking harms
+        ({(BLIND, TUNED): 0.85, (BLIND, BASE): 0.86}, "blind embeddings", "warn"),  # as the base: looking harms
+        ({(BLIND, TUNED): 0.35, (BLIND, BASE): 0.04}, "blind embeddings", "warn"),  # gains more without a look
+        ({(BLIND, TUNED): 0.35, (BLIND, BASE): 0.06}, "blind embeddings", "pass"),
         ({(MOVED, TUNED): 0.97}, "prompt ignored", "fail"),
         ({(MOVED, TUNED): 0.97, (MOVED, BASE): 0.97}, "prompt ignored", "pass"),
         ({(MOVED, TUNED): 0.8}, "prompt ignored", "pass"),

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from specialsam.core.errors import UsageError
-from specialsam.studies.factorial import effects_of, report_text, run_factorial
+from specialsam.studies.factorial import Cell, _settings, effects_of, report_text, run_factorial
 
 FRAME, LAYOUT, LOSS, SIZE = -0.4, 0.05, 0.02, 0.01
 
@@ -100,9 +100,12 @@ def test_a_tiny_experiment_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.
     assert (out / "figures" / "factorial.png").exists()
 
 
-@pytest.mark.parametrize(("sizes", "steps"), [((0,), 2), ((), 2), ((2, 4), 6), ((4,), 2)])
-def test_no_size_and_steps_that_see_some_mosaics_more_often_are_refused(
-    tmp_path: Path, sizes: tuple[int, ...], steps: int
-) -> None:
-    with pytest.raises(UsageError, match="a multiple of every size"):
+@pytest.mark.parametrize(("sizes", "steps"), [((0,), 2), ((), 2), ((2,), 0)])
+def test_no_size_and_no_step_are_refused(tmp_path: Path, sizes: tuple[int, ...], steps: int) -> None:
+    with pytest.raises(UsageError, match="from 1 on"):
         run_factorial("wood:nowhere", tmp_path, "nano", sizes, steps=steps)
+
+
+def test_few_mosaics_are_seen_as_often_as_in_the_original_study_and_many_once() -> None:
+    epochs = {size: _settings(Cell("right", "fixed", "dice", size, 0), 2500).epochs for size in (100, 500, 5000)}
+    assert epochs == {100: 25, 500: 5, 5000: 1}

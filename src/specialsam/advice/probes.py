@@ -220,7 +220,9 @@ def _blind(table: _Table) -> Finding:
     numbers["disc"] = _mean(table.values(PLAIN, DISC))
     if len(plain) < FEWEST:
         return _too_few(check, numbers)
-    shortcut, adds_nothing, misleads = [], True, False
+    shortcut, adds_nothing, idle, misleads = [], True, False, False
+    gained = plain - before
+    shown = table.interval(gained).low > 0
     for probe in (BLIND, SHUFFLED):
         left, left_base = table.values(probe, TUNED), table.values(probe, BASE)
         numbers |= {f"{probe} tuned": _mean(left), f"{probe} base": _mean(left_base)}
@@ -230,6 +232,7 @@ def _blind(table: _Table) -> Finding:
         if large and over_base and over_disc:
             shortcut.append(probe)
         adds_nothing &= table.interval(left - WHOLE_SHARE * plain).low > 0
+        idle |= shown and _mean(left - left_base) >= _mean(gained)
         misleads |= table.interval(left - plain).low > 0
     most = max((BLIND, SHUFFLED), key=lambda probe: float(numbers[f"{probe} tuned"]))
     said = (
@@ -243,9 +246,10 @@ def _blind(table: _Table) -> Finding:
     if adds_nothing:
         remedy = "check that each image trains on its own embedding, and that images and masks belong together"
         return Finding(check, "warn", f"{said}: the image adds next to nothing", numbers, (), remedy)
-    if misleads:
-        remedy = "what the encoder sees misleads the decoder: try a larger base model, or tune longer and more of it"
-        return Finding(check, "warn", f"{said}: looking makes it worse", numbers, (), remedy)
+    if idle or misleads:
+        remedy = "the encoder shows the decoder little here: try a larger base model, or tune longer and more of it"
+        why = "looking makes it worse" if misleads else "its whole gain is there without a look"
+        return Finding(check, "warn", f"{said}: {why}", numbers, (), remedy)
     return Finding(check, "pass", said, numbers)
 
 

@@ -98,7 +98,7 @@ def factorial(
     model: Model = "nano",
     sizes: Annotated[list[int] | None, typer.Option("--size", help="training mosaics; repeatable [500, 5000]")] = None,
     seeds: Annotated[int, typer.Option(help="seeds of each combination", min=1)] = 3,
-    steps: Annotated[int, typer.Option(help="steps of each combination, a multiple of every size", min=1)] = 5000,
+    steps: Annotated[int, typer.Option(help="steps of each combination, or one pass if more", min=1)] = 2500,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder; an earlier one goes on")] = Path("runs/factorial"),
     debug: Debug = False,
 ) -> None:
