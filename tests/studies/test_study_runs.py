@@ -27,7 +27,7 @@ from specialsam.data.open import open_dataset
 from specialsam.studies.camouflage import choose, clicked_shares, stratified
 from specialsam.studies.carpet import prepare_carpet
 from specialsam.studies.compare import compare
-from specialsam.studies.measured import Versus, by_group, by_prompt, doubts, failed, read_rows, rival, versus
+from specialsam.studies.measured import Versus, by_group, by_prompt, complaints, doubts, read_rows, rival, versus
 from specialsam.studies.photos import parse_click, run_photos, specialist_folder
 from specialsam.studies.published import published
 from specialsam.studies.recipe import CamouflageData, load_recipe
@@ -149,20 +149,21 @@ def test_the_tables_agree_with_the_rows(finished: Finished) -> None:
     assert {row["category"]: row["n"] for row in by_group(rows, "box", outer=True)} == {"Aquatic": 2, "Flying": 2}
 
 
-def test_failed_checks_are_doubts() -> None:
-    """One sentence for each failed check, the last where it failed in several epochs."""
+def test_checks_that_failed_or_warn_are_doubts() -> None:
+    """One sentence for each check, failures first, the last where it spoke up in several epochs."""
     findings = [
+        Finding("gain", "warn", "small", remedy="wait"),
         Finding("loss", "fail", "epoch 4: low", remedy="stop"),
         Finding("loss", "fail", "epoch 5: lower", remedy="stop"),
         Finding("blind", "fail", "It answers without its image.", remedy="vary"),
-        Finding("gain", "warn", "small", remedy="wait"),
         Finding("leak", "pass", "none"),
     ]
-    assert failed(findings) == [
+    assert complaints(findings) == [
         "The check “loss” failed: epoch 5: lower.",
         "The check “blind” failed: It answers without its image.",
+        "The check “gain” warns: small.",
     ]
-    assert failed([]) == []
+    assert complaints([]) == []
 
 
 def test_doubts_name_rivals_and_better_prompts(finished: Finished) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from specialsam.core.errors import UsageError
-from specialsam.core.findings import Finding
+from specialsam.core.findings import Finding, alarms
 from specialsam.evaluation.tables import by_category, comparison, per_image, summary
 from specialsam.metrics import METRICS
 from specialsam.pipeline.evidence import BASE, SPECIALIST
@@ -167,10 +167,11 @@ def doubts(told: PublishedStudy, rows: pd.DataFrame, strategies: Sequence[str], 
     return out
 
 
-def failed(findings: Iterable[Finding]) -> list[str]:
-    """The checks of the run that failed, a sentence each: the last of those with one name."""
-    last = {finding.check: finding.says for finding in findings if finding.level == "fail"}
-    return [f"The check “{check}” failed: {says.rstrip('.')}." for check, says in last.items()]
+def complaints(findings: Iterable[Finding]) -> list[str]:
+    """The checks of the run that failed or warn, a sentence each: the last of those with one name, failures first."""
+    last = {finding.check: finding for finding in findings if finding.level != "pass"}
+    said = {"fail": "failed", "warn": "warns"}
+    return [f"The check “{f.check}” {said[f.level]}: {f.says.rstrip('.')}." for f in alarms(last.values())]
 
 
 def markdown(told: PublishedStudy, lines: Sequence[Beside], differences: Sequence[Sequence[str]]) -> str:

@@ -41,7 +41,7 @@ from specialsam.report.numbers import score, strategy_name, words
 from specialsam.studies.camouflage import false_alarms, prepare_camouflage
 from specialsam.studies.carpet import prepare_carpet
 from specialsam.studies.figures import Tile, pixels_of, sheet_figure
-from specialsam.studies.measured import doubts, failed, headline, read_rows
+from specialsam.studies.measured import complaints, doubts, headline, read_rows
 from specialsam.studies.page import write_study
 from specialsam.studies.published import published
 from specialsam.studies.recipe import AnyRecipe, Prepared, Sheet
@@ -147,7 +147,7 @@ def _facts(recipe: AnyRecipe, prepared: Prepared, outcome: Outcome, rows: Any, b
     views = sum(1 + len(views_for(record.id, settings.views, settings.seed)) for record in train)
     return {
         "headline": {"what": what, **asdict(main)},
-        "doubts": doubts(told, rows, recipe.strategies, main) + failed(outcome.findings),
+        "doubts": doubts(told, rows, recipe.strategies, main) + complaints(outcome.findings),
         "losses": [epoch.train_loss for epoch in history],
         "val_iou": [_finite(epoch.val_iou) for epoch in outcome.result.history],
         "best_epoch": outcome.result.best_epoch,
