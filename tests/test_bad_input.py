@@ -330,6 +330,7 @@ STRUCK = """
 import os, signal, sys
 from specialsam.cli import main
 from specialsam.evaluation.evaluate import RowFile
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 append = RowFile.append
 def struck(self, record, rows):
     append(self, record, rows)

@@ -194,7 +194,7 @@ def test_the_same_command_goes_on_and_another_study_is_refused(
 
 def test_finished_studies_are_compared(finished: Finished, tmp_path: Path) -> None:
     page = compare([finished.folder], tmp_path).read_text(encoding="utf-8")
-    assert "Camouflage, own recipe" in page
+    assert f'<th scope="row">{finished.folder.name}' in page
     assert pd.read_csv(tmp_path / "compare.csv")["samples"].tolist() == [8]
 
 
