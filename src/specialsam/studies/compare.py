@@ -236,7 +236,7 @@ def _capacity(rows: Sequence[Mapping[str, Any]]) -> Rule:
         if small["study"] == large["study"] and small["parameters"] < large["parameters"]
     ]
     if not pairs:
-        sizes = ", ".join(f"{row['model']} ({row['parameters'] / 1e6:.0f} M)" for row in rows)
+        sizes = ", ".join(dict.fromkeys(f"{row['model']} ({row['parameters'] / 1e6:.0f} M)" for row in rows))
         says = f"No study was run with two sizes of model, which alone could tell. Here: {sizes}."
         return Rule("Model capacity", rule, "not decided", says, ())
     lines, tally = [], Counter[str]()
