@@ -28,10 +28,11 @@ from specialsam.studies.camouflage import choose, clicked_shares, stratified
 from specialsam.studies.carpet import prepare_carpet
 from specialsam.studies.compare import compare
 from specialsam.studies.measured import Versus, by_group, by_prompt, complaints, doubts, read_rows, rival, versus
+from specialsam.studies.page import Finished
 from specialsam.studies.photos import parse_click, run_photos, specialist_folder
 from specialsam.studies.published import published
 from specialsam.studies.recipe import CamouflageData, load_recipe
-from specialsam.studies.run import Finished, read_study, run_study
+from specialsam.studies.run import read_study, run_study
 
 SIDE = 96
 SMALL: dict[str, Any] = {

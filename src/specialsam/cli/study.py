@@ -122,7 +122,8 @@ def realism(
     debug: Debug = False,
 ) -> None:
     """How well synthetic defects are told from real ones in the embeddings, and which kind helps which real type."""
-    from specialsam.studies.realism_run import run_realism, terminal
+    from specialsam.studies.meter import terminal
+    from specialsam.studies.realism_run import run_realism
 
     named = tuple(name.strip() for name in kinds.split(",") if name.strip())
     say(terminal(run_realism(data, out, model, named, count, seed, epochs, transfer)))

@@ -14,8 +14,8 @@ from specialsam.data.splits import stable_hash
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.studies.defect_data import DefectRecipe, good_records, link_real, write_defects
+from specialsam.studies.meter import doubts, facts, measure
 from specialsam.studies.realism_page import meter_sheet
-from specialsam.studies.realism_run import doubts, facts, measure
 from specialsam.studies.recipe import CarpetRecipe, Prepared, Sheet
 from specialsam.synth.defects import COMPOSITE, gallery
 

@@ -4,32 +4,48 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from specialsam.core.files import write_whole
-from specialsam.data.images import write_png
 from specialsam.pipeline.run import machine, versions
+from specialsam.pipeline.specialize import Outcome
 from specialsam.report.facts import RunFacts
 from specialsam.report.gallery import Plate, save_plates
 from specialsam.report.numbers import DASH, MINUS, count, interval, metric_name, score, strategy_name, trend, words
-from specialsam.report.page import Figured, Shown, environment, figured, prompt_note, shown, write_page
-from specialsam.report.pictures import data_uris
+from specialsam.report.page import Figured, environment, figured, prompt_note, write_page
 from specialsam.studies.figures import Curve, groups_figure, losses_figure, strategies_figure
 from specialsam.studies.measured import beside, by_group, by_prompt, cod_lines, markdown
 from specialsam.studies.published import EXPECTED, PublishedStudy, how_to_reproduce, published
-from specialsam.studies.recipe import Sheet, flat, load_recipe
-
-if TYPE_CHECKING:
-    from specialsam.studies.run import Finished
+from specialsam.studies.recipe import AnyRecipe, Prepared, Sheet, flat, load_recipe
+from specialsam.studies.sheets import pictured, save_sheets
 
 LEVELS = {"up": "use", "flat": "unclear", "down": "worse", "unknown": "weak"}
 """Colour of the verdict by the trend of the headline's gain."""
 GROUPS = {"wood": "difficulty", "carpet": "type", "camouflage": "category"}
-SHEET_BYTES = 2_500_000
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished study: everything that its page shows, beside the run's own report."""
+
+    folder: Path
+    data: str
+    model: str
+    recipe: AnyRecipe
+    prepared: Prepared
+    outcome: Outcome
+    rows: Any
+    facts: Mapping[str, Any]
+    answers: tuple[Sheet, ...]
+    alarms: tuple[Mapping[str, Any], ...]
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "study.html"
 
 
 @dataclass(frozen=True)
@@ -91,21 +107,6 @@ def write_study(found: Finished) -> None:
     write_whole(found.folder / "published.md", lambda path: path.write_text(table, encoding="utf-8"))
     save_sheets(sheets, found.folder / "figures")
     save_plates([*plates.items(), *drawn], found.folder / "figures")
-
-
-def pictured(sheets: Sequence[Sheet]) -> list[Shown]:
-    """Sheets as pictures of a page; those for which it has no room come without one."""
-    uris = data_uris([sheet.image for sheet in sheets], SHEET_BYTES)
-    return [
-        shown(sheet.name, sheet.caption, sheet.caption, sheet.image, uri)
-        for sheet, uri in zip(sheets, uris, strict=True)
-    ]
-
-
-def save_sheets(sheets: Iterable[Sheet], folder: Path) -> None:
-    """Write each sheet as `folder/NAME.png`."""
-    for sheet in sheets:
-        write_png(folder / f"{sheet.name}.png", sheet.image)
 
 
 def _headline(found: Finished, told: PublishedStudy) -> str:

@@ -24,11 +24,11 @@ from specialsam.report.numbers import interval, score, words
 from specialsam.report.page import environment, figured, prompt_note, write_page
 from specialsam.report.palette import LIGHT, SIZE, blank, column, label
 from specialsam.studies.figures import pixels_of
-from specialsam.studies.page import pictured, save_sheets
+from specialsam.studies.meter import Realism, doubts, headline, limits, ranks, two
 from specialsam.studies.realism import ALL, TOO_FEW
 from specialsam.studies.realism_data import Seen
-from specialsam.studies.realism_run import Realism, doubts, headline, limits, ranks, two
 from specialsam.studies.recipe import Sheet
+from specialsam.studies.sheets import pictured, save_sheets
 from specialsam.studies.transfer import BLIND
 
 TILES, SIDE, NAMED = 4, 132, 112

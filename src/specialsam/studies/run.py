@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from specialsam.studies.camouflage import false_alarms, prepare_camouflage
 from specialsam.studies.carpet import prepare_carpet
 from specialsam.studies.figures import Tile, pixels_of, sheet_figure
 from specialsam.studies.measured import complaints, doubts, headline, read_rows
-from specialsam.studies.page import write_study
+from specialsam.studies.page import Finished, write_study
 from specialsam.studies.published import published
 from specialsam.studies.recipe import AnyRecipe, Prepared, Sheet
 from specialsam.studies.wood import prepare_wood
@@ -56,26 +56,6 @@ PREPARE: Mapping[str, Callable[..., Prepared]] = {
 }
 SHOWN = 4
 """Test images on the sheet of answers."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished study: everything that its page shows, beside the run's own report."""
-
-    folder: Path
-    data: str
-    model: str
-    recipe: AnyRecipe
-    prepared: Prepared
-    outcome: Outcome
-    rows: Any
-    facts: Mapping[str, Any]
-    answers: tuple[Sheet, ...]
-    alarms: tuple[Mapping[str, Any], ...]
-
-    @property
-    def page(self) -> Path:
-        return self.folder / "study.html"
 
 
 def run_study(data: str, recipe: AnyRecipe, model: str, folder: Path, base: str | None = None) -> Finished:
