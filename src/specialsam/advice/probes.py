@@ -214,6 +214,9 @@ class _Table:
 
 
 def _blind(table: _Table) -> Finding:
+    """Fails where most of the score is there without the image, and neither the base nor a disc explains it; warns where
+    the image adds nothing, makes it worse, or has no part in the gain.
+    """
     check = "blind embeddings"
     plain, before = table.values(PLAIN, TUNED), table.values(PLAIN, BASE)
     numbers: dict[str, float | int | str] = {"images": len(plain), "tuned": _mean(plain), "base": _mean(before)}
