@@ -214,7 +214,7 @@ class _Table:
 
 
 def _blind(table: _Table) -> Finding:
-    """Fails where most of the score is there without the image, and neither the base nor a disc explains it; warns where
+    """Fails where most of the score is there without the image and neither the base nor a disc explains it; warns where
     the image adds nothing, makes it worse, or has no part in the gain.
     """
     check = "blind embeddings"
