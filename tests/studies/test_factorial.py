@@ -60,7 +60,7 @@ def test_the_text_names_both_frames_and_every_combination() -> None:
     text = report_text(table, effects_of(table), "nano")
     assert "| half | random | bce+dice | 5000 |" in text
     assert "| blind | fixed | dice | 500 | 10.0 | -60.0 [-60.0, -60.0] |" in text
-    assert "points in the half frame changes IoU by -40.0 [-40.0, -40.0]" in text
+    assert "points in the half frame -40.0 [-40.0, -40.0], layouts drawn anew +5.0 [+5.0, +5.0]" in text
     assert text.count("\n| right |") == text.count("\n| half |") == 8
 
 

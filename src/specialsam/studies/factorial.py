@@ -198,8 +198,8 @@ def report_text(table: pd.DataFrame, effects: pd.DataFrame, model: str) -> str:
     lines = [
         f"Tuned with points in the half frame, {model} changes by {points(wrong)} IoU points on mosaics of one "
         f"cluster (base {100 * base:.1f}); tuned alike with points in the right frame it changes by {points(right)}.",
-        "Of the four factors, "
-        + ", ".join(f"{row['change']} changes IoU by {points(_interval(row))}" for row in lines_of)
+        "By itself, with all else alike, each factor changes IoU by this many points: "
+        + ", ".join(f"{row['change']} {points(_interval(row))}" for row in lines_of)
         + ".",
         "",
         "| change | effect, IoU points | between seeds | mosaics |",
