@@ -153,7 +153,7 @@ def test_the_tables_agree_with_the_rows(finished: Finished) -> None:
 def test_checks_that_failed_or_warn_are_doubts() -> None:
     """One sentence for each check, failures first, the last where it spoke up in several epochs."""
     findings = [
-        Finding("gain", "warn", "small", remedy="wait"),
+        Finding("gain", "warn", "gain: small", remedy="wait"),
         Finding("loss", "fail", "epoch 4: low", remedy="stop"),
         Finding("loss", "fail", "epoch 5: lower", remedy="stop"),
         Finding("blind", "fail", "It answers without its image.", remedy="vary"),

@@ -171,7 +171,10 @@ def complaints(findings: Iterable[Finding]) -> list[str]:
     """The checks of the run that failed or warn, a sentence each: the last of those with one name, failures first."""
     last = {finding.check: finding for finding in findings if finding.level != "pass"}
     said = {"fail": "failed", "warn": "warns"}
-    return [f"The check “{f.check}” {said[f.level]}: {f.says.rstrip('.')}." for f in alarms(last.values())]
+    return [
+        f"The check “{f.check}” {said[f.level]}: {f.says.removeprefix(f'{f.check}: ').rstrip('.')}."
+        for f in alarms(last.values())
+    ]
 
 
 def markdown(told: PublishedStudy, lines: Sequence[Beside], differences: Sequence[Sequence[str]]) -> str:
