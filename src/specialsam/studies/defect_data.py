@@ -10,7 +10,7 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from specialsam.console import Progress
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import ImageArray
@@ -30,8 +31,6 @@ from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
 from specialsam.data.views import ViewRecipe, apply, views_for
 from specialsam.synth.defects import COMPOSITE, KINDS, PUBLISHED, REALISTIC, gallery, make
-
-Progress = Callable[[int, int, str], None]
 
 PLAN = "defects.json"
 SHOWN = 24

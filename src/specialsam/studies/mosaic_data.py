@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from specialsam.console import Progress
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import ImageArray
@@ -32,7 +33,6 @@ from specialsam.studies.textures import Clusters, cluster_sheet, cluster_texture
 from specialsam.synth.cells import Layout
 from specialsam.synth.mosaics import SIDE, TILE, Mosaic, contact_sheet, fit, mosaic
 
-Progress = Callable[[int, int, str], None]
 Order = Callable[[list[int], Clusters, np.random.Generator], list[int]]
 """From the indices of a split's textures to the same in the order in which a mosaic wants them."""
 

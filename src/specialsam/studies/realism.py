@@ -12,7 +12,7 @@ nearest real one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from specialsam.console import Progress
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, FloatArray
 from specialsam.core.randomness import generator
@@ -29,7 +30,6 @@ from specialsam.evaluation.statistics import Interval, bootstrap_mean
 
 Origin = Literal["synthetic", "real", "clean"]
 Question = Literal["kind", "kind and type", "real type", "real halves", "clean"]
-Progress = Callable[[int, int, str], None]
 Values = npt.NDArray[np.float64]
 
 LEAST = 4

@@ -18,8 +18,6 @@ from specialsam.studies.realism_data import check_kinds
 from specialsam.studies.realism_page import write_realism
 from specialsam.studies.transfer import transfer
 
-EPOCHS = 10
-
 
 def run_realism(
     data: str,
@@ -28,7 +26,7 @@ def run_realism(
     kinds: tuple[str, ...] = (),
     count: int = 60,
     seed: int = 0,
-    epochs: int = EPOCHS,
+    epochs: int = 10,
     with_transfer: bool = True,
 ) -> Realism:
     """Everything, written to `folder`: realism.html, separability.csv, transfer.csv, realism.json and figures.
