@@ -19,15 +19,13 @@ from specialsam.core.types import Dataset
 from specialsam.data.load import load
 from specialsam.data.open import open_dataset
 from specialsam.studies.mosaic_data import (
-    DIFFICULTIES,
-    LADDER,
     PLAN,
-    MosaicRecipe,
     difficulty_sheet,
     grain,
     run_synth_mosaic,
     write_mosaics,
 )
+from specialsam.studies.mosaic_plan import DIFFICULTIES, LADDER, MosaicRecipe
 from specialsam.studies.recipe import load_recipe
 from specialsam.studies.textures import Clusters, cluster_textures
 
@@ -237,7 +235,7 @@ def test_small_clusters_are_filled_and_counted(wood: Path, tmp_path: Path) -> No
 
 def test_copies_are_kept_apart_until_there_is_no_other(wood: Path) -> None:
     """Of two near-duplicates a mosaic takes one; where only copies are left, it says so."""
-    from specialsam.studies.mosaic_data import plan_mosaics
+    from specialsam.studies.mosaic_plan import plan_mosaics
 
     clusters = clusters_of(open_dataset(wood))
     recipe = small(train=0, val=0, test=40, difficulties=["hard"], layouts={"grid:2x2": 1})

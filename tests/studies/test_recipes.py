@@ -10,7 +10,7 @@ import yaml
 
 from specialsam.core.errors import UsageError
 from specialsam.data.views import view_recipe
-from specialsam.studies.mosaic_data import LADDER
+from specialsam.studies.mosaic_plan import LADDER
 from specialsam.studies.published import PUBLISHED, how_to_reproduce, published
 from specialsam.studies.recipe import (
     BUNDLED,

@@ -48,7 +48,8 @@ def synth_mosaic(
 ) -> None:
     """Mosaics of textures with exact masks, from easy to hard: a contact sheet to look at, or a data set folder."""
     from specialsam.core.settings import parse_settings
-    from specialsam.studies.mosaic_data import MosaicRecipe, run_synth_mosaic
+    from specialsam.studies.mosaic_data import run_synth_mosaic
+    from specialsam.studies.mosaic_plan import MosaicRecipe
 
     recipe = parse_settings(MosaicRecipe, read_settings(None, sets))
     with stage("mosaics") as progress:

@@ -36,7 +36,8 @@ from specialsam.prompts.strategies import HALF_FRAME
 from specialsam.report.gallery import Plate, save_plates
 from specialsam.studies.cells import cell_iou
 from specialsam.studies.figures import groups_figure
-from specialsam.studies.mosaic_data import MosaicRecipe, cluster_dataset, write_mosaics
+from specialsam.studies.mosaic_data import cluster_dataset, write_mosaics
+from specialsam.studies.mosaic_plan import MosaicRecipe
 from specialsam.studies.textures import Clusters
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import TrainingData

@@ -20,7 +20,7 @@ from specialsam.core.settings import parse_settings
 from specialsam.core.types import Record
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.studies.defect_data import DefectRecipe
-from specialsam.studies.mosaic_data import MosaicRecipe
+from specialsam.studies.mosaic_plan import MosaicRecipe
 
 Study = Literal["wood", "carpet", "camouflage"]
 STUDIES: tuple[Study, ...] = ("wood", "carpet", "camouflage")

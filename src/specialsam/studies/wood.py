@@ -12,7 +12,8 @@ from specialsam.core.geometry import ImageArray
 from specialsam.data.images import read_image
 from specialsam.data.open import open_dataset
 from specialsam.models.load import load_model
-from specialsam.studies.mosaic_data import DIFFICULTIES, WrittenMosaics, write_mosaics
+from specialsam.studies.mosaic_data import WrittenMosaics, write_mosaics
+from specialsam.studies.mosaic_plan import DIFFICULTIES
 from specialsam.studies.recipe import Prepared, Sheet, WoodRecipe
 from specialsam.studies.textures import Clusters, cluster_sheet, cluster_textures, texture_features
 
