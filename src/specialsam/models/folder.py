@@ -23,12 +23,12 @@ ENCODER_KEY = "specialsam_encoder"
 
 
 def encoder_kind(segmenter: Segmenter) -> str:
-    """Which encoder a segmenter has: vit, tinyvit or conv."""
-    from specialsam.models.nano import ConvEncoder
+    """Which encoder a segmenter has: vit, tinyvit, conv or lite."""
+    from specialsam.models.nano import ConvEncoder, LiteEncoder
     from specialsam.models.tinyvit import TinyViT
 
-    encoder = segmenter.encoder
-    return "conv" if isinstance(encoder, ConvEncoder) else "tinyvit" if isinstance(encoder, TinyViT) else "vit"
+    kinds = {"lite": LiteEncoder, "conv": ConvEncoder, "tinyvit": TinyViT}
+    return next((kind for kind, made in kinds.items() if isinstance(segmenter.encoder, made)), "vit")
 
 
 def save_pretrained(segmenter: Segmenter, folder: Path, half: bool = False) -> Path:
@@ -156,8 +156,8 @@ def _load_own(folder: Path, config: dict[str, Any], name: str) -> Segmenter:
 def _architecture(kind: str, side: int, width: int) -> Any:
     from specialsam.models.nano import NANO_CHANNELS, build_nano
 
-    if kind not in ("conv", "tinyvit"):
-        raise ModelError(f"expected an encoder of conv or tinyvit, got {kind!r}; a newer version may know it")
+    if kind not in ("lite", "conv", "tinyvit"):
+        raise ModelError(f"expected an encoder of lite, conv or tinyvit, got {kind!r}; a newer version may know it")
     if width == NANO_CHANNELS:
         return build_nano(kind, side)  # type: ignore[arg-type]
     from specialsam.models.architectures import build

@@ -8,15 +8,18 @@ pre-training asks for it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from specialsam.models.efficientnet import WIDTHS, Backbone
+
 NANO_SIDE = 512
 NANO_CHANNELS = 128
-EncoderKind = Literal["conv", "vit", "tinyvit"]
+EncoderKind = Literal["lite", "conv", "vit", "tinyvit"]
 
 
 class FrozenBatchNorm(nn.BatchNorm2d):
@@ -124,6 +127,69 @@ class ConvEncoder(nn.Module):
         return out
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of (B, C, h, w)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Mixer(nn.Module):
+    """Residual block: filter each channel, normalise, widen and narrow (Liu et al. 2022, ConvNeXt)."""
+
+    def __init__(self, channels: int, kernel: int = 5, expansion: int = 3):
+        super().__init__()
+        self.filter = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
+        self.norm = ChannelNorm(channels)
+        self.widen = nn.Conv2d(channels, expansion * channels, 1)
+        self.narrow = nn.Conv2d(expansion * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.narrow(functional.gelu(self.widen(self.norm(self.filter(x)))))
+        return out
+
+
+class Neck(nn.Module):
+    """The backbone's four levels fused at stride 16: (B, `channels`, S / 16, S / 16).
+
+    Two global blocks look over the whole image at stride 32, one more at stride 16 after the levels are summed.
+    """
+
+    def __init__(self, channels: int, coarse: int = 192, mixers: int = 2):
+        super().__init__()
+        self.from4 = nn.Sequential(nn.Conv2d(WIDTHS[4], channels, 4, 4), ChannelNorm(channels))
+        self.from8 = nn.Sequential(nn.Conv2d(WIDTHS[8], channels, 2, 2), ChannelNorm(channels))
+        self.from16 = nn.Sequential(nn.Conv2d(WIDTHS[16], channels, 1), ChannelNorm(channels))
+        self.into32 = nn.Sequential(nn.Conv2d(WIDTHS[32], coarse, 1), ChannelNorm(coarse))
+        self.overview = nn.Sequential(GlobalBlock(coarse, 6), GlobalBlock(coarse, 6))
+        self.from32 = nn.Sequential(nn.Conv2d(coarse, channels, 1), ChannelNorm(channels))
+        self.mix = nn.Sequential(
+            *(Mixer(channels) for _ in range(mixers)), GlobalBlock(channels, 4), *(Mixer(channels) for _ in range(1))
+        )
+        self.out = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = ChannelNorm(channels)
+
+    def forward(self, levels: dict[int, Tensor]) -> Tensor:
+        coarse = self.from32(self.overview(self.into32(levels[32])))
+        coarse = functional.interpolate(coarse, scale_factor=2.0, mode="bilinear")
+        fused = self.from4(levels[4]) + self.from8(levels[8]) + self.from16(levels[16]) + coarse
+        out: Tensor = self.norm(self.out(self.mix(fused)))
+        return out
+
+
+class LiteEncoder(nn.Module):
+    """Backbone and neck: (B, 3, S, S) SAM pixels to (B, `channels`, S / 16, S / 16), for any S that 32 divides."""
+
+    def __init__(self, channels: int = NANO_CHANNELS):
+        super().__init__()
+        self.backbone = Backbone()
+        self.neck = Neck(channels)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        out: Tensor = self.neck(self.backbone(pixel_values))
+        return out
+
+
 def nano_config(side: int = NANO_SIDE) -> Any:
     """The transformers `SamConfig` of nano: 128-wide decoder; its vision part is the plain-ViT candidate."""
     from transformers import SamConfig, SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
@@ -159,7 +225,7 @@ def build_nano(encoder: EncoderKind = "conv", side: int = NANO_SIDE) -> Any:
         layers, config.vision_config.num_hidden_layers = config.vision_config.num_hidden_layers, 0
         sam = SamModel(config)
         config.vision_config.num_hidden_layers = layers
-        sam.vision_encoder = ConvEncoder() if encoder == "conv" else _tiny_vit(side)
+        sam.vision_encoder = {"lite": LiteEncoder, "conv": ConvEncoder, "tinyvit": partial(_tiny_vit, side)}[encoder]()
     else:
         sam = SamModel(config)
     _initialise(sam)

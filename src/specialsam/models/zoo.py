@@ -12,7 +12,7 @@ from typing import Literal
 
 from specialsam.core.errors import UsageError
 
-EncoderKind = Literal["vit", "tinyvit", "conv"]
+EncoderKind = Literal["vit", "tinyvit", "conv", "lite"]
 
 
 @dataclass(frozen=True)

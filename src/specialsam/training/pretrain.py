@@ -29,7 +29,9 @@ from torch.nn import functional
 
 from specialsam.core.files import write_whole
 from specialsam.models.decode import decode, embed_prompts
+from specialsam.models.efficientnet import WIDTHS, imagenet_weights
 from specialsam.models.folder import save_pretrained
+from specialsam.models.load import load_model
 from specialsam.models.nano import NANO_CHANNELS, EncoderKind, build_nano, learn_statistics
 from specialsam.models.segmenter import ALL, Segmenter
 from specialsam.training.losses import MIXES, mixed, soft_iou
@@ -49,7 +51,13 @@ class PretrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    encoder: EncoderKind = Field("conv", description="image encoder: conv, vit (plain, windowed) or tinyvit")
+    encoder: EncoderKind = Field(
+        "lite", description="image encoder: lite (on ImageNet weights), conv, vit (plain, windowed) or tinyvit"
+    )
+    backbone: float = Field(
+        0.0, description="learning rate of lite's backbone as a share of the others'; 0 freezes it", ge=0, le=1
+    )
+    decoder: str = Field("", description="model whose prompt encoder and mask decoder this one begins with, as nano")
     side: int = Field(256, description="side of the training images in pixels, a multiple of 32", ge=64)
     render: int = Field(256, description="side of the rendered scenes; training images are crops of them", ge=64)
     reuse: int = Field(3, description="crops (each flipped at random) taken from a scene before it is dropped", ge=1)
@@ -65,6 +73,9 @@ class PretrainSettings(BaseModel):
     corrections: float = Field(0.35, description="share of passes that go on to one more correction click", ge=0, le=1)
     rounds: int = Field(1, description="most correction clicks after the first pass", ge=0)
     auxiliary: float = Field(1.0, description="weight of the auxiliary dense head", ge=0)
+    readable: float = Field(
+        0.3, description="weight of the term that keeps the backbone's features readable from the embedding", ge=0
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic of the forward pass")
     compile: bool = Field(False, description="torch.compile the encoder")
     workers: int = Field(1, description="processes that generate scenes", ge=0)
@@ -78,6 +89,7 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         self.expand = nn.Conv2d(channels, 16 * (AUX_CHANNELS + 1), 1)
         self.query = nn.Sequential(nn.Linear(AUX_CHANNELS, 96), nn.GELU(), nn.Linear(96, 3 * (AUX_CHANNELS + 1)))
+        self.read = nn.Conv2d(channels, WIDTHS[32], 1)
 
     def forward(self, embeddings: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
         """`cells` (B, K) flat low-res indexes of clicks; logits (B, K, 3, L, L) and boundary logits (B, L, L)."""
@@ -126,6 +138,33 @@ def _auxiliary_loss(head: AuxiliaryHead, embeddings: Tensor, batch: dict[str, Te
     return least.mean() + 0.5 * functional.binary_cross_entropy_with_logits(edge, batch["edge"], weight)
 
 
+def _unread(head: AuxiliaryHead, embeddings: Tensor, coarsest: Tensor) -> Tensor:
+    """Share of the variance of the backbone's coarsest level that a linear map cannot read from the embedding.
+
+    ImageNet's features name things that generated scenes never ask for; decoders tuned on photographs can use them
+    only where the embedding kept them.
+    """
+    spread, mean = torch.std_mean(coarsest, (0, 2, 3), keepdim=True)
+    read = head.read(functional.avg_pool2d(embeddings, 2))
+    return functional.mse_loss(read, (coarsest - mean) / (spread + 1e-3))
+
+
+def _encode(sam: Any, pixels: Tensor, settings: PretrainSettings) -> tuple[Tensor, Tensor | None]:
+    """Embeddings (B, D, h, w) and the backbone's coarsest level (B, C, h / 2, w / 2), None for encoders without one.
+
+    A frozen backbone keeps no graph and runs in bf16, half its time on a CPU.
+    """
+    encoder = sam.vision_encoder
+    if settings.encoder != "lite":
+        answer = encoder(pixels)
+        return (answer if isinstance(answer, Tensor) else answer.last_hidden_state), None
+    with torch.set_grad_enabled(settings.backbone > 0):
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=not settings.backbone):
+            levels = encoder.backbone(pixels)
+        levels = {stride: level.float() for stride, level in levels.items()}
+    return encoder.neck(levels), levels[32].detach()
+
+
 def _step_loss(
     sam: nn.Module,
     head: AuxiliaryHead,
@@ -135,9 +174,12 @@ def _step_loss(
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of one batch and facts for the log."""
-    embeddings = sam.vision_encoder(batch["pixels"])  # type: ignore[operator]
-    embeddings = embeddings if isinstance(embeddings, Tensor) else embeddings.last_hidden_state
+    embeddings, coarsest = _encode(sam, batch["pixels"], settings)
     total = torch.zeros((), device=embeddings.device)
+    readable = torch.zeros(())
+    if settings.readable and coarsest is not None:
+        readable = _unread(head, embeddings, coarsest)
+        total = total + settings.readable * readable
     if settings.auxiliary:
         total = total + settings.auxiliary * _auxiliary_loss(head, embeddings, batch)
     kind: Kind = ("click", "click", "click", "box", "box_click")[int(rng.integers(5))]
@@ -150,7 +192,7 @@ def _step_loss(
     logits, scores = decode(sam, embeddings, index, sparse, dense, ALL)
     loss, facts = _mask_loss(logits, scores, targets)
     total = total + loss
-    facts = {f"{kind}_{name}": value for name, value in facts.items()}
+    facts = {f"{kind}_{name}": value for name, value in facts.items()} | {"unread": float(readable.detach())}
     for number in range(settings.rounds):
         if rng.random() >= settings.corrections:
             break
@@ -202,6 +244,34 @@ def learning_rate(step: int, settings: PretrainSettings) -> float:
     return settings.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
+def _begin(settings: PretrainSettings) -> Any:
+    """A nano to train: fresh, on ImageNet's backbone where it has one, with another model's decoder where asked."""
+    sam = build_nano(settings.encoder, settings.side).requires_grad_(True)
+    sam.get_submodule("shared_image_embedding").requires_grad_(False)
+    if settings.encoder == "lite":
+        sam.vision_encoder.backbone.load_state_dict(imagenet_weights())
+        sam.vision_encoder.backbone.requires_grad_(settings.backbone > 0)
+    if settings.decoder:
+        other = load_model(settings.decoder).sam.state_dict()
+        sam.load_state_dict({k: v for k, v in other.items() if not k.startswith("vision_encoder.")}, strict=False)
+    return sam
+
+
+def _groups(sam: Any, head: nn.Module, settings: PretrainSettings) -> list[dict[str, Any]]:
+    """Optimizer groups: matrices with weight decay, the rest without; `share` is each one's part of the rate."""
+    slow = set(sam.vision_encoder.backbone.parameters()) if settings.encoder == "lite" else set()
+    learned = [p for p in [*sam.parameters(), *head.parameters()] if p.requires_grad]
+    return [
+        {"params": chosen, "weight_decay": decay, "share": share}
+        for share, own in ((1.0, [p for p in learned if p not in slow]), (settings.backbone, [*slow]))
+        for decay, chosen in (
+            (settings.weight_decay, [p for p in own if p.requires_grad and p.ndim > 1]),
+            (0.0, [p for p in own if p.requires_grad and p.ndim <= 1]),
+        )
+        if chosen
+    ]
+
+
 def _scenes(settings: PretrainSettings) -> Scenes:
     first_seed = (settings.seed + 1) * 100_000_000
     count = settings.steps * settings.batch
@@ -223,20 +293,12 @@ def pretrain(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    sam = build_nano(settings.encoder, settings.side).to(device).requires_grad_(True)
-    sam.get_submodule("shared_image_embedding").requires_grad_(False)
+    sam = _begin(settings).to(device)
     head = AuxiliaryHead().to(device)
     averaged = deepcopy(sam).eval().requires_grad_(False)
-    parameters = [p for p in [*sam.parameters(), *head.parameters()] if p.requires_grad]
-    decayed = [p for p in parameters if p.ndim > 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=settings.lr,
-        betas=(0.9, 0.99),
-    )
+    groups = _groups(sam, head, settings)
+    parameters = [p for group in groups for p in group["params"]]
+    optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99))
     state_path, step = folder / "state.pt", settings.start
     source = state_path if state_path.exists() else initial
     if source is not None:
@@ -244,7 +306,8 @@ def pretrain(
         sam.load_state_dict(state["sam"])
         averaged.load_state_dict(state["averaged"])
         head.load_state_dict(state["head"])
-        optimizer.load_state_dict(state["optimizer"])
+        if [len(group["params"]) for group in state["optimizer"]["param_groups"]] == [len(g["params"]) for g in groups]:
+            optimizer.load_state_dict(state["optimizer"])
         if source is state_path:
             step = int(state["step"])
     sam.train()
@@ -260,7 +323,7 @@ def pretrain(
         rng = np.random.default_rng([settings.seed, step])
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings)
+            group["lr"] = group["share"] * learning_rate(step, settings)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss, facts = _step_loss(sam, head, batch, settings, rng, generator)
         optimizer.zero_grad(set_to_none=True)
