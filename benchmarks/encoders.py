@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 from specialsam.core.files import write_whole
+from specialsam.evaluation.bench import run_bench
 from specialsam.models.load import load_model
 from specialsam.models.nano import EncoderKind, build_nano
-from specialsam.pipeline.bench import run_bench
 from specialsam.training.pretrain import PretrainSettings, bundle, pretrain
 
 TRIAL = (2, 5, 25)

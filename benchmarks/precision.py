@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from specialsam.data.load import load
+from specialsam.data.loading import load
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
 from specialsam.embeddings import EmbeddingStore
-from specialsam.metrics.overlap import overlap
+from specialsam.metrics.overlaps import overlap
 from specialsam.models.load import load_model
 from specialsam.prompts import draw, generator
 

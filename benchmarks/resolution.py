@@ -12,12 +12,12 @@ import argparse
 import numpy as np
 import torch
 
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 from specialsam.core.geometry import Geometry
-from specialsam.data.load import load_masks
+from specialsam.data.loading import load_masks
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
-from specialsam.metrics.overlap import overlap
+from specialsam.metrics.overlaps import overlap
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 from specialsam.core.types import Embedding, Prompts
 from specialsam.models.architectures import build
 from specialsam.models.load import load_model

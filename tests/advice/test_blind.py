@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specialsam.advice.blind import Kind, _partners, blind, blind_decoder, blind_settings, rival_iou, shortcut
-from specialsam.advice.guard import per_image_iou
+from specialsam.advice.guard.mixtures import per_image_iou
+from specialsam.advice.probes.blind import Kind, _partners, blind, blind_decoder, blind_settings, rival_iou, shortcut
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
 from specialsam.core.types import Embedding

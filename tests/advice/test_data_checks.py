@@ -11,10 +11,17 @@ import numpy as np
 import pytest
 from planted import KINDS, duplicated, fresh, inverted, mirrored_copy, mosaics, nano, samples, sound, subject_of
 
-from specialsam.advice.audit import CHECKS, audit
-from specialsam.advice.data_checks import contrast, data_volume, image_counts, mask_polarity, mask_values, object_size
-from specialsam.advice.image_facts import gather
-from specialsam.advice.split_checks import class_mix, exact_duplicates, layout_shortcut, near_duplicates
+from specialsam.advice.checks.audit import CHECKS, audit
+from specialsam.advice.checks.data_checks import (
+    contrast,
+    data_volume,
+    image_counts,
+    mask_polarity,
+    mask_values,
+    object_size,
+)
+from specialsam.advice.checks.image_facts import gather
+from specialsam.advice.checks.split_checks import class_mix, exact_duplicates, layout_shortcut, near_duplicates
 from specialsam.advice.subject import Subject
 from specialsam.core.errors import DataError
 from specialsam.core.findings import alarms, worst

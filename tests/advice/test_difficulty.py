@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from specialsam.advice.difficulty import COLUMNS, UNKNOWN, by_difficulty, where_it_loses
+from specialsam.advice.probes.difficulty import COLUMNS, UNKNOWN, by_difficulty, where_it_loses
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.types import Row
 from specialsam.evaluation.tables import frame as frame_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from specialsam.advice.factors import factors
-from specialsam.advice.forecast import Forecast
-from specialsam.advice.monitor import review
+from specialsam.advice.forecast.curve import Forecast
+from specialsam.advice.forecast.factors import factors
+from specialsam.advice.probes.monitor import review
 from specialsam.core.findings import Factor, Finding
 from specialsam.training.state import EpochFacts
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specialsam.advice.forecast import (
+from specialsam.advice.forecast.curve import (
     REACH,
     RUN_NOISE,
     Curves,

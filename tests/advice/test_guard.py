@@ -13,8 +13,15 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specialsam.advice.guard import GuardSettings, Measure, guard, interpolate, per_image_iou, retention_measure
-from specialsam.advice.retention import retention_iou, retention_set
+from specialsam.advice.guard.mixtures import (
+    GuardSettings,
+    Measure,
+    guard,
+    interpolate,
+    per_image_iou,
+    retention_measure,
+)
+from specialsam.advice.guard.retention import retention_iou, retention_set
 from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.settings import parse_settings
 from specialsam.core.types import Embedding

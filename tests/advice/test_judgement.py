@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specialsam import advice
-from specialsam.advice import judgement
-from specialsam.advice.forecast import Forecast, Needed
-from specialsam.advice.judgement import SPOILS, judge_before
+from specialsam.advice.forecast import judgement
+from specialsam.advice.forecast.curve import Forecast, Needed
+from specialsam.advice.forecast.judgement import SPOILS, decide
 from specialsam.core.findings import Finding
 
 FAULT = Finding("mask polarity", "fail", "38 of 40 masks look inverted", {}, (), "invert the masks")
@@ -35,7 +35,7 @@ def judge(
     wished: float = 0.03,
 ) -> judgement.Judgement:
     now, doubled = Forecast(350, gain, low, high), Forecast(700, gain + 0.01, low + 0.01, high + 0.02)
-    return judge_before(findings, now, doubled, needed(wished), mode)
+    return decide(findings, now, doubled, needed(wished), mode)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_better_forecast_never_makes_the_advice_worse(
 def test_every_check_that_spoils_is_one_that_some_module_makes() -> None:
     """A renamed check would silently stop to matter."""
     modules = [
-        importlib.import_module(f"specialsam.advice.{found.name}") for found in pkgutil.iter_modules(advice.__path__)
+        importlib.import_module(found.name) for found in pkgutil.walk_packages(advice.__path__, "specialsam.advice.")
     ]
     sources = "\n".join(inspect.getsource(module) for module in modules if module is not judgement)
     assert [name for name in sorted(SPOILS) if f'"{name}"' not in sources] == []

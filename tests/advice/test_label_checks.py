@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import masks_of, mosaics, noisy, samples, shifted, shuffled, sound, subject_of
 
-from specialsam.advice.edges import agreement, best_shift, gradient_rank, outline_points, shift_map, thinned
-from specialsam.advice.image_facts import ImageFacts, as_rows, gather
-from specialsam.advice.label_checks import belonging, common_shift, label_noise, mask_alignment, masks_belong
+from specialsam.advice.checks.edges import agreement, best_shift, gradient_rank, outline_points, shift_map, thinned
+from specialsam.advice.checks.image_facts import ImageFacts, as_rows, gather
+from specialsam.advice.checks.label_checks import belonging, common_shift, label_noise, mask_alignment, masks_belong
 from specialsam.advice.subject import Subject
 
 
@@ -102,7 +102,7 @@ def test_facts_of_a_disc_are_those_of_geometry() -> None:
 
 
 def facts_of_mask(image: np.ndarray, mask: np.ndarray) -> ImageFacts:
-    from specialsam.advice.image_facts import facts_of
+    from specialsam.advice.checks.image_facts import facts_of
     from specialsam.core.types import Record, Sample
 
     return facts_of(Sample(Record("disc", Path("disc.png")), image, mask[None].astype(np.bool_)), "train")

@@ -11,7 +11,7 @@ import pytest
 from accelerate import Accelerator
 from pydantic import ValidationError
 
-from specialsam.advice.monitor import MonitorSettings, monitor, review
+from specialsam.advice.probes.monitor import MonitorSettings, monitor, review
 from specialsam.core.findings import alarms
 from specialsam.models.specialist import clone
 from specialsam.training.loop import train

@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from specialsam.advice.probes import (
+from specialsam.advice.probes.looks import (
     BACKGROUND,
     BASE,
     BLIND,
@@ -23,7 +23,7 @@ from specialsam.advice.probes import (
     TUNED,
     ProbeRow,
     encoder_unchanged,
-    judge,
+    probe_findings,
     probe_rows,
     run_probes,
     validation_leak,
@@ -157,7 +157,7 @@ def test_the_base_against_itself_raises_nothing_and_the_table_is_whole(base: Seg
     records, subject = subject_of(varied[:5], base)
     rows = probe_rows(base, base, records, subject, seed=3)
     assert rows == probe_rows(base, base, records, subject, seed=3)
-    assert alarms(judge(rows)) == []
+    assert alarms(probe_findings(rows)) == []
     objects = {(sample.id, index) for sample in varied[:5] for index in range(len(sample.masks))}
     for probe in (PLAIN, BLIND, SHUFFLED, *SHIFTS):
         for model in (BASE, TUNED):
@@ -225,7 +225,7 @@ def rows_of(values: dict[tuple[str, str], float], images: int = 20, spread: floa
     ],
 )
 def test_levels(values: dict[tuple[str, str], float], check: str, level: str) -> None:
-    finding = by_check(judge(rows_of(values)))[check]
+    finding = by_check(probe_findings(rows_of(values)))[check]
     assert finding.level == level, finding.says
 
 
@@ -238,22 +238,22 @@ def test_images_with_a_duplicate_in_training_that_gain_more_are_found() -> None:
         return ProbeRow(row.record, row.object, row.probe, row.model, min(1.0, row.iou + plus))
 
     check = "near-duplicates of training"
-    finding = by_check(judge([leaked(row) for row in rows], known))[check]
+    finding = by_check(probe_findings([leaked(row) for row in rows], known))[check]
     assert finding.level == "warn"
     assert finding.files == tuple(known)
     assert finding.numbers["with duplicate"] == 8
-    assert by_check(judge(rows, known))[check].level == "pass"
-    assert by_check(judge([leaked(row) for row in rows], known[:3]))[check].level == "pass"
+    assert by_check(probe_findings(rows, known))[check].level == "pass"
+    assert by_check(probe_findings([leaked(row) for row in rows], known[:3]))[check].level == "pass"
 
     def easy(row: ProbeRow) -> ProbeRow:  # easier for both models: no leak
         plus = 0.1 if row.record in known and row.probe == PLAIN else 0.0
         return ProbeRow(row.record, row.object, row.probe, row.model, min(1.0, row.iou + plus))
 
-    assert by_check(judge([easy(row) for row in rows], known))[check].level == "pass"
+    assert by_check(probe_findings([easy(row) for row in rows], known))[check].level == "pass"
 
 
 def test_few_images_are_no_pass() -> None:
-    levels = {finding.check: finding.level for finding in judge(rows_of({}, images=4))}
+    levels = {finding.check: finding.level for finding in probe_findings(rows_of({}, images=4))}
     assert [levels[check] for check in ("blind embeddings", "prompt ignored", "prompt sensitivity")] == ["warn"] * 3
 
 

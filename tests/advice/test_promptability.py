@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specialsam.advice.calibration import reliability
-from specialsam.advice.promptability import (
+from specialsam.advice.probes.calibration import reliability
+from specialsam.advice.probes.promptability import (
     BACKGROUND,
     BOX_SCALE,
     BOX_SHIFT,
@@ -205,7 +205,7 @@ def test_all_models_get_the_same_prompts() -> None:
 def test_large_images_are_answered_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     records, subject = subject_of([squares(0)])
     whole = promptability({"flood": flood()}, records, subject)
-    monkeypatch.setattr("specialsam.advice.promptability.PIECE_PIXELS", 1)
+    monkeypatch.setattr("specialsam.advice.probes.promptability.PIECE_PIXELS", 1)
     assert promptability({"flood": flood()}, records, subject).equals(whole)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from specialsam.advice.retention import (
+from specialsam.advice.guard.retention import (
     LONGEST,
     RETENTION_SEED,
     RetentionSet,
@@ -19,7 +19,7 @@ from specialsam.advice.retention import (
 )
 from specialsam.core.errors import DataError, UsageError
 from specialsam.embeddings import EmbeddingStore
-from specialsam.metrics.overlap import overlap
+from specialsam.metrics.overlaps import overlap
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from planted import fresh, model_made, nano, samples, scaled_prompts, sound, stored_as, subject_of, swapped_prompts
 from planted import with_prompts as prompted
 
-from specialsam.advice.prompt_checks import Drawn, diagnose, prompt_frame
-from specialsam.advice.setup_checks import embedding_parity, encoder_mode, room_for_improvement
+from specialsam.advice.checks.prompt_checks import Drawn, diagnose, prompt_frame
+from specialsam.advice.checks.setup_checks import embedding_parity, encoder_mode, room_for_improvement
 from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding, Prompts, Sample
 from specialsam.models.segmenter import Segmenter

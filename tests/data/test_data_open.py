@@ -15,7 +15,7 @@ from trees import HEIGHT, WIDTH, blob, coco_tree, empty, folder_tree, mask, mvte
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.types import Problem, Record
 from specialsam.data import counts, inspect_masks, load, open_dataset
-from specialsam.data.load import load_image_only, load_masks
+from specialsam.data.loading import load_image_only, load_masks
 from specialsam.data.mask_kind import decide, vote
 
 
@@ -45,7 +45,7 @@ def test_far_too_large_image_is_a_problem_at_once(tmp_path: Path) -> None:
 
 def test_masks_that_would_fill_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = open_dataset(coco_tree(tmp_path))
-    monkeypatch.setattr(sys.modules["specialsam.data.load"], "BYTE_LIMIT", 3 * HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(sys.modules["specialsam.data.loading"], "BYTE_LIMIT", 3 * HEIGHT * WIDTH - 1)
     with pytest.raises(DataError, match=r"images/one: 3 masks of .* scale the image down"):
         load(dataset.records[0])
 
@@ -287,7 +287,7 @@ def test_no_masks_decide_nothing() -> None:
 def test_import_is_light() -> None:
     """Opening data needs no torch, pandas or matplotlib; the function `load` is not hidden by its module."""
     code = (
-        "import sys, specialsam.data.load, specialsam.data.open, specialsam.data as data\n"
+        "import sys, specialsam.data.loading, specialsam.data.open, specialsam.data as data\n"
         "assert callable(data.load) and callable(data.open_dataset)\n"
         "print([name for name in ('torch', 'pandas', 'matplotlib', 'scipy', 'pycocotools') if name in sys.modules])"
     )

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from specialsam.core.errors import DataError
 from specialsam.metrics import boundary, boundary_canny
-from specialsam.metrics.boundary import outline
+from specialsam.metrics.boundaries import outline
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 mask_pairs = shapes.flatmap(lambda shape: st.tuples(*[hnp.arrays(np.bool_, shape)] * 2)).filter(

@@ -18,7 +18,7 @@ import torch
 from disc_data import discs, small
 from PIL import Image
 
-from specialsam.advice.guard import interpolate
+from specialsam.advice.guard.mixtures import interpolate
 from specialsam.core.errors import UsageError
 from specialsam.embeddings import EmbeddingStore, digest_file
 from specialsam.models.load import load_model

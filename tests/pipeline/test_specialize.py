@@ -202,7 +202,7 @@ def test_killed_run_goes_on_to_the_same_tables(
     """Oracle: the unbroken run. The kill comes with the second progress report of a stage."""
     from contextlib import contextmanager
 
-    from specialsam.console import stage
+    from specialsam.core.console import stage
 
     killed: list[str] = []
 

@@ -32,7 +32,7 @@ from specialsam.report.prompting import (
     robustness_figure,
     single_levels,
 )
-from specialsam.report.verdict import judge
+from specialsam.report.verdict import verdict_of
 
 OPTIONAL = {
     "findings": "Checks", "guard": "Guard", "probes": "Probes", "difficulty": "Where it gains and loses",
@@ -124,12 +124,12 @@ def test_only_passes_and_only_alarms() -> None:
 def test_a_failed_check_takes_the_verdict_down() -> None:
     """Never below what the numbers say: a specialist that is worse stays worse."""
     failed = (Finding("leakage", "fail", "leaks", remedy="mend"),)
-    verdict = judge(build.report(findings=failed))
+    verdict = verdict_of(build.report(findings=failed))
     assert verdict.level == "weak"
     assert "a check FAILED" in verdict.headline
     assert verdict.sentences[0] == "What FAILED among the checks: leakage."
-    assert judge(build.report(findings=(Finding("edges", "warn", "rough", remedy="look"),))).level == "use"
-    assert judge(build.report(gain=-0.2, findings=failed)).level == "worse"
+    assert verdict_of(build.report(findings=(Finding("edges", "warn", "rough", remedy="look"),))).level == "use"
+    assert verdict_of(build.report(gain=-0.2, findings=failed)).level == "worse"
 
 
 @pytest.mark.parametrize(

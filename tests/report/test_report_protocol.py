@@ -16,7 +16,7 @@ from specialsam.report.facts import Report
 from specialsam.report.html import render
 from specialsam.report.protocol import PLACE, by_protocol, place, protocol_words, same_place
 from specialsam.report.tables import mean_tables, result_tables
-from specialsam.report.verdict import judge
+from specialsam.report.verdict import verdict_of
 
 SUMMARY = {"strategy": "box", "metric": "iou", "mean": 0.5, "low": 0.4, "high": 0.6, "n": 9, "failed": 0}
 
@@ -74,7 +74,7 @@ def test_each_column_of_the_protocol_makes_a_line_of_its_own(column: str) -> Non
     assert [group.protocol for group in groups] == [protocol_words({column: "q"}), protocol_words({column: "p"})]
     assert [[line.key for line in group.lines] for group in groups] == [[True], [False]]
     assert f"one of several protocols in the tables: {protocol_words({column: 'q'})}." in " ".join(
-        judge(report).sentences
+        verdict_of(report).sentences
     )
     text = section(render(report), "Results")
     assert text.count('<tr class="protocol"><th colspan="7"') == 2

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from specialsam.report.facts import Report
 from specialsam.report.numbers import count, duration, interval, lead, probability, score, strategy_name, trend
 from specialsam.report.tables import result_tables
-from specialsam.report.verdict import judge
+from specialsam.report.verdict import verdict_of
 
 
 def report(low: float, high: float, *, rival: float = 0.2, three: float = 0.5, n: int = 200, **more: Any) -> Report:
@@ -48,18 +48,18 @@ def report(low: float, high: float, *, rival: float = 0.2, three: float = 0.5, n
     ],
 )
 def test_headline(given_report: Report, level: str, headline: str) -> None:
-    verdict = judge(given_report)
+    verdict = verdict_of(given_report)
     assert verdict.level == level
     assert headline in verdict.headline
 
 
 def test_an_interval_that_touches_zero_includes_it() -> None:
-    assert judge(report(0.0, 0.1)).level == "unclear"
-    assert "the interval includes zero" in judge(report(0.0, 0.1)).sentences[0]
+    assert verdict_of(report(0.0, 0.1)).level == "unclear"
+    assert "the interval includes zero" in verdict_of(report(0.0, 0.1)).sentences[0]
 
 
 def test_sentences_name_rival_and_stronger_mode() -> None:
-    text = " ".join(judge(report(0.15, 0.21, rival=0.47)).sentences)
+    text = " ".join(verdict_of(report(0.15, 0.21, rival=0.47)).sentences)
     assert "disc: looks at no pixel) reaches 47.0 %; the specialist beats it, which the base does not." in text
     assert "the base reaches 50.0 %; the specialist, at 64.0 % in its better mode, is still ahead of that." in text
 
@@ -68,11 +68,11 @@ def test_without_rivals_it_says_so() -> None:
     whole = report(0.15, 0.21)
     assert whole.summary is not None
     bare = Report(whole.run, summary=whole.summary[whole.summary["output"] != "rival"], comparison=whole.comparison)
-    assert any("No trivial rival was measured" in sentence for sentence in judge(bare).sentences)
+    assert any("No trivial rival was measured" in sentence for sentence in verdict_of(bare).sentences)
 
 
 def test_a_rank_test_that_disagrees_is_told() -> None:
-    assert any("p = 0.200" in sentence for sentence in judge(report(0.1, 0.2, p_holm=0.2)).sentences)
+    assert any("p = 0.200" in sentence for sentence in verdict_of(report(0.1, 0.2, p_holm=0.2)).sentences)
 
 
 def test_other_prompts_are_counted_and_losses_are_loud() -> None:
@@ -81,12 +81,12 @@ def test_other_prompts_are_counted_and_losses_are_loud() -> None:
     row = whole.comparison.iloc[0].to_dict()
     others = [row | {"strategy": "edge"}, row | {"strategy": "box", "gain": -0.1, "low": -0.2, "high": -0.05}]
     both = Report(whole.run, summary=whole.summary, comparison=pd.DataFrame([row, *others]))
-    assert any("better in 1, worse in 1 (WORSE with: box)." in sentence for sentence in judge(both).sentences)
+    assert any("better in 1, worse in 1 (WORSE with: box)." in sentence for sentence in verdict_of(both).sentences)
 
 
 def test_main_strategy_is_followed() -> None:
-    assert judge(build.report(main_strategy="box")).strategy == "box"
-    assert judge(build.report()).strategy == "click inside"
+    assert verdict_of(build.report(main_strategy="box")).strategy == "box"
+    assert verdict_of(build.report()).strategy == "click inside"
 
 
 def test_mae_is_better_when_lower() -> None:
@@ -94,7 +94,7 @@ def test_mae_is_better_when_lower() -> None:
     mae = {"metric": "mae", "base": 0.08, "tuned": 0.05, "gain": 0.03}
     whole = report(0.02, 0.04, rival=0.02, **mae)
     assert whole.summary is not None
-    verdict = judge(Report(whole.run, summary=whole.summary.assign(metric="mae"), comparison=whole.comparison))
+    verdict = verdict_of(Report(whole.run, summary=whole.summary.assign(metric="mae"), comparison=whole.comparison))
     assert verdict.level == "weak"
     assert verdict.gain == "+0.030"
     assert lead(0.02, 0.05, "mae") == pytest.approx(0.03)
@@ -108,7 +108,7 @@ def test_lines_of_other_data_sets_do_not_answer_for_this_one() -> None:
     other.loc[other["output"] == "rival", "mean"] = 0.9
     both = pd.concat([other, whole.summary.assign(dataset="a")])
     mixed = Report(whole.run, summary=both, comparison=whole.comparison)
-    assert judge(mixed).level == "use"
+    assert verdict_of(mixed).level == "use"
     ((_, groups),) = result_tables(mixed)
     assert [group.protocol for group in groups if group.protocol] == ["Data set a", "Data set b"]
     assert [group.protocol for group in groups].index("Data set a") == 0

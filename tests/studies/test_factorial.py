@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from specialsam.core.errors import UsageError
-from specialsam.studies.factorial import Cell, _settings, effects_of, report_text, run_factorial
+from specialsam.studies.wood.factorial import Cell, _settings, effects_of, report_text, run_factorial
 
 FRAME, LAYOUT, LOSS, SIZE = -0.4, 0.05, 0.02, 0.01
 
@@ -81,7 +81,7 @@ def textures(root: Path) -> Path:
 
 def test_a_tiny_experiment_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: two seeds are twice the cells of one, and cells of the first run keep their file."""
-    from specialsam.studies import factorial
+    from specialsam.studies.wood import factorial
 
     monkeypatch.setattr(factorial, "TEST", 3)
     data = f"wood:{textures(tmp_path / 'wood')}"

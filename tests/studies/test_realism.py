@@ -17,12 +17,21 @@ from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding
 from specialsam.report.facts import rows_of
-from specialsam.studies import realism
-from specialsam.studies.meter import facts, terminal
-from specialsam.studies.realism import ALL, TOO_FEW, Origin, Region, auc, nearest_ratio, region_vector, separability
-from specialsam.studies.realism_data import check_kinds
-from specialsam.studies.realism_page import meter_sheet
-from specialsam.studies.realism_run import run_realism
+from specialsam.studies.carpet import realism
+from specialsam.studies.carpet.meter import facts, terminal
+from specialsam.studies.carpet.realism import (
+    ALL,
+    TOO_FEW,
+    Origin,
+    Region,
+    auc,
+    nearest_ratio,
+    region_vector,
+    separability,
+)
+from specialsam.studies.carpet.realism_data import check_kinds
+from specialsam.studies.carpet.realism_page import meter_sheet
+from specialsam.studies.carpet.realism_run import run_realism
 
 
 @pytest.fixture(autouse=True)

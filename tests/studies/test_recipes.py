@@ -10,7 +10,6 @@ import yaml
 
 from specialsam.core.errors import UsageError
 from specialsam.data.views import view_recipe
-from specialsam.studies.mosaic_plan import LADDER
 from specialsam.studies.published import PUBLISHED, how_to_reproduce, published
 from specialsam.studies.recipe import (
     BUNDLED,
@@ -22,6 +21,7 @@ from specialsam.studies.recipe import (
     merged,
     recipe_text,
 )
+from specialsam.synth.mosaic_plan import LADDER
 
 
 @pytest.mark.parametrize("study", STUDIES)

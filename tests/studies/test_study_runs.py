@@ -22,10 +22,10 @@ from typer.testing import CliRunner
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.findings import Finding
 from specialsam.core.types import Record
-from specialsam.data.load import load_masks
+from specialsam.data.loading import load_masks
 from specialsam.data.open import open_dataset
-from specialsam.studies.camouflage import choose, clicked_shares, stratified
-from specialsam.studies.carpet import prepare_carpet
+from specialsam.studies.camouflage.prepare import choose, clicked_shares, stratified
+from specialsam.studies.carpet.prepare import prepare_carpet
 from specialsam.studies.compare import compare
 from specialsam.studies.measured import Versus, by_group, by_prompt, complaints, doubts, read_rows, rival, versus
 from specialsam.studies.page import Finished
@@ -316,7 +316,7 @@ def test_carpet_trains_on_synthetic_defects_and_tests_on_every_real_one(tmp_path
 
 def test_carpet_says_how_real_its_defects_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With real defects enough: the AUC of each kind of the recipe and of the anchors, and the figure."""
-    monkeypatch.setattr("specialsam.studies.carpet.METERED", 4)
+    monkeypatch.setattr("specialsam.studies.carpet.prepare.METERED", 4)
     root = category(tmp_path / "carpet")
     draw_mask(root / "ground_truth" / "cut" / "001_mask.png", picture(root / "test" / "cut" / "001.png", 10))
     recipe = load_recipe("carpet", "seed", {"data": {"train": 2, "kinds": {"patch": 1.0, "composite": 1.0}}})

@@ -11,7 +11,7 @@ import typer
 
 from specialsam import __version__
 from specialsam.cli import advice, jobs, models, study, synth
-from specialsam.console import complain, say
+from specialsam.core.console import complain, say
 from specialsam.core.errors import SpecialSamError, UsageError
 
 DONE, FAILED, WRONG_USE = 0, 1, 2

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from specialsam.cli.options import Base, Config, Debug, Limit, Model, Sets, Store, read_settings
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 from specialsam.core.errors import SpecialSamError, UsageError
 
 app = typer.Typer()
@@ -41,8 +41,8 @@ def audit(
 ) -> None:
     """Look for what spoils a tuning before it starts: counts, masks, labels, leaks, prompts, embeddings."""
     if self_test:
-        from specialsam.pipeline.faults import FAULTS
-        from specialsam.pipeline.self_test import CLEAN, confusion, run_self_test
+        from specialsam.advice.checks.faults import FAULTS
+        from specialsam.advice.checks.self_test import CLEAN, confusion, run_self_test
 
         folder = out or Path("runs/self-test")
         with stage("self-test") as progress:

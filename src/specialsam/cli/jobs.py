@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from specialsam.cli.options import Base, Config, Debug, Limit, Model, Out, Sets, Source, Store, read_settings
-from specialsam.console import say
+from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 
 app = typer.Typer()

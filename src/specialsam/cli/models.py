@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from specialsam.cli.options import Debug, Sets, read_settings
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 
 app = typer.Typer()
 models_app = typer.Typer(help="The models that specialsam knows: list, show, fetch, verify.", no_args_is_help=True)
@@ -30,7 +30,7 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure a model on real photographs that it never saw, beside classical rivals on the same prompts."""
-    from specialsam.pipeline.bench import run_bench
+    from specialsam.evaluation.bench import run_bench
 
     say(run_bench(model, bsds, camo, limit, rivals, out, segments))
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from specialsam.cli.options import Base, Debug, Model, Sets, read_settings
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 
 app = typer.Typer(help="The three studies from raw data to report, and what they say together.", no_args_is_help=True)
 
@@ -103,7 +103,7 @@ def factorial(
     debug: Debug = False,
 ) -> None:
     """Why the published wood model collapsed: prompt frame, layout, loss and number of mosaics in all combinations."""
-    from specialsam.studies.factorial import run_factorial
+    from specialsam.studies.wood.factorial import run_factorial
 
     say(run_factorial(data, out, model, sizes or (500, 5000), seeds, steps))
     say(f"table and figure: {out}")
@@ -122,8 +122,8 @@ def realism(
     debug: Debug = False,
 ) -> None:
     """How well synthetic defects are told from real ones in the embeddings, and which kind helps which real type."""
-    from specialsam.studies.meter import terminal
-    from specialsam.studies.realism_run import run_realism
+    from specialsam.studies.carpet.meter import terminal
+    from specialsam.studies.carpet.realism_run import run_realism
 
     named = tuple(name.strip() for name in kinds.split(",") if name.strip())
     say(terminal(run_realism(data, out, model, named, count, seed, epochs, transfer)))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from specialsam.cli.options import Debug, Model, Sets, read_settings
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 
 app = typer.Typer(help="Generated images with exact masks.", no_args_is_help=True)
 
@@ -48,8 +48,8 @@ def synth_mosaic(
 ) -> None:
     """Mosaics of textures with exact masks, from easy to hard: a contact sheet to look at, or a data set folder."""
     from specialsam.core.settings import parse_settings
-    from specialsam.studies.mosaic_data import run_synth_mosaic
-    from specialsam.studies.mosaic_plan import MosaicRecipe
+    from specialsam.synth.mosaic_data import run_synth_mosaic
+    from specialsam.synth.mosaic_plan import MosaicRecipe
 
     recipe = parse_settings(MosaicRecipe, read_settings(None, sets))
     with stage("mosaics") as progress:
@@ -70,7 +70,7 @@ def synth_defects(
     debug: Debug = False,
 ) -> None:
     """Synthetic defects on clean images with exact masks: a sheet of all kinds to look at, or a data set folder."""
-    from specialsam.studies.defect_data import run_synth_defects
+    from specialsam.synth.defect_data import run_synth_defects
 
     for line in run_synth_defects(source, out, count, kinds or (), seed):
         say(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 # At once and not lazily: the submodule of the same name would otherwise take the function's place when it is imported.
-from specialsam.data.load import load
+from specialsam.data.loading import load
 
 if TYPE_CHECKING:
     from specialsam.data.census import counts, inspect_masks

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from specialsam.core.errors import DataError
 from specialsam.core.masks import FOREGROUND
 from specialsam.data.images import image_size, is_palette, read_mask_pixels
-from specialsam.data.load import OBJECT_LIMIT, label_map
+from specialsam.data.loading import OBJECT_LIMIT, label_map
 
 Vote = Literal["binary", "index", "either", "odd"]
 

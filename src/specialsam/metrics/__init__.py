@@ -9,9 +9,9 @@ import numpy as np
 
 from specialsam.core.errors import UsageError
 from specialsam.core.geometry import BoolArray, FloatArray
-from specialsam.metrics.boundary import boundary, boundary_canny
-from specialsam.metrics.cod import THRESHOLD, cod, cod_dataset
-from specialsam.metrics.overlap import mae, overlap
+from specialsam.metrics.boundaries import boundary, boundary_canny
+from specialsam.metrics.camouflage import THRESHOLD, cod, cod_dataset
+from specialsam.metrics.overlaps import mae, overlap
 
 Group = Literal["overlap", "boundary", "canny", "cod"]
 GROUPS: tuple[Group, ...] = ("overlap", "boundary", "canny", "cod")

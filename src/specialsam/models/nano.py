@@ -8,7 +8,7 @@ pre-training asks for it.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -216,6 +216,14 @@ def nano_config(side: int = NANO_SIDE) -> Any:
     return SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
 
 
+ENCODERS: dict[str, Callable[[int], nn.Module]] = {
+    "lite": lambda side: LiteEncoder(),
+    "conv": lambda side: ConvEncoder(),
+    "tinyvit": lambda side: _tiny_vit(side),
+}
+"""Encoders of our own for an input side, by kind; "vit" is transformers'."""
+
+
 def build_nano(encoder: EncoderKind = "conv", side: int = NANO_SIDE) -> Any:
     """A randomly initialised nano `SamModel` with the encoder asked for, in eval mode and without gradients."""
     from transformers import SamModel
@@ -225,7 +233,7 @@ def build_nano(encoder: EncoderKind = "conv", side: int = NANO_SIDE) -> Any:
         layers, config.vision_config.num_hidden_layers = config.vision_config.num_hidden_layers, 0
         sam = SamModel(config)
         config.vision_config.num_hidden_layers = layers
-        sam.vision_encoder = {"lite": LiteEncoder, "conv": ConvEncoder, "tinyvit": partial(_tiny_vit, side)}[encoder]()
+        sam.vision_encoder = ENCODERS[encoder](side)
     else:
         sam = SamModel(config)
     _initialise(sam)

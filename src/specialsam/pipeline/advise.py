@@ -16,18 +16,18 @@ import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 
-from specialsam.advice.blind import blind, blind_decoder, blind_settings, rival_iou, shortcut
-from specialsam.advice.factors import factors
-from specialsam.advice.forecast import Curves, Forecast, Needed, Pilot, curve_rows, fit, labels_needed
-from specialsam.advice.guard import per_image_iou
-from specialsam.advice.judgement import Decision, Judgement, judge_before
-from specialsam.advice.monitor import STABILITY, review
+from specialsam.advice.forecast.curve import Curves, Forecast, Needed, Pilot, curve_rows, fit, labels_needed
+from specialsam.advice.forecast.factors import factors
+from specialsam.advice.forecast.judgement import Decision, Judgement, decide
+from specialsam.advice.guard.mixtures import per_image_iou
+from specialsam.advice.probes.blind import blind, blind_decoder, blind_settings, rival_iou, shortcut
+from specialsam.advice.probes.monitor import STABILITY, review
 from specialsam.advice.subject import Subject
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.findings import Factor, Finding, alarms
-from specialsam.data.load import load
+from specialsam.data.loading import load
 from specialsam.evaluation.rivals import disc_radius
 from specialsam.evaluation.statistics import bootstrap_mean, paired_bootstrap
 from specialsam.evaluation.tables import summary
@@ -125,7 +125,7 @@ def run_advise(
     count = len(layout.of("train"))
     now, doubled = curves.forecast(count), curves.forecast(2 * count)
     needed = labels_needed(curves, pilot.wished)
-    judgement = judge_before(findings, now, doubled, needed, (*best, own))
+    judgement = decide(findings, now, doubled, needed, (*best, own))
     judged = _factors(segmenter, largest, embedded, settings, own, best, (now, doubled), findings)
     done = Advised(
         folder, judgement, tuple(findings), judged, pilots, now, doubled, needed, rows, dict(run.facts["seconds"])

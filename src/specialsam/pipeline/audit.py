@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from specialsam.advice.audit import judge
-from specialsam.advice.image_facts import ImageFacts, gather
+from specialsam.advice.checks.audit import audit_findings
+from specialsam.advice.checks.image_facts import ImageFacts, gather
 from specialsam.advice.subject import Subject
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 from specialsam.core.errors import DataError
 from specialsam.core.files import write_whole
 from specialsam.core.findings import Finding, alarms, worst
 from specialsam.core.types import Record, Split
-from specialsam.data.load import load
+from specialsam.data.loading import load
 from specialsam.models.load import load_model
 from specialsam.pipeline.embedded import embeddings_of
 from specialsam.pipeline.plan import Plan, plan
@@ -76,7 +76,7 @@ def examined(subject: Subject, layout: Plan) -> tuple[list[ImageFacts], list[Fin
     with stage("looking at images") as progress:
         facts = gather(subject, progress)
     with stage("checking") as progress:
-        return facts, judge(subject, facts, progress, layout.problems)
+        return facts, audit_findings(subject, facts, progress, layout.problems)
 
 
 def splits_as_stated(layout: Plan) -> Mapping[str, Split]:

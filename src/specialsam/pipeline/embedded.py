@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from specialsam.console import duration, say, stage
+from specialsam.core.console import duration, say, stage
 from specialsam.core.errors import DataError, StoreError
 from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.types import Embedding, Problem, Record, Sample
-from specialsam.data.load import load, load_masks
+from specialsam.data.loading import load, load_masks
 from specialsam.data.views import IDENTITY, View, apply, views_for
 from specialsam.embeddings import EmbeddingStore, EmbedReport, digest_file, embed, price
 from specialsam.embeddings.shards import Precision

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from specialsam.advice.calibration import reliability
-from specialsam.advice.difficulty import by_difficulty, where_it_loses
-from specialsam.advice.guard import Guarded, guard, per_image_iou, retention_measure
-from specialsam.advice.image_facts import as_rows, facts_of
-from specialsam.advice.monitor import review
-from specialsam.advice.probes import encoder_unchanged, judge, probe_rows, validation_leak
-from specialsam.advice.promptability import clicks_to, image_means, promptability
+from specialsam.advice.checks.image_facts import as_rows, facts_of
+from specialsam.advice.guard.mixtures import Guarded, guard, per_image_iou, retention_measure
+from specialsam.advice.probes.calibration import reliability
+from specialsam.advice.probes.difficulty import by_difficulty, where_it_loses
+from specialsam.advice.probes.looks import encoder_unchanged, probe_findings, probe_rows, validation_leak
+from specialsam.advice.probes.monitor import review
+from specialsam.advice.probes.promptability import clicks_to, image_means, promptability
 from specialsam.advice.subject import Subject
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 from specialsam.core.errors import DataError
 from specialsam.core.findings import Finding
 from specialsam.core.types import Record
 from specialsam.data.duplicates import duplicate_groups, near_duplicates
-from specialsam.data.load import load
+from specialsam.data.loading import load
 from specialsam.data.splits import stable_hash
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.embedded import Embedded
@@ -111,7 +111,7 @@ def gather_evidence(
         *review(result.history),
         encoder_unchanged(result.encoder_before, result.encoder_after),
         validation_leak(ids["train"], ids["val"], ids["test"]),
-        *judge(probed, twins, settings.seed),
+        *probe_findings(probed, twins, settings.seed),
     ]
     harder = by_difficulty(rows, _object_facts(test), BASE, SPECIALIST, settings.main_strategy)
     return Evidence(

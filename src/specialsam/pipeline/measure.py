@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.types import Record
-from specialsam.data.load import load, load_masks
+from specialsam.data.loading import load, load_masks
 from specialsam.embeddings import EmbeddingStore
 from specialsam.embeddings.shards import Precision
 from specialsam.evaluation.evaluate import EvaluateSettings, RowFile, evaluate

@@ -9,7 +9,7 @@ import numpy as np
 
 from specialsam.core.types import Record, Sample
 from specialsam.evaluation.evaluate import Embed
-from specialsam.metrics.overlap import overlap
+from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import draw, generator
 from specialsam.report.facts import Comparison, Kind

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from specialsam.console import Progress
+from specialsam.core.console import Progress
 from specialsam.core.types import Record
-from specialsam.data.load import load
+from specialsam.data.loading import load
 from specialsam.data.splits import stable_hash
 from specialsam.evaluation.evaluate import EvaluateSettings, evaluate
 from specialsam.evaluation.tables import frame, pairs

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from specialsam.console import stage
+from specialsam.core.console import stage
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Problem, Record, Split
 from specialsam.data.census import counts, inspect_masks

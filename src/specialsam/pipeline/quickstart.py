@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from specialsam.console import say, stage
+from specialsam.core.console import say, stage
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.pipeline.specialize import Outcome, run_specialize
 from specialsam.synth.scenes import write_dataset

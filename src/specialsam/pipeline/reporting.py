@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from specialsam.core.files import write_whole
 from specialsam.core.types import Problem
-from specialsam.data.load import load
+from specialsam.data.loading import load
 from specialsam.evaluation.tables import by_category, comparison, pairs, seed_summary, summary
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.pictures import comparisons, object_pairs
@@ -18,7 +18,7 @@ from specialsam.pipeline.plan import Plan
 from specialsam.report.facts import GUARD_COLUMNS, DataFacts, Guard, History, Report, RunFacts
 
 if TYPE_CHECKING:
-    from specialsam.advice.guard import Guarded
+    from specialsam.advice.guard.mixtures import Guarded
     from specialsam.pipeline.embedded import Embedded
     from specialsam.pipeline.evidence import Evidence
     from specialsam.pipeline.run import Run

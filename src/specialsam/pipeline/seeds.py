@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from specialsam.console import say
+from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
 from specialsam.evaluation.seeds import across_seeds

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from specialsam.advice.guard import GuardSettings
-from specialsam.advice.monitor import MonitorSettings
+from specialsam.advice.guard.mixtures import GuardSettings
+from specialsam.advice.probes.monitor import MonitorSettings
 from specialsam.core.settings import parse_settings
 from specialsam.data.views import ViewRecipe
 from specialsam.evaluation.evaluate import EvaluateSettings

@@ -17,12 +17,12 @@ from typing import Any
 import pandas as pd
 
 from specialsam import __version__
-from specialsam.advice.guard import Guarded
-from specialsam.advice.monitor import monitor
-from specialsam.console import say, stage
+from specialsam.advice.guard.mixtures import Guarded
+from specialsam.advice.probes.monitor import monitor
+from specialsam.core.console import say, stage
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.findings import Finding
-from specialsam.data.load import load
+from specialsam.data.loading import load
 from specialsam.evaluation.evaluate import RowFile, evaluate
 from specialsam.evaluation.rivals import disc_radius
 from specialsam.models.load import load_model

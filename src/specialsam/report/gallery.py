@@ -41,7 +41,7 @@ from specialsam.report.prompting import (
     single_levels,
 )
 from specialsam.report.protocol import by_protocol
-from specialsam.report.verdict import judge
+from specialsam.report.verdict import verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +148,7 @@ def _each(report: Report, frame: pd.DataFrame | None, draw: _Draw, missing: str)
 
 
 def _models(report: Report) -> Plate:
-    verdict = judge(report)
+    verdict = verdict_of(report)
     alt = "Bars of base, specialist and trivial rivals for each kind of prompt, with 95 % intervals."
     if verdict.gain:
         alt += f" With {verdict.strategy}: base {verdict.base}, specialist {verdict.tuned}."

@@ -17,7 +17,7 @@ from specialsam.report.probes import probe_lines, probe_titles
 from specialsam.report.prompting import click_lines, models_of
 from specialsam.report.protocol import by_protocol
 from specialsam.report.tables import result_tables
-from specialsam.report.verdict import judge, key_row
+from specialsam.report.verdict import key_row, verdict_of
 
 Protocols = list[tuple[str, Any]]
 """(protocol in words, its lines): with more than one, the words stand above the lines."""
@@ -44,7 +44,7 @@ def render(report: Report) -> str:
             run=report.run,
             data=report.data,
             history=report.history,
-            verdict=judge(report),
+            verdict=verdict_of(report),
             tables=[(metric_name(metric), groups) for metric, groups in result_tables(report)],
             figures=figures,
             further=further,

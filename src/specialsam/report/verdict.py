@@ -87,7 +87,7 @@ def mean_of(report: Report, model: str, row: dict[str, Any], output: str) -> flo
     return math.nan
 
 
-def judge(report: Report) -> Verdict:
+def verdict_of(report: Report) -> Verdict:
     """The verdict on a report: what its numbers allow to say, and what to do."""
     row = key_row(report)
     if row is None:

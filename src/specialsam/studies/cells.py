@@ -11,8 +11,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from specialsam.advice.blind import blind, blind_decoder
-from specialsam.advice.guard import per_image_iou
+from specialsam.advice.guard.mixtures import per_image_iou
+from specialsam.advice.probes.blind import blind, blind_decoder
 from specialsam.core.files import write_whole
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone

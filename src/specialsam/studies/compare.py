@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from specialsam.advice.factors import CAPACITY, ROOM, SAMPLES
-from specialsam.advice.monitor import CERTAINLY, PROBABLY
+from specialsam.advice.forecast.factors import CAPACITY, ROOM, SAMPLES
+from specialsam.advice.probes.monitor import CERTAINLY, PROBABLY
 from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
 from specialsam.report.facts import RunFacts

@@ -14,7 +14,7 @@ from specialsam.core.files import write_whole
 from specialsam.core.geometry import FloatArray, ImageArray
 from specialsam.core.types import Prompts, Record
 from specialsam.data.images import read_image, write_png
-from specialsam.data.load import load_image_only
+from specialsam.data.loading import load_image_only
 from specialsam.data.open import open_dataset
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter

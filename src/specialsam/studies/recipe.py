@@ -19,8 +19,8 @@ from specialsam.core.geometry import ImageArray
 from specialsam.core.settings import parse_settings
 from specialsam.core.types import Record
 from specialsam.pipeline.settings import SpecializeSettings
-from specialsam.studies.defect_data import DefectRecipe
-from specialsam.studies.mosaic_plan import MosaicRecipe
+from specialsam.synth.defect_data import DefectRecipe
+from specialsam.synth.mosaic_plan import MosaicRecipe
 
 Study = Literal["wood", "carpet", "camouflage"]
 STUDIES: tuple[Study, ...] = ("wood", "carpet", "camouflage")

@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 
 from specialsam import __version__
-from specialsam.console import stage
+from specialsam.core.console import stage
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.types import Record, Sample
 from specialsam.data.folder import CARD
 from specialsam.data.images import read_image
-from specialsam.data.load import load, load_masks
+from specialsam.data.loading import load, load_masks
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
 from specialsam.data.views import views_for
 from specialsam.evaluation.evaluate import Embed
-from specialsam.metrics.overlap import overlap
+from specialsam.metrics.overlaps import overlap
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import load_specialist
@@ -38,14 +38,14 @@ from specialsam.pipeline.pictures import choose, object_pairs
 from specialsam.pipeline.specialize import Outcome, run_specialize
 from specialsam.prompts import draw, generator
 from specialsam.report.numbers import score, strategy_name, words
-from specialsam.studies.camouflage import false_alarms, prepare_camouflage
-from specialsam.studies.carpet import prepare_carpet
+from specialsam.studies.camouflage.prepare import false_alarms, prepare_camouflage
+from specialsam.studies.carpet.prepare import prepare_carpet
 from specialsam.studies.figures import Tile, pixels_of, sheet_figure
 from specialsam.studies.measured import complaints, doubts, headline, read_rows
 from specialsam.studies.page import Finished, write_study
 from specialsam.studies.published import published
 from specialsam.studies.recipe import AnyRecipe, Prepared, Sheet
-from specialsam.studies.wood import prepare_wood
+from specialsam.studies.wood.prepare import prepare_wood
 from specialsam.training.losses import resolve_mix
 
 FILE = "study.json"

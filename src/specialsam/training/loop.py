@@ -22,7 +22,7 @@ from torch import Tensor
 from specialsam.core.errors import TrainingError
 from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding
-from specialsam.metrics.overlap import overlap
+from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter, fingerprint
 from specialsam.prompts import draw, generator
 from specialsam.training.losses import mixed, resolve_mix

@@ -1,0 +1,238 @@
+"""Never hand on a worse model: mix base and tuned weights, keep the mixture that validation and memory support.
+
+Base and tuned weights of one training path can be mixed linearly, and mixtures often keep most of the gain and lose
+less elsewhere (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", WiSE-FT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor
+
+from specialsam.advice.guard.retention import ALLOWED_LOSS, GENERATED, retention_iou, retention_set
+from specialsam.core.errors import ModelError
+from specialsam.core.findings import Finding, Level
+from specialsam.embeddings import EmbeddingStore
+from specialsam.evaluation.statistics import Interval, flat, paired_bootstrap, points
+from specialsam.models.segmenter import Segmenter
+from specialsam.models.specialist import clone
+from specialsam.training.loop import validate
+from specialsam.training.settings import TrainSettings
+from specialsam.training.state import TrainingData
+
+Kept = Literal["base", "tuned", "mixture"]
+Measure = Callable[[Segmenter], Sequence[float]]
+"""From a model to one IoU in 0..1 an image, the same images in the same order every time."""
+
+
+class GuardSettings(BaseModel):
+    """Which mixtures are tried, and what a specialist may lose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(True, description="choose among mixtures; off hands on the tuned model whatever it does")
+    alphas: tuple[float, ...] = Field((0, 0.25, 0.5, 0.75, 1), description="shares of the tuned weights; 0 is the base")
+    allowed_loss: float = Field(ALLOWED_LOSS, description="IoU (0.05 is 5 points) that may be lost elsewhere", ge=0)
+    level: float = Field(0.95, description="confidence of the intervals", gt=0, lt=1)
+    retention: str = Field(GENERATED, description="general images: generated, a labelled data set's folder, or none")
+    retention_images: int = Field(40, description="most general images", ge=1)
+
+    @field_validator("alphas")
+    @classmethod
+    def _shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or not all(0 <= alpha <= 1 for alpha in value) or max(value) == 0:
+            raise ValueError(f"expected shares in 0..1, one of them above 0, got {value}")
+        return tuple(sorted({0.0, *value}))
+
+
+@dataclass(frozen=True)
+class MixtureRow:
+    """One mixture: validation IoU, its gain over the base, and the drop on general images (None: not measured)."""
+
+    alpha: float
+    iou: float
+    gain: Interval
+    drop: Interval | None
+
+    def plain(self) -> dict[str, float]:
+        """Flat, for tables and JSON; differences are IoU in -1..1, and what is not known is left out."""
+        numbers = {"alpha": self.alpha, "iou": self.iou} | flat("gain", self.gain)
+        return numbers | (flat("drop", self.drop) if self.drop else {})
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """What is handed on: `segmenter` with the share `alpha` of the tuned weights, and why."""
+
+    alpha: float
+    segmenter: Segmenter
+    rows: tuple[MixtureRow, ...]
+    kept: Kept
+    says: str
+    finding: Finding
+
+
+def interpolate(base: Segmenter, tuned: Segmenter, alpha: float) -> Segmenter:
+    """The weights (1 - alpha) base + alpha tuned; at 0 and 1 the very models that were given.
+
+    Only tensors that differ are mixed. The encoder is shared with the base where tuning left it as it was, and mixed
+    into a copy otherwise; counters (integer tensors) come from the nearer model. Raises ModelError for models of
+    another architecture, input side, or with low-rank terms that were not merged.
+    """
+    if not 0 <= alpha <= 1:
+        raise ModelError(f"expected a share of the tuned weights in 0..1, got {alpha}")
+    first, second = base.sam.state_dict(), tuned.sam.state_dict()
+    _check_same(base, tuned, first, second)
+    if alpha in (0, 1):
+        return tuned if alpha else base
+    differ = [name for name, value in first.items() if not torch.equal(value, second[name].to(value.device))]
+    shared = not any(name.startswith("vision_encoder.") for name in differ)
+    mixture = clone(base, tuned.name, share_encoder=shared)
+    state = mixture.sam.state_dict()
+    with torch.no_grad():
+        for name in differ:
+            one, other = first[name], second[name].to(first[name].device)
+            if one.is_floating_point():
+                state[name].copy_(torch.lerp(one.float(), other.float(), alpha))
+            else:
+                state[name].copy_(other if alpha >= 0.5 else one)
+    mixture.sam.eval().requires_grad_(False)
+    return mixture
+
+
+def _check_same(base: Segmenter, tuned: Segmenter, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+    wrong = sorted(first.keys() ^ second.keys())
+    wrong += [name for name in first.keys() & second.keys() if first[name].shape != second[name].shape]
+    if wrong or base.side != tuned.side:
+        what = f"{len(wrong)} tensors differ in name or shape, the first {wrong[0]}" if wrong else "the sides differ"
+        raise ModelError(f"expected base and tuned model of one architecture, got {base.name} and {tuned.name}: {what}")
+
+
+def per_image_iou(segmenter: Segmenter, data: TrainingData, settings: TrainSettings) -> list[float]:
+    """IoU of each validation item, with the prompts of `training.loop.validate`, whose IoU is the mean of these."""
+    return [validate(segmenter, replace(data, val=[item]), settings)[1] for item in data.val]
+
+
+def retention_measure(
+    base: Segmenter, settings: GuardSettings, seed: int = 0, store: EmbeddingStore | None = None
+) -> Measure | None:
+    """What `guard` asks about general images by its settings; None where they say "none"."""
+    if settings.retention == "none" or not settings.enabled:
+        return None
+    general = retention_set(base, settings.retention, settings.retention_images, seed, store)
+    return lambda segmenter: retention_iou(segmenter, general).tolist()
+
+
+def guard(
+    base: Segmenter,
+    tuned: Segmenter,
+    validation: Measure,
+    retention: Measure | None,
+    settings: GuardSettings,
+    seed: int = 0,
+) -> Guarded:
+    """Choose on validation among mixtures of `base` and `tuned`; the base where none of them is shown to be better.
+
+    A mixture may be kept if the lower limit of its paired bootstrap gain on validation is above 0 and its mean loss on
+    general images is within `allowed_loss`; of these the one with the largest gain is kept, of equal ones that nearest
+    to the base. The gain of the chosen one is optimistic, because it was chosen on the same images: only a test split
+    that took no part says how large it is. Four chances are more than one: of models that gain nothing, 5 to 6 % were
+    kept at a level of 0.95 (8 to 60 images resampled from nano's own gains with their mean removed; nominal 2.5 %).
+    """
+    if not settings.enabled:
+        says = "The guard is off: the tuned model is handed on without comparing it with the base."
+        remedy = "switch the guard on, or read the comparison on the test split"
+        return Guarded(1.0, tuned, (), "tuned", says, Finding("guard", "warn", says, {"alpha": 1.0}, (), remedy))
+    rows = _measured(base, tuned, validation, retention, settings, seed)
+    safe = [row for row in rows if row.alpha and (row.drop is None or row.drop.mean <= settings.allowed_loss)]
+    better = [row for row in safe if row.gain.low > 0]
+    if not better:
+        return _keep_base(base, rows, safe, settings)
+    best = max(better, key=lambda row: (row.gain.mean, -row.alpha))
+    kept: Kept = "tuned" if best.alpha == 1 else "mixture"
+    says = (
+        f"Kept: {_name(best)}, {points(best.gain)} IoU points over the base on {best.gain.n} validation images, "
+        f"{_memory(best)}; it was chosen on these images among {len(rows)} shares, so the gain is optimistic and only "
+        "the test split tells its size." + _forgone(best, rows, settings)
+    )
+    finding = Finding("guard", "pass", says, _numbers(best, kept, settings))
+    return Guarded(best.alpha, interpolate(base, tuned, best.alpha), rows, kept, says, finding)
+
+
+def _measured(
+    base: Segmenter,
+    tuned: Segmenter,
+    validation: Measure,
+    retention: Measure | None,
+    settings: GuardSettings,
+    seed: int,
+) -> tuple[MixtureRow, ...]:
+    """A row an alpha; one mixture at a time is in memory."""
+    before = validation(base)
+    known = retention(base) if retention else None
+    rows = []
+    for alpha in settings.alphas:
+        model = interpolate(base, tuned, alpha)
+        after = validation(model) if alpha else before
+        drop = None
+        if retention and known is not None:
+            left = retention(model) if alpha else known
+            drop = paired_bootstrap(left, known, seed, level=settings.level)
+        gain = paired_bootstrap(before, after, seed, level=settings.level)
+        rows.append(MixtureRow(alpha, sum(after) / len(after), gain, drop))
+    return tuple(rows)
+
+
+def _keep_base(
+    base: Segmenter, rows: tuple[MixtureRow, ...], safe: list[MixtureRow], settings: GuardSettings
+) -> Guarded:
+    """The base, with the reason: no gain that is shown, harm, or a gain that costs too much elsewhere."""
+    mixtures = [row for row in rows if row.alpha]
+    shown = [row for row in mixtures if row.gain.low > 0]
+    best = max(shown or safe or mixtures, key=lambda row: (row.gain.mean, -row.alpha))
+    full = mixtures[-1]
+    level: Level = "fail" if full.gain.high < 0 else "warn"
+    if shown:
+        why = f"{_name(best)} gains {points(best.gain)} IoU points on validation, but {_memory(best)}"
+        why += f", more than the {100 * settings.allowed_loss:.1f} that are allowed"
+        remedy = "tune less (lower learning rate, fewer epochs, low-rank terms), or allow a larger loss elsewhere"
+    else:
+        why = f"no share of the tuned weights is shown to be better on {best.gain.n} validation images; "
+        why += f"{_name(best)} gains {points(best.gain)} IoU points"
+        why += "" if best is full else f", {_name(full)} {points(full.gain)}"
+        remedy = "use the base; more labelled images, or a lower learning rate if tuning made it worse"
+    says = f"The base is kept: {why}."
+    finding = Finding("guard", level, says, _numbers(best, "base", settings) | {"alpha": 0.0}, (), remedy)
+    return Guarded(0.0, base, rows, "base", says, finding)
+
+
+def _forgone(kept: MixtureRow, rows: Sequence[MixtureRow], settings: GuardSettings) -> str:
+    """What the limit on losses elsewhere costs: the largest gain of a mixture that surely gains more than `kept`."""
+    more = max(rows, key=lambda row: row.gain.mean)
+    if more.gain.low <= kept.gain.high:
+        return ""
+    return (
+        f" {_name(more)[0].upper()}{_name(more)[1:]} would gain {points(more.gain)} points, but {_memory(more)}: where "
+        f"nothing but this domain matters, allow more than {100 * settings.allowed_loss:.1f} (guard.allowed_loss)."
+    )
+
+
+def _name(row: MixtureRow) -> str:
+    return "the tuned model" if row.alpha == 1 else f"a mixture with {row.alpha:g} of the tuned weights"
+
+
+def _memory(row: MixtureRow) -> str:
+    if row.drop is None:
+        return "what it lost on general images was not measured"
+    return f"it loses {points(row.drop, '-')} points on {row.drop.n} general images"
+
+
+def _numbers(row: MixtureRow, kept: Kept, settings: GuardSettings) -> dict[str, float | int | str]:
+    """Numbers of the best mixture; `alpha` is what is handed on, `best_alpha` whose numbers these are."""
+    more = {"best_alpha": row.alpha, "n": row.gain.n, "kept": kept}
+    return {**row.plain(), **more, "allowed_loss": settings.allowed_loss, "level": settings.level}

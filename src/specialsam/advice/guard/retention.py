@@ -1,0 +1,190 @@
+"""What a specialist must not forget: general images outside its domain, encoded once, asked again after tuning.
+
+Tuning on a narrow domain costs a model some of what it could do elsewhere (McCloskey and Cohen 1989, "Catastrophic
+interference"). The retention set shows how much: photographs that the user names, or generated scenes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from specialsam.core.errors import DataError, SpecialSamError, UsageError
+from specialsam.core.geometry import BoolArray, Geometry, ImageArray
+from specialsam.core.types import Embedding, Record, Sample
+from specialsam.data import open_dataset
+from specialsam.data.loading import load
+from specialsam.data.splits import stable_hash
+from specialsam.embeddings import EmbeddingStore, digest_array
+from specialsam.metrics.overlaps import overlap
+from specialsam.models.segmenter import Segmenter
+from specialsam.prompts import Group, draw, generator
+from specialsam.synth.scenes import SMALLEST, scene
+
+GENERATED = "generated"
+"""The source that stands for generated scenes."""
+RETENTION_SEED = 1_000_000_000_000_000
+"""First scene of the retention set: above every scene that nano's pre-training or its validation draws."""
+SCENE_SIDE = 512
+OBJECTS = 4
+"""Most objects of an image that count, drawn by its name: label maps may hold hundreds."""
+LONGEST = 1024
+"""Images longer than this, in pixels, are scaled down: no SAM sees more, and the set stays in memory."""
+STRATEGIES = ("interior", "box")
+"""One click, and the box."""
+ALLOWED_LOSS = 0.05
+"""IoU that a specialist may lose on general images before it counts as forgetting: 5 points."""
+
+IouArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RetentionItem:
+    """One general image: masks bool (P, H, W), its prompts of each strategy, and how to get its embedding or pixels."""
+
+    name: str
+    masks: BoolArray
+    prompts: tuple[tuple[Group, ...], ...]
+    embedding: Callable[[], Embedding]
+    image: Callable[[], ImageArray]
+
+
+@dataclass(frozen=True)
+class RetentionSet:
+    """General images that `encoder_id` has encoded; `left_out` says of every other image why it is not among them."""
+
+    source: str
+    encoder_id: str
+    items: tuple[RetentionItem, ...]
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def retention_set(
+    segmenter: Segmenter,
+    source: str | Path = GENERATED,
+    count: int = 40,
+    seed: int = 0,
+    store: EmbeddingStore | None = None,
+    objects: int = OBJECTS,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> RetentionSet:
+    """`count` general images, encoded by `segmenter`: "generated" scenes, or those of a labelled data set `source`.
+
+    `source` is anything that `open_dataset` takes; its images are taken in the order of a hash of `seed` and name. Of
+    each image at most `objects` masks count, none below 0.1 % of the image. Embeddings stay in memory (4 MiB an image
+    for a SAM), or in `store`, which must belong to the same encoder. Raises DataError where no image can be used.
+    """
+    if count < 1 or objects < 1:
+        raise UsageError(f"expected at least one retention image and one object of each, got {count} and {objects}")
+    items: list[RetentionItem] = []
+    candidates, left_out = _candidates(str(source), count, seed)
+    for name, read in candidates:
+        try:
+            sample = _shrunk(read())
+            masks = _chosen(sample, objects, seed)
+        except SpecialSamError as error:
+            left_out.append(str(error))
+            continue
+        prompts = tuple(
+            tuple(draw(strategy, masks, generator(seed, "retention", name, strategy))) for strategy in STRATEGIES
+        )
+        embedding = _encoded(sample, segmenter, store)
+        items.append(RetentionItem(name, masks, prompts, embedding, partial(_image, read)))
+        if progress:
+            progress(len(items), count, name)
+        if len(items) == count:
+            break
+    if not items:
+        why = f"; the first of {len(left_out)} left out: {left_out[0]}" if left_out else ""
+        raise DataError(f"{source}: expected images with masks to see what is forgotten, found none{why}")
+    return RetentionSet(str(source), segmenter.encoder_id, tuple(items), tuple(left_out))
+
+
+def retention_iou(segmenter: Segmenter, general: RetentionSet, multimask: bool = False) -> IouArray:
+    """IoU of each general image, float64 (n,) in 0..1: mean over its objects by one click and by box.
+
+    The single mask answers, or with `multimask` the one of three with the best own score. Stored embeddings serve
+    every model with the encoder that made them; one whose encoder was tuned too encodes the images anew.
+    """
+    stored = segmenter.encoder_id == general.encoder_id
+    return np.array(
+        [
+            _iou(segmenter, item.embedding() if stored else segmenter.encode(item.image()), item, multimask)
+            for item in general.items
+        ]
+    )
+
+
+def _candidates(source: str, count: int, seed: int) -> tuple[list[tuple[str, Callable[[], Sample]]], list[str]]:
+    """Names and readers of the images to try, in order, and what the data set says of files that it cannot use."""
+    if source == GENERATED:
+        first = RETENTION_SEED + seed * 1_000_000
+        return [(f"scene-{number}", partial(_scene, number)) for number in range(first, first + count)], []
+    dataset = open_dataset(source)
+    records = sorted(dataset.records, key=lambda record: (stable_hash(f"{seed}:{record.id}"), record.id))
+    return [(record.id, partial(load, record)) for record in records], [found.message for found in dataset.problems]
+
+
+def _scene(number: int) -> Sample:
+    made = scene(number, SCENE_SIDE)
+    return Sample(Record(f"scene-{number}", Path(f"scene-{number}")), made.image, made.masks)
+
+
+def _image(read: Callable[[], Sample]) -> ImageArray:
+    return _shrunk(read()).image
+
+
+def _shrunk(sample: Sample) -> Sample:
+    """The sample with a longest side of at most LONGEST pixels."""
+    if max(sample.size) <= LONGEST:
+        return sample
+    frame = Geometry(*sample.size, LONGEST)
+    height, width = frame.resized
+    masks = np.zeros((len(sample.masks), height, width), np.bool_)
+    for index, mask in enumerate(sample.masks):
+        masks[index] = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
+    return Sample(sample.record, frame.image_to_model(sample.image), masks, sample.labels)
+
+
+def _chosen(sample: Sample, objects: int, seed: int) -> BoolArray:
+    """At most `objects` of the masks that are large enough, drawn by the image's name."""
+    large = np.flatnonzero(sample.masks.mean((1, 2)) >= SMALLEST) if len(sample.masks) else np.zeros(0, np.int64)
+    if not len(large):
+        raise DataError(f"{sample.id}: expected an object of at least {SMALLEST:.1%} of the image, found none")
+    order = generator(seed, "retention objects", sample.id).permutation(len(large))[:objects]
+    return np.asarray(sample.masks[large[np.sort(order)]], np.bool_)
+
+
+def _encoded(sample: Sample, segmenter: Segmenter, store: EmbeddingStore | None) -> Callable[[], Embedding]:
+    """A reader of the sample's embedding, made now unless the store has it."""
+    if store is None:
+        made = segmenter.encode(sample.image)
+        return lambda: made
+    if store.encoder_id != segmenter.encoder_id:
+        raise UsageError(f"expected a store of encoder {segmenter.encoder_id}, got one of {store.encoder_id}")
+    key = store.key(digest_array(sample.image))
+    if key not in store:
+        with store.writer() as writer:
+            writer.put(key, segmenter.encode(sample.image), sample.id)
+    return lambda: store.get(key)
+
+
+def _iou(segmenter: Segmenter, embedding: Embedding, item: RetentionItem, multimask: bool) -> float:
+    """Mean over strategies of the mean over objects."""
+    means = []
+    for groups in item.prompts:
+        found = []
+        for indices, prompts in groups:
+            answer = segmenter.decode(embedding, prompts, multimask).best().masks()[:, 0]
+            found += [overlap(mask, truth)["iou"] for mask, truth in zip(answer, item.masks[indices], strict=True)]
+        means.append(float(np.mean(found)))
+    return float(np.mean(means))

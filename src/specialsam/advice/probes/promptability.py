@@ -1,0 +1,301 @@
+"""How a model's answer depends on where the prompt is: accuracy over clicks and boxes that get worse step by step.
+
+Along each axis one thing about the prompt changes and the object stays: how deep in the object the click lies, how far
+it misses, how large or shifted the box is, a click beside the object. `clicks_to` counts the clicks that a user needs
+(NoC: Sofiiuk et al. 2021, "Reviving iterative training with mask guidance for interactive segmentation"). All levels of
+all objects of an image are decoded in one call a kind of prompt, and every model sees the same prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from specialsam.advice.subject import Subject
+from specialsam.core.errors import DataError, UsageError
+from specialsam.core.geometry import BoolArray, FloatArray
+from specialsam.core.masks import tight_boxes
+from specialsam.core.randomness import generator
+from specialsam.core.types import Embedding, Prediction, Prompts, Record, Sample
+from specialsam.evaluation.evaluate import PIECE_PIXELS
+from specialsam.evaluation.statistics import bootstrap_mean
+from specialsam.metrics.overlaps import overlap
+from specialsam.models.segmenter import Segmenter
+from specialsam.prompts import correction_clicks, interior_point
+from specialsam.prompts.strategies import random_pixels
+
+Progress = Callable[[int, int, str], None]
+Point = tuple[float, float]
+
+CLICK_DEPTH, CLICK_NOISE, BOX_SCALE, BOX_SHIFT, BACKGROUND = (
+    "click depth",
+    "click noise",
+    "box scale",
+    "box shift",
+    "background click",
+)
+LEVELS: dict[str, tuple[float, ...]] = {
+    CLICK_DEPTH: (0.0, 0.25, 0.5, 0.75, 1.0),
+    CLICK_NOISE: (0.0, 0.05, 0.1, 0.2, 0.4),
+    BOX_SCALE: (0.8, 0.9, 1.0, 1.1, 1.25, 1.5),
+    BOX_SHIFT: (0.0, 0.05, 0.1, 0.2),
+    BACKGROUND: (1.0,),
+}
+"""Axes and their values: depth 0 is the deepest point and 1 the border, noise and shift are shares of `object_size`."""
+MOST_OBJECTS = 8
+"""Objects of an image that are looked at; more of them are drawn by the seed."""
+FAR = 0.5
+"""Distance of a background click from the object, in `object_size`, where the image has room for it."""
+COLUMNS = ["model", "axis", "value", "record", "object", "iou", "predicted"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image as the checks see it: chosen objects (indices, masks bool (P, H, W)) and an embedding a model."""
+
+    sample: Sample
+    objects: list[int]
+    masks: BoolArray
+    embeddings: dict[str, Embedding]
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """`counts`: model, record, object and one column a target (noc85, noc90: clicks needed, failures count as the
+    most); `curve`: model, record, object, click (from 1), iou. Both have every object of every image."""
+
+    counts: pd.DataFrame
+    curve: pd.DataFrame
+
+
+def look(
+    models: Mapping[str, Segmenter],
+    records: Sequence[Record],
+    subject: Subject,
+    seed: int,
+    progress: Progress | None = None,
+) -> Iterator[Look]:
+    """Images one after the other; an image without an object has nothing to prompt for and is passed over.
+
+    The embedding is asked once an encoder and image. Raises DataError where no image has an object.
+    """
+    found = 0
+    for number, record in enumerate(records, 1):
+        sample = subject.load(record)
+        kept = np.flatnonzero(sample.masks.any((1, 2)))
+        if len(kept):
+            found += 1
+            kept = np.sort(generator(seed, "objects", record.id).permutation(kept)[:MOST_OBJECTS])
+            by_encoder: dict[str, Embedding] = {}
+            for segmenter in models.values():
+                if segmenter.encoder_id not in by_encoder:
+                    by_encoder[segmenter.encoder_id] = subject.embed(sample, segmenter)
+            embeddings = {name: by_encoder[segmenter.encoder_id] for name, segmenter in models.items()}
+            yield Look(sample, kept.tolist(), sample.masks[kept], embeddings)
+        if progress:
+            progress(number, len(records), record.id)
+    if not found:
+        raise DataError(f"expected images with objects to prompt for, got {len(records)} images without any")
+
+
+def object_size(mask: BoolArray) -> float:
+    """Geometric mean of the sides of a bool (H, W) mask's tight box, in pixels."""
+    x0, y0, x1, y1 = tight_boxes(mask[None])[0].tolist()
+    return float(np.sqrt((x1 - x0 + 1) * (y1 - y0 + 1)))
+
+
+def within(point: tuple[float, float], size: tuple[int, int]) -> Point:
+    """The point (x, y) moved to the nearest place in an image of `size` (height, width)."""
+    return float(np.clip(point[0], 0, size[1] - 1)), float(np.clip(point[1], 0, size[0] - 1))
+
+
+def click_at_depth(mask: BoolArray, depth: float, rng: np.random.Generator) -> Point:
+    """A random pixel (x, y) of the object's largest component at a depth from 0 (deepest point) to 1 (border)."""
+    if not 0 <= depth <= 1:
+        raise UsageError(f"expected a click depth from 0 (deepest) to 1 (border), got {depth}")
+    x, y = interior_point(mask)
+    if depth == 0:
+        return float(x), float(y)
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    component = np.pad((labels == labels[y, x]).astype(np.uint8), 1)
+    distance = cv2.distanceTransform(component, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    inside = distance > 0
+    wanted = distance.max() * (1 - depth) + distance[inside].min() * depth
+    miss = np.where(inside, np.abs(distance - wanted), np.inf)
+    column, row = random_pixels(np.asarray(miss <= max(0.5, float(miss.min())) + 1e-4), 1, rng)[0]
+    return float(column), float(row)
+
+
+def moved_click(mask: BoolArray, offset: tuple[float, float]) -> Point:
+    """The interior point moved by `offset` (x, y) in object sizes, kept in the image; it may leave the object."""
+    (x, y), size = interior_point(mask), object_size(mask)
+    return within((x + offset[0] * size, y + offset[1] * size), (mask.shape[0], mask.shape[1]))
+
+
+def background_click(mask: BoolArray, rng: np.random.Generator, others: BoolArray | None = None) -> Point | None:
+    """A random pixel (x, y) beside the object, outside of `others` (P, H, W) and FAR from it where there is room.
+
+    None where the object fills the image.
+    """
+    outside = ~mask
+    free = outside if others is None or not len(others) else outside & ~others.any(0)
+    gap = cv2.distanceTransform(outside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    far = gap >= FAR * object_size(mask)
+    for allowed in (free & far, free, outside & far, outside):
+        if allowed.any():
+            x, y = random_pixels(np.asarray(allowed, np.bool_), 1, rng)[0]
+            return float(x), float(y)
+    return None
+
+
+def changed_box(mask: BoolArray, scale: float = 1.0, offset: tuple[float, float] = (0.0, 0.0)) -> FloatArray:
+    """The tight box float32 (4,), scaled about its centre and moved by `offset` object sizes, cut at the image."""
+    low, high = tight_boxes(mask[None])[0].astype(np.float64).reshape(2, 2)
+    centre, half = (low + high) / 2, (high - low + 1) / 2 * scale - 0.5
+    centre = centre + np.array(offset) * object_size(mask)
+    corners = np.sort(np.stack([centre - half, centre + half]), axis=0)
+    limit = np.array([mask.shape[1] - 1, mask.shape[0] - 1])
+    return np.asarray(np.clip(corners, 0, limit).ravel(), np.float32)
+
+
+def clicks_prompt(points: Sequence[Point], name: str = "click") -> Prompts:
+    """Prompts of one foreground click each, for as many objects as there are points (x, y)."""
+    array = np.asarray(points, np.float32).reshape(-1, 1, 2)
+    return Prompts(name, points=array, labels=np.ones(array.shape[:2], np.int64))
+
+
+def answers(segmenter: Segmenter, embedding: Embedding, prompts: Prompts) -> Iterator[tuple[BoolArray, float]]:
+    """The single mask bool (H, W) and its predicted IoU for one prompt after another.
+
+    All are decoded together; masks of full size are made in pieces, so that memory does not grow with their number.
+    """
+    low = segmenter.decode(embedding, prompts)
+    frame = embedding.geometry
+    most = max(1, PIECE_PIXELS // max(frame.side**2, frame.height * frame.width))
+    for start in range(0, len(low), most):
+        part = slice(start, start + most)
+        piece = Prediction(low.logits[part], low.scores[part], frame)
+        yield from zip(piece.masks()[:, 0], piece.scores[:, 0].tolist(), strict=True)
+
+
+def promptability(
+    models: Mapping[str, Segmenter],
+    records: Sequence[Record],
+    subject: Subject,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """IoU with the object under prompts of falling quality: model, axis, value, record, object, iou, predicted.
+
+    `predicted` is the model's own estimate of that IoU. On the axis "background click" the prompt lies beside the
+    object and a low IoU is right; an object that fills its image has no such line.
+    """
+    lines: list[tuple[str, str, float, str, int, float, float]] = []
+    for seen in look(models, records, subject, seed, progress):
+        clicks, boxes = _prompts(seen, seed)
+        for model, segmenter in models.items():
+            for places, prompts in (clicks, boxes):
+                found = answers(segmenter, seen.embeddings[model], prompts)
+                for (place, axis, value), (mask, score) in zip(places, found, strict=True):
+                    iou = overlap(mask, seen.masks[place])["iou"]
+                    lines.append((model, axis, value, seen.sample.id, seen.objects[place], iou, score))
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+_Place = tuple[int, str, float]
+
+
+def _prompts(seen: Look, seed: int) -> tuple[tuple[list[_Place], Prompts], tuple[list[_Place], Prompts]]:
+    """All clicks and all boxes of an image, each with (index of the object, axis, value) of every prompt."""
+    where: list[_Place] = []
+    points: list[Point] = []
+    framed: list[_Place] = []
+    boxes: list[FloatArray] = []
+    for place, mask in enumerate(seen.masks):
+        rng = generator(seed, "promptability", seen.sample.id, seen.objects[place])
+        noise, turn = rng.normal(size=2), rng.uniform(0, 2 * np.pi)
+        for depth in LEVELS[CLICK_DEPTH]:
+            where.append((place, CLICK_DEPTH, depth))
+            points.append(click_at_depth(mask, depth, rng))
+        for share in LEVELS[CLICK_NOISE]:  # one direction an object: along the axis only the distance grows
+            where.append((place, CLICK_NOISE, share))
+            points.append(moved_click(mask, (share * noise[0], share * noise[1])))
+        beside = background_click(mask, rng, seen.sample.masks)
+        if beside is not None:
+            where.append((place, BACKGROUND, LEVELS[BACKGROUND][0]))
+            points.append(beside)
+        for scale in LEVELS[BOX_SCALE]:
+            framed.append((place, BOX_SCALE, scale))
+            boxes.append(changed_box(mask, scale))
+        for share in LEVELS[BOX_SHIFT]:
+            framed.append((place, BOX_SHIFT, share))
+            boxes.append(changed_box(mask, offset=(share * np.cos(turn), share * np.sin(turn))))
+    return (where, clicks_prompt(points)), (framed, Prompts("box", boxes=np.stack(boxes)))
+
+
+def clicks_to(
+    models: Mapping[str, Segmenter],
+    records: Sequence[Record],
+    subject: Subject,
+    targets: tuple[float, ...] = (0.85, 0.9),
+    most: int = 20,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Clicks:
+    """Clicks until the IoU reaches each target, the next one always in the middle of the largest error.
+
+    The first click is the object's interior point; from the second on the earlier answer's logits are the mask prompt.
+    Every object gets `most` clicks, so that the curve is complete; one that never reaches a target counts as `most`.
+    """
+    if most < 1 or not targets or not all(0 < target <= 1 for target in targets):
+        raise UsageError(f"expected at least one click and targets in 0..1, got {most} and {targets}")
+    counts: list[dict[str, object]] = []
+    curve: list[tuple[str, str, int, int, float]] = []
+    for seen in look(models, records, subject, seed, progress):
+        for model, segmenter in models.items():
+            ious = _click_curve(segmenter, seen.embeddings[model], seen.masks, most)
+            for index, line in zip(seen.objects, ious, strict=True):
+                key = {"model": model, "record": seen.sample.id, "object": index}
+                counts.append(key | {f"noc{round(100 * goal)}": _first(line, goal, most) for goal in targets})
+                curve += [(model, seen.sample.id, index, number, iou) for number, iou in enumerate(line.tolist(), 1)]
+    return Clicks(pd.DataFrame(counts), pd.DataFrame(curve, columns=["model", "record", "object", "click", "iou"]))
+
+
+def _first(line: FloatArray, target: float, most: int) -> int:
+    reached = np.flatnonzero(line >= target)
+    return int(reached[0]) + 1 if len(reached) else most
+
+
+def _click_curve(segmenter: Segmenter, embedding: Embedding, masks: BoolArray, most: int) -> FloatArray:
+    """IoU (P, most) after each click."""
+    prompts = clicks_prompt([interior_point(mask) for mask in masks], "clicks")
+    out = np.zeros((len(masks), most), np.float32)
+    for number in range(most):
+        answer = segmenter.decode(embedding, prompts)
+        found = answer.masks()[:, 0]
+        out[:, number] = [overlap(mask, truth)["iou"] for mask, truth in zip(found, masks, strict=True)]
+        if number + 1 < most:
+            given = np.asarray(answer.logits[:, 0].numpy(), np.float32)
+            prompts = correction_clicks(masks, found, prompts, None, given)
+    return out
+
+
+def image_means(frame: pd.DataFrame, key: Sequence[str], seed: int = 0, level: float = 0.95) -> pd.DataFrame:
+    """Mean IoU over images with bootstrap intervals for each `key`: of `promptability`, `Clicks.curve`, probes.
+
+    Columns: those of `key`, mean, low, high, n (images). Objects of an image are averaged first. DataError names the
+    columns that are missing.
+    """
+    missing = [name for name in (*key, "record", "iou") if name not in frame.columns]
+    if missing:
+        raise DataError(f"expected the columns {', '.join(missing)} beside {', '.join(frame.columns)}")
+    lines: list[dict[str, object]] = []
+    for names, part in frame.groupby(list(key), sort=False):
+        interval = bootstrap_mean(part.groupby("record")["iou"].mean().to_numpy(float), seed, level=level)
+        numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+        lines.append(dict(zip(key, names, strict=True)) | numbers)
+    return pd.DataFrame(lines, columns=[*key, "mean", "low", "high", "n"])

@@ -1,0 +1,254 @@
+"""How well a model segments photographs that nobody tuned it on: BSDS500 segments and camouflaged animals, with rivals.
+
+BSDS500: a click in the interior of each annotated segment above 0.5 % of the image. A click does not say which
+annotator's segment is meant, so a mask counts by its best IoU over the annotators' segments that contain the click; a
+box and correction clicks do say it, and count by the segment itself. CAMO: each animal, click and box.
+
+GrabCut takes half a second of a core for each box of a small photograph and a BSDS500 image has about 45 segments, so a
+stable random sample of segments can stand for all: every model and rival then answers for the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from specialsam.core.console import stage
+from specialsam.core.errors import DataError, UsageError
+from specialsam.core.files import write_whole
+from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
+from specialsam.core.masks import tight_boxes
+from specialsam.core.types import Embedding, Prompts, Row
+from specialsam.data.images import read_image, read_mask_pixels
+from specialsam.data.loading import load
+from specialsam.data.open import open_dataset
+from specialsam.data.splits import stable_hash
+from specialsam.evaluation.region_rivals import FELZENSZWALB_SCALES, felzenszwalb_maps, grabcuts, regions_under
+from specialsam.evaluation.rivals import disc, disc_radius, filled_box, relative_area
+from specialsam.evaluation.tables import frame, summary
+from specialsam.models.load import load_model
+from specialsam.models.segmenter import ALL, Segmenter
+from specialsam.prompts import correction_clicks, interior_point
+
+SMALLEST = 0.005
+"""Smallest segment that is clicked, as a share of the image."""
+MAPS = npt.NDArray[Any]
+
+
+def bsds_images(root: Path, split: str) -> list[tuple[Path, list[Path]]]:
+    """Images of a split with their annotators' label maps, by name."""
+    images = sorted((root / "images" / split).glob("*.jpg"))
+    pairs = [(image, sorted((root / "masks" / split).glob(f"{image.stem}_a*.png"))) for image in images]
+    if not pairs or not all(maps for _, maps in pairs):
+        raise DataError(f"expected images/{split}/ID.jpg and masks/{split}/ID_aK.png in {root}, got something else")
+    return pairs
+
+
+def segments(maps: Sequence[MAPS]) -> BoolArray:
+    """Every annotated segment above `SMALLEST`, bool (P, H, W), annotator after annotator."""
+    out = [m == value for m in maps for value in np.unique(m) if (m == value).mean() >= SMALLEST]
+    return np.stack(out) if out else np.zeros((0, *maps[0].shape), np.bool_)
+
+
+def sampled(truth: BoolArray, record: str, most: int | None) -> BoolArray:
+    """At most `most` of the segments (P, H, W) of an image, a stable random sample in their own order; None: all."""
+    if most is None or len(truth) <= most:
+        return truth
+    chosen = sorted(range(len(truth)), key=lambda index: stable_hash(f"segment {index} of {record}"))[:most]
+    return truth[sorted(chosen)]
+
+
+def iou(masks: BoolArray, truth: BoolArray) -> FloatArray:
+    """IoU of masks and truths, broadcast over leading axes."""
+    overlap = (masks & truth).sum((-2, -1))
+    return np.asarray(overlap / np.maximum((masks | truth).sum((-2, -1)), 1), np.float32)
+
+
+def best_annotated(masks: BoolArray, point: FloatArray, maps: Sequence[MAPS]) -> float:
+    """Best IoU of any of the masks (M, H, W) with any annotator's segment that contains the click."""
+    x, y = (int(value) for value in point)
+    truths = np.stack([m == m[y, x] for m in maps])
+    return float(iou(masks[:, None], truths[None]).max())
+
+
+def bench_bsds(
+    segmenter: Segmenter,
+    root: Path,
+    split: str = "val",
+    limit: int | None = None,
+    rivals: bool = True,
+    most: int | None = None,
+) -> Iterator[list[Row]]:
+    """Rows of one image after the other, `limit` images and `most` segments of each at most."""
+    pairs = sorted(bsds_images(root, split), key=lambda pair: stable_hash(pair[0].stem))[:limit]
+    other = "train" if split == "val" else "val"
+    few = [[read_mask_pixels(m) for m in maps] for _, maps in bsds_images(root, other)[:40]]
+    radius = disc_radius([relative_area(mask) for maps in few for mask in segments(maps)])
+    for path, files in pairs:
+        image, maps = read_image(path), [read_mask_pixels(file) for file in files]
+        truth = sampled(segments(maps), path.stem, most)
+        if not len(truth):
+            continue
+        points = np.array([interior_point(mask) for mask in truth], np.float32)[:, None]
+        scores = _model_scores(segmenter, segmenter.encode(image), truth, points)
+        one, three = scores.pop("click masks")
+        scores[("model", "click", "single")] = [
+            best_annotated(m[None], p[0], maps) for m, p in zip(one, points, strict=True)
+        ]
+        scores[("model", "click", "three_oracle")] = [
+            best_annotated(m, p[0], maps) for m, p in zip(three, points, strict=True)
+        ]
+        scores |= _rival_scores(image, truth, points, radius, maps, rivals)
+        yield _rows(segmenter.name, "bsds500", split, path.stem, subset(limit, most), scores)
+
+
+def bench_camo(
+    segmenter: Segmenter, root: Path, limit: int | None = None, rivals: bool = True, most: int | None = None
+) -> Iterator[list[Row]]:
+    """Rows of one camouflaged animal after the other, in the order of a stable hash."""
+    records = [record for record in open_dataset(f"camo:{root}").records if record.category == "animal"]
+    records = sorted(records, key=lambda record: stable_hash(record.id))[:limit]
+    radius = disc_radius([relative_area(mask) for record in records[:60] for mask in load(record).masks])
+    for record in records:
+        sample = load(record)
+        truth = sampled(sample.masks, record.id, most)
+        if not len(truth):
+            continue
+        points = np.array([interior_point(mask) for mask in truth], np.float32)[:, None]
+        scores = _model_scores(segmenter, segmenter.encode(sample.image), truth, points)
+        one, three = scores.pop("click masks")
+        scores[("model", "click", "single")] = iou(one, truth)
+        scores[("model", "click", "three_oracle")] = iou(three, truth[:, None]).max(1)
+        scores |= _rival_scores(sample.image, truth, points, radius, None, rivals)
+        yield _rows(segmenter.name, "camo animals", "train", record.id, subset(limit, most), scores)
+
+
+def subset(limit: int | None, most: int | None) -> str:
+    """Which images and segments were measured, in words; "" for all."""
+    images = [] if limit is None else [f"{limit} images by stable hash"]
+    return ", ".join(images + ([] if most is None else [f"at most {most} segments of each by stable hash"]))
+
+
+def _model_scores(segmenter: Segmenter, embedding: Embedding, truth: BoolArray, points: FloatArray) -> dict[Any, Any]:
+    """Masks of the clicks, and IoU with the segment by box and after 3 and 5 clicks."""
+    labels = np.ones(points.shape[:2], np.int64)
+    prompts = Prompts("click", points=points, labels=labels)
+    answer = segmenter.decode_outputs(embedding, prompts, ALL)
+    masks = answer.masks()
+    best = masks[np.arange(len(masks)), 1 + answer.scores[:, 1:].argmax(1).numpy()]
+    boxes = Prompts("box", boxes=tight_boxes(truth))
+    scores: dict[Any, Any] = {
+        "click masks": (masks[:, 0], masks[:, 1:]),
+        ("model", "click", "three_best"): iou(best, truth),
+        ("model", "box", "single"): iou(segmenter.decode(embedding, boxes).masks()[:, 0], truth),
+        ("model", "1 click", "single"): iou(masks[:, 0], truth),
+    }
+    current, logits = masks[:, 0], answer.logits[:, 0].numpy()
+    for number in range(2, 6):
+        prompts = correction_clicks(truth, current, prompts, None, logits)
+        following = segmenter.decode(embedding, prompts)
+        current, logits = following.masks()[:, 0], following.logits[:, 0].numpy()
+        if number in (3, 5):
+            scores["model", f"{number} clicks", "single"] = iou(current, truth)
+    return scores
+
+
+def _rival_scores(
+    image: ImageArray,
+    truth: BoolArray,
+    points: FloatArray,
+    radius: float,
+    maps: Sequence[MAPS] | None,
+    classical: bool,
+) -> dict[Any, Any]:
+    """The rivals on the same prompts: those that see no pixel, and where `classical` also Felzenszwalb and GrabCut."""
+    size = (image.shape[0], image.shape[1])
+    labels = np.ones(points.shape[:2], np.int64)
+    boxes = tight_boxes(truth)
+    discs = disc(Prompts("click", points=points, labels=labels), size, radius)
+    filled = filled_box(Prompts("box", boxes=boxes), size)
+
+    def clicked(masks: Sequence[BoolArray]) -> list[float]:
+        if maps is None:
+            return [float(iou(m, t[None]).max()) for m, t in zip(masks, truth, strict=True)]
+        return [best_annotated(m, p[0], maps) for m, p in zip(masks, points, strict=True)]
+
+    scores: dict[Any, Any] = {
+        ("disc of median size", "click", "rival"): clicked([m[None] for m in discs]),
+        ("filled box", "box", "rival"): [] if filled is None else iou(filled, truth),
+    }
+    if classical:
+        graph = felzenszwalb_maps(image)
+        regions = [regions_under(graph, p[0]) for p in points]
+        scores[f"Felzenszwalb (best of {len(FELZENSZWALB_SCALES)})", "click", "rival"] = clicked(regions)
+        for index, scale in enumerate(FELZENSZWALB_SCALES):
+            scores[f"Felzenszwalb (scale {scale})", "click", "rival"] = clicked([r[index : index + 1] for r in regions])
+        scores["GrabCut", "box", "rival"] = iou(grabcuts(image, boxes), truth)
+    return scores
+
+
+def _rows(model: str, dataset: str, split: str, record: str, measured: str, scores: dict[Any, Any]) -> list[Row]:
+    return [
+        Row(
+            run="bench",
+            model=model if name == "model" else name,
+            dataset=dataset,
+            split=split,
+            record=record,
+            object=index,
+            strategy=strategy,
+            output=output,
+            metric="iou",
+            value=float(value),
+            subset=measured,
+        )
+        for (name, strategy, output), values in scores.items()
+        for index, value in enumerate(values)
+    ]
+
+
+def run_bench(
+    model: str,
+    bsds: Path | None,
+    camo: Path | None,
+    limit: int | None,
+    rivals: bool,
+    out: Path | None,
+    most: int | None = None,
+) -> str:
+    """Measure on the folders that are given; the table as text, and as a .csv where asked for.
+
+    `limit` images of each folder and `most` segments of each image, or all of them; the table says which.
+    """
+    segmenter = load_model(model)
+    jobs = []
+    if bsds is not None:
+        jobs.append((bench_bsds(segmenter, bsds, "val", limit, rivals, most), len(bsds_images(bsds, "val")[:limit])))
+    if camo is not None:
+        animals = [record for record in open_dataset(f"camo:{camo}").records if record.category == "animal"]
+        jobs.append((bench_camo(segmenter, camo, limit, rivals, most), len(animals[:limit])))
+    if not jobs:
+        raise UsageError("expected --bsds or --camo with a folder of real photographs, got neither")
+    rows: list[Row] = []
+    for job, total in jobs:
+        with stage("measuring") as progress:
+            progress(0, total, "the first image")
+            for number, part in enumerate(job, 1):
+                rows += part
+                progress(number, total, part[0].record)
+    means = summary(frame(rows), ("iou",))
+    if out is not None:
+        write_whole(out, lambda path: means.to_csv(path, index=False))
+    lines = [f"measured: {subset(limit, most) or 'every image and segment'}"]
+    lines += [f"{'data':14}{'prompt':10}{'model':28}{'output':14}{'IoU':>6}  95 % interval    images"]
+    for row in means.sort_values(["dataset", "strategy", "mean"], kind="stable").to_dict("records"):
+        interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+        lines.append(
+            f"{row['dataset']:14}{row['strategy']:10}{row['model']:28}{row['output']:14}{100 * row['mean']:6.1f}"
+            f"  {interval:16}{row['n']:>6}"
+        )
+    return "\n".join(lines)

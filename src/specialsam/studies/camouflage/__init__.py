@@ -1,0 +1,1 @@
+"""The camouflage study: animals that hide."""

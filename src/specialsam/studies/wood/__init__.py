@@ -1,0 +1,1 @@
+"""The wood study: clusters of textures, mosaics of graded difficulty, and what made the published model collapse."""

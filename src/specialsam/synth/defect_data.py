@@ -1,0 +1,236 @@
+"""Data sets of synthetic defects on disk: made on clean pictures for training, real ones beside them for the test.
+
+The folder is a plain folder data set (`images/{train,val,test}/KIND/NAME.png`, `masks/...` with 0 and 255), so that
+everything else takes it like a user's own; `defects.json` says of each picture what it was made of, and once all are
+there which share of it the defect covers.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from specialsam.core.console import Progress
+from specialsam.core.errors import DataError, UsageError
+from specialsam.core.files import write_whole
+from specialsam.core.geometry import ImageArray
+from specialsam.core.randomness import generator
+from specialsam.core.settings import parse_settings
+from specialsam.core.types import Dataset, Record, Sample
+from specialsam.data.images import read_mask_pixels, write_png
+from specialsam.data.loading import load_image_only, load_masks
+from specialsam.data.open import open_dataset
+from specialsam.data.splits import stable_hash
+from specialsam.data.views import ViewRecipe, apply, views_for
+from specialsam.synth.defects import COMPOSITE, KINDS, PUBLISHED, REALISTIC, gallery, make
+
+PLAN = "defects.json"
+SHOWN = 24
+"""Clean pictures that a gallery draws from."""
+
+
+class DefectRecipe(BaseModel):
+    """How many synthetic defects of which kinds are made on clean pictures, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: int = Field(500, description="training pictures with one defect each (or composite)", ge=1)
+    val: int = Field(0, description="validation pictures, on clean pictures that training does not use", ge=0)
+    kinds: dict[str, float] = Field(
+        default_factory=lambda: dict.fromkeys(PUBLISHED, 1.0),
+        description=f"kinds and their weights, of {', '.join(KINDS)}",
+    )
+    absolute_pixels: bool = Field(
+        False, description="keep the published generators' pixels; otherwise they are scaled from 1024 px pictures"
+    )
+    augment: bool = Field(
+        False,
+        description="turn (any angle), scale (0.8-1.2), recolour and warp the clean picture before a defect is made",
+    )
+    val_share: float = Field(0.2, description="share of the clean pictures kept for validation", gt=0, lt=1)
+    seed: int = Field(0, description="of every random choice")
+
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, value: dict[str, float]) -> dict[str, float]:
+        unknown = sorted(set(value) - set(KINDS))
+        if unknown:
+            raise ValueError(f"expected kinds of {', '.join(KINDS)}, got {', '.join(unknown)}")
+        if not value or min(value.values()) < 0 or sum(value.values()) <= 0:
+            raise ValueError(f"expected weights of at least 0 with a positive sum, got {value}")
+        return value
+
+
+AUGMENTED = ViewRecipe.model_validate("carpet").model_copy(update={"count": 1})
+"""The study's own list of augmentations, as `data.views` has it."""
+
+
+def write_defects(
+    folder: Path, goods: Sequence[Record], recipe: DefectRecipe, progress: Progress | None = None
+) -> dict[str, int]:
+    """Write `recipe.train` and `recipe.val` pictures with defects; pictures of each kind. A killed call goes on.
+
+    Clean pictures are split by a stable hash before anything is made, those of one `Record.group` together, so that
+    nothing of a validation picture was trained on. Raises DataError where there are too few clean pictures, UsageError
+    where the folder holds another recipe.
+    """
+    sources = _sources(goods, recipe)
+    plan = [
+        {"split": split, "number": number, "kind": kind, "source": record.id}
+        for split, count in (("train", recipe.train), ("val", recipe.val))
+        for number, (kind, record) in enumerate(_drawn(split, count, sources[split], recipe))
+    ]
+    document = {"recipe": recipe.model_dump(mode="json"), "pictures": plan}
+    _keep_plan(folder / PLAN, document)
+    by_id = {record.id: record for record in goods}
+    for done, line in enumerate(plan, 1):
+        name = Path(str(line["split"])) / str(line["kind"]) / f"{line['number']:05d}.png"
+        if not (folder / "images" / name).exists() or not (folder / "masks" / name).exists():
+            rng = generator(recipe.seed, "defect", str(line["split"]), int(str(line["number"])))
+            clean = _clean(by_id[str(line["source"])], recipe, rng)
+            found = make(str(line["kind"]), clean, rng, recipe.absolute_pixels)
+            write_png(folder / "masks" / name, found.mask)
+            write_png(folder / "images" / name, found.image)
+        if progress:
+            progress(done, len(plan), str(line["kind"]))
+        line["area"] = _area(folder / "masks" / name)
+    write_whole(folder / PLAN, lambda place: place.write_text(_text(document)))
+    counts: dict[str, int] = {}
+    for line in plan:
+        counts[str(line["kind"])] = counts.get(str(line["kind"]), 0) + 1
+    return counts
+
+
+def link_real(folder: Path, dataset: Dataset) -> dict[str, int]:
+    """Copy the real defects of a data set into `images/test/CATEGORY/` and their masks beside; images of each category.
+
+    A mask of several objects, or run-length encoded, becomes one binary file of their union. Raises DataError where no
+    record has an object or two would have one name, UsageError where the folder holds other real defects already.
+    """
+    counts: dict[str, int] = {}
+    expected: dict[Path, str] = {}
+    for record in dataset.records:
+        if record.mask_kind == "none":
+            continue
+        masks = load_masks(record)
+        if not masks.any():
+            continue
+        category = record.category or "defect"
+        name = f"{record.id.replace('/', '-')}"
+        image = folder / "images" / "test" / category / f"{name}{record.image.suffix.lower()}"
+        mask = folder / "masks" / "test" / category / f"{name}.png"
+        if mask in expected:
+            raise DataError(f"expected records whose ids differ as file names, got {expected[mask]} and {record.id}")
+        expected[mask] = record.id
+        if image.exists() and not filecmp.cmp(image, record.image, shallow=False):
+            raise UsageError(f"{image} holds another picture than {record.image}; choose another folder")
+        if not mask.exists():
+            write_png(mask, np.asarray(masks.any(0), np.bool_))
+        if not image.exists():
+            write_whole(image, partial(shutil.copyfile, record.image))
+        counts[category] = counts.get(category, 0) + 1
+    foreign = sorted(set((folder / "masks" / "test").glob("*/*.png")) - set(expected))
+    if foreign:
+        raise UsageError(
+            f"{folder} holds real defects that are not of {dataset.root} ({foreign[0].name}); choose another"
+        )
+    if not counts:
+        raise DataError(f"{dataset.root}: expected real defects with masks for the test, got none")
+    return counts
+
+
+def good_records(dataset: Dataset) -> list[Record]:
+    """Pictures without a defect: those of training if the data set says which they are, else all without an object."""
+    unlabelled = [r for r in dataset.records if r.mask_kind == "none" or not load_masks(r).any()]
+    training = [record for record in unlabelled if record.split == "train"]
+    return training or unlabelled
+
+
+def run_synth_defects(
+    source: str, out: Path, count: int, kinds: Sequence[str], seed: int, progress: Progress | None = None
+) -> tuple[str, ...]:
+    """A gallery (`out` ends in .png) or a data set of `count` pictures from a data set's clean ones; lines to print.
+
+    No `kinds` are all but the published ones. UsageError names the kinds that there are where one is unknown.
+    """
+    chosen = tuple(dict.fromkeys(kinds)) or (*REALISTIC, COMPOSITE)
+    recipe = parse_settings(DefectRecipe, {"train": count, "kinds": dict.fromkeys(chosen, 1.0), "seed": seed})
+    goods = good_records(open_dataset(source))
+    if not goods:
+        raise DataError(f"{source}: expected pictures without defects, got none")
+    if out.suffix.lower() == ".png":
+        pictures = [load_image_only(record) for record in goods[:SHOWN]]
+        write_png(out, gallery(pictures, chosen, seed))
+        return (f"wrote {out}",)
+    counts = write_defects(out, goods, recipe, progress)
+    return (f"wrote {out}: " + ", ".join(f"{number} {kind}" for kind, number in counts.items()),)
+
+
+def _sources(goods: Sequence[Record], recipe: DefectRecipe) -> dict[str, list[Record]]:
+    units: dict[str, list[Record]] = {}
+    for record in sorted(goods, key=lambda record: record.id):
+        units.setdefault(f"group {record.group}" if record.group else record.id, []).append(record)
+    order = sorted(units, key=lambda unit: (stable_hash(f"clean:{recipe.seed}:{unit}"), unit))
+    cut = max(1, round(recipe.val_share * len(order))) if recipe.val else 0
+    sources = {
+        split: [record for unit in chosen for record in units[unit]]
+        for split, chosen in (("val", order[:cut]), ("train", order[cut:]))
+    }
+    if not sources["train"]:
+        what = "clean pictures" if len(units) == len(goods) else "groups of clean pictures"
+        raise DataError(f"expected at least {1 + cut} {what} to make defects on, got {len(units)}")
+    return sources
+
+
+def _drawn(split: str, count: int, records: Sequence[Record], recipe: DefectRecipe) -> list[tuple[str, Record]]:
+    """(kind, clean picture) of each picture of a split; every clean picture is used before one is used again."""
+    rng = generator(recipe.seed, "defects", split)
+    names = sorted(recipe.kinds)
+    weights = np.array([recipe.kinds[name] for name in names])
+    chosen = rng.choice(len(names), count, p=weights / weights.sum())
+    return [(names[int(index)], records[number % len(records)]) for number, index in enumerate(chosen)]
+
+
+def _clean(record: Record, recipe: DefectRecipe, rng: np.random.Generator) -> ImageArray:
+    image = load_image_only(record)
+    if not recipe.augment:
+        return image
+    view = views_for(f"{record.id}:{int(rng.integers(2**31))}", AUGMENTED, recipe.seed)[0]
+    return apply(view, Sample(record, image, np.zeros((0, *image.shape[:2]), np.bool_))).image
+
+
+def _keep_plan(path: Path, plan: Mapping[str, Any]) -> None:
+    if path.exists():
+        if _without_areas(path) != json.loads(_text(plan)):
+            raise UsageError(f"{path.parent} holds defects of another recipe or other pictures; choose another folder")
+        return
+    if path.parent.exists() and any(path.parent.glob("images/train/*")):
+        raise UsageError(f"{path.parent} holds images and no {PLAN}; choose another folder")
+    write_whole(path, lambda place: place.write_text(_text(plan)))
+
+
+def _text(plan: Mapping[str, Any]) -> str:
+    return json.dumps(plan, indent=1) + "\n"
+
+
+def _without_areas(path: Path) -> dict[str, Any]:
+    """A stored plan as it was before the pictures were made; DataError where it cannot be read."""
+    try:
+        stored = dict(json.loads(path.read_text()))
+        stored["pictures"] = [{k: v for k, v in line.items() if k != "area"} for line in stored["pictures"]]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: expected the plan of a defect data set, cannot read it ({error})") from error
+    return stored
+
+
+def _area(mask: Path) -> float:
+    """Share of a picture that a mask file covers."""
+    return round(float((read_mask_pixels(mask) > 0).mean()), 6)
