@@ -81,6 +81,6 @@ def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     assert all(torch.allclose(whole[name], broken[name], atol=1e-6) for name in whole)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert {"click_single", "box_single"} <= set(rows[-1]["validation"])
-    model = load_pretrained(bundle(tmp_path / "whole" / "nano.safetensors", "conv", tmp_path / "nano", 64))
+    model = load_pretrained(bundle(tmp_path / "whole" / "nano.safetensors", "lite", tmp_path / "nano", 64))
     assert model.side == 64
     assert model.encode(np.zeros((48, 64, 3), np.uint8)).tensor.shape == (128, 4, 4)
