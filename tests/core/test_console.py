@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import pytest
@@ -42,6 +43,51 @@ def test_messages_and_complaints_go_their_own_ways(capsys: pytest.CaptureFixture
     out, err = capsys.readouterr()
     assert out == "found 3 images\n\n"
     assert err == "expected a folder, got a file\n"
+
+
+class Narrow(io.TextIOWrapper):
+    """A terminal of an encoding that lacks letters; what was printed as bytes."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(io.BytesIO(), encoding=encoding, errors="strict")
+
+    def printed(self) -> bytes:
+        self.flush()
+        return self.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "printed"),
+    [
+        ("ascii", "80 \N{EN DASH} 90 \N{GRINNING FACE}", b"80 \\u2013 90 \\U0001f600\n"),
+        ("cp1252", "\N{EN DASH} \u05d0", b"\x96 \\u05d0\n"),
+        ("utf-8", "caf\udce9 \N{EN DASH}", b"caf\\udce9 \xe2\x80\x93\n"),
+    ],
+)
+def test_no_text_ends_a_run_by_being_printed(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, text: str, printed: bytes
+) -> None:
+    """Control: `print` alone raises for each of these."""
+    for stream, tell in (("stdout", say), ("stderr", complain)):
+        narrow = Narrow(encoding)
+        monkeypatch.setattr(sys, stream, narrow)
+        with pytest.raises(UnicodeEncodeError):
+            print(text, file=narrow)
+        tell(text)
+        assert narrow.printed() == printed
+
+
+def test_a_bar_shows_a_name_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    narrow = Narrow("utf-8")
+    monkeypatch.setattr(narrow, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", narrow)
+    with stage("caf\udce9") as progress:
+        progress(3, 4, "na\udcefve.png")
+    assert b"caf\\udce9" in narrow.printed()
+    assert b"na\\udcefve.png" in narrow.printed()
 
 
 def test_plain_lines_when_not_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
-"""Progress and messages on the terminal: bars where someone looks, plain lines where nobody does."""
+"""Progress and messages: on the terminal, or wherever a server or a notebook wants them."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar, Token
+from typing import Protocol, TextIO
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what): a stage reports its state as often as it likes."""
@@ -14,24 +16,90 @@ LINE_EVERY = 10.0
 """Seconds between plain progress lines when the output is no terminal."""
 
 
-def say(text: str = "") -> None:
-    """One line for the user, on standard output."""
-    print(text, flush=True)
+class Sink(Protocol):
+    """Where messages and progress go; a server or a notebook puts its own in place of the terminal (`use`)."""
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+
+    def complain(self, text: str) -> None:
+        """One line about a failure."""
+
+    def stage(self, title: str) -> AbstractContextManager[Progress]:
+        """Progress of one stage, for as long as the context lasts."""
 
 
-def complain(text: str) -> None:
-    """One line about a failure, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+class Terminal:
+    """Standard output and standard error: bars where someone looks, plain lines where nobody does."""
+
+    def say(self, text: str) -> None:
+        _print(text, sys.stdout)
+
+    def complain(self, text: str) -> None:
+        _print(text, sys.stderr)
+
+    def stage(self, title: str) -> AbstractContextManager[Progress]:
+        return _bar(title) if sys.stdout.isatty() else _lines(title)
+
+
+class Quiet:
+    """Says nothing: the sink of every process but the main one."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def complain(self, text: str) -> None:
+        pass
+
+    def stage(self, title: str) -> AbstractContextManager[Progress]:
+        return nullcontext(lambda done, total, what="": None)
+
+
+TERMINAL, QUIET = Terminal(), Quiet()
+_sink: ContextVar[Sink] = ContextVar("sink", default=TERMINAL)
+
+
+def use(sink: Sink) -> Token[Sink]:
+    """Send everything to `sink` from now on, in this thread or task; the token gives the earlier one back."""
+    return _sink.set(sink)
 
 
 @contextmanager
-def stage(title: str) -> Iterator[Progress]:
+def using(sink: Sink) -> Iterator[None]:
+    """Send everything to `sink` for as long as the context lasts."""
+    token = use(sink)
+    try:
+        yield
+    finally:
+        _sink.reset(token)
+
+
+def say(text: str = "") -> None:
+    """One line for the user."""
+    _sink.get().say(text)
+
+
+def complain(text: str) -> None:
+    """One line about a failure."""
+    _sink.get().complain(text)
+
+
+def stage(title: str) -> AbstractContextManager[Progress]:
     """Progress of one stage, with rate and time left; nothing is shown of one that reports nothing.
 
     Plain lines (no terminal) leave out a stage that is over within two seconds as well.
     """
-    with _bar(title) if sys.stdout.isatty() else _lines(title) as progress:
-        yield progress
+    return _sink.get().stage(title)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    print(_encodable(text, stream), file=stream, flush=True)
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """The text with escapes for what the stream's encoding lacks: no name on a disk may end a run by being printed."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager
@@ -46,6 +114,9 @@ def _bar(title: str) -> Iterator[Progress]:
             speed = task.finished_speed or task.speed
             return Text("" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each", "dim")
 
+    def shown(text: str) -> str:
+        return escape(_encodable(text, sys.stdout))
+
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -55,10 +126,10 @@ def _bar(title: str) -> Iterator[Progress]:
         TextColumn("[dim]{task.fields[what]}"),
     )
     with Bars(*columns) as bars:
-        task = bars.add_task(escape(title), total=None, visible=False, what="")
+        task = bars.add_task(shown(title), total=None, visible=False, what="")
 
         def progress(done: int, total: int, what: str = "") -> None:
-            bars.update(task, completed=done, total=total, visible=True, what=escape(what))
+            bars.update(task, completed=done, total=total, visible=True, what=shown(what))
 
         yield progress
 

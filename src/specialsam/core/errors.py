@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+from specialsam.core.names import printable
+
 
 class SpecialSamError(Exception):
-    """Something failed that the user can mend; the message is one line (exit code 1)."""
+    """Something failed that the user can mend; the message is one line (exit code 1), whatever it was made of."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(re.sub(r"\s*[\r\n]+\s*", " ", message.strip())))
 
 
 class DataError(SpecialSamError):

@@ -1,18 +1,54 @@
-"""Whole files or none: write beside, then rename."""
+"""Whole files or none: write beside, then rename; and nothing but regular files is opened of what lies in a folder."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from specialsam.core.errors import SpecialSamError
+from specialsam.core.documents import parse_json
+from specialsam.core.errors import DataError, SpecialSamError
 
 FULL = 1 << 20
 """Bytes below which a disk counts as full when a write has failed."""
+
+LEFTOVER = r"\..+\.(?P<pid>\d+)\.tmp(\..*)?"
+"""Names of files that `write_whole` has begun; the process that writes one is named in it."""
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """What a JSON file holds; DataError in one line for one that is unreadable, damaged or nested without end."""
+    try:
+        return parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected a readable {path}, got a damaged one; {remedy}") from error
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, open for reading; what else may bear an image's name never ends or never begins to be read.
+
+    Raises DataError for a folder, a named pipe, a socket or a device, and OSError as `open` does (nothing there, no
+    permission, a link that leads to itself).
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
+        raise DataError(f"{path}: expected a file, got {kind}")
+    return path.open("rb")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from specialsam.core.errors import DataError
 
@@ -34,7 +34,7 @@ class Finding:
         if self.level != "pass" and not self.remedy:
             raise DataError(f"{self.check}: expected a remedy beside a {self.level}, got none")
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """As it is written to JSON."""
         return asdict(self) | {"numbers": dict(self.numbers)}
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 ImageArray = npt.NDArray[np.uint8]
+"""An image, uint8 (H, W, 3) in RGB, rows from the top and columns from the left."""
+LabelArray = npt.NDArray[np.integer]
+PixelArray = npt.NDArray[np.bool_ | np.number]
+"""Values as a file holds them, of whatever type and depth."""
 
 LOGITS_STRIDE = 4
 """Model pixels per low-res logit, the same for every SAM."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
-import numpy.typing as npt
 
 from specialsam.core.errors import DataError
-from specialsam.core.geometry import BoolArray, FloatArray
+from specialsam.core.geometry import BoolArray, FloatArray, PixelArray
 
 FOREGROUND = 127
 """A binary mask's pixel is foreground when above this (COD10K, CAMO and MVTec AD agree on it)."""
 
 
-def from_binary(pixels: npt.NDArray[Any]) -> BoolArray:
+class RunLength(TypedDict):
+    """One mask as COCO writes it: [height, width], and the runs as a string or as plain numbers."""
+
+    size: list[int]
+    counts: str | list[int]
+
+
+def from_binary(pixels: PixelArray) -> BoolArray:
     """Pixels (H, W[, C]) of a binary mask file to bool (P, H, W): one object, or none where all is background.
 
     Channel 0 counts. A mask of 0/1 values is read as such, any other by half of the range that its values need: 8 bits,
@@ -33,7 +40,7 @@ def from_binary(pixels: npt.NDArray[Any]) -> BoolArray:
     return mask[None].astype(np.bool_) if mask.any() else np.zeros((0, *plane.shape), np.bool_)
 
 
-def from_index(pixels: npt.NDArray[Any]) -> BoolArray:
+def from_index(pixels: PixelArray) -> BoolArray:
     """Label map (H, W) to bool (P, H, W), one object a value other than 0, in rising order of value."""
     if pixels.ndim != 2:
         raise DataError(f"expected a (H, W) label map, got {pixels.shape}")
@@ -42,7 +49,7 @@ def from_index(pixels: npt.NDArray[Any]) -> BoolArray:
     return np.asarray(pixels[None] == values[:, None, None], np.bool_)
 
 
-def from_rles(rles: tuple[dict[str, Any], ...], height: int, width: int) -> BoolArray:
+def from_rles(rles: Sequence[RunLength], height: int, width: int) -> BoolArray:
     """COCO run-length dictionaries to bool (P, height, width)."""
     from pycocotools import mask as coco
 
@@ -56,7 +63,7 @@ def from_rles(rles: tuple[dict[str, Any], ...], height: int, width: int) -> Bool
     return out
 
 
-def to_rle(mask: BoolArray) -> dict[str, Any]:
+def to_rle(mask: BoolArray) -> RunLength:
     """Bool (H, W) to a COCO run-length dictionary whose counts are a str, ready for JSON."""
     from pycocotools import mask as coco
 

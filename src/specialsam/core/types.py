@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, FloatArray, Geometry, ImageArray
+from specialsam.core.masks import RunLength
+from specialsam.core.names import printable
 
 if TYPE_CHECKING:
     import torch
 
 Split = Literal["train", "val", "test"]
 MaskKind = Literal["none", "binary", "index", "rle"]
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,15 @@ class Record:
 
     `mask_kind` says how `mask` (a file) or `rles` (COCO run-length dictionaries, one an object) become masks: "binary"
     is one object of all pixels above 127 of channel 0, "index" one object a value other than 0, "none" unlabelled.
-    `split` is the split that the data set itself states, if any.
+    `split` is the split that the data set itself states, if any. Texts become printable (`core.names`), whatever the
+    file's name; `image` and `mask` stay the paths that open.
     """
 
     id: str
     image: Path
     mask: Path | None = None
     mask_kind: MaskKind = "none"
-    rles: tuple[dict[str, Any], ...] = ()
+    rles: tuple[RunLength, ...] = ()
     labels: tuple[str, ...] = ()
     category: str = ""
     supercategory: str = ""
@@ -44,6 +48,54 @@ class Record:
             raise DataError(f"expected a record id, got an empty one for {self.image}")
         if self.mask_kind in ("binary", "index") and self.mask is None:
             raise DataError(f"record {self.id}: mask kind {self.mask_kind} needs a mask file, got none")
+        for name in ("id", "category", "supercategory", "group"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+        object.__setattr__(self, "labels", tuple(map(printable, self.labels)))
+
+
+class Truth(Protocol):
+    """What is true of one image, its pixels aside: masks bool (P, H, W), one an object, and their labels, or none."""
+
+    @property
+    def record(self) -> Record: ...
+
+    @property
+    def masks(self) -> BoolArray: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        ...
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one image without its pixels: `masks` bool (P, H, W), one an object, P = 0 allowed."""
+
+    record: Record
+    masks: BoolArray
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.masks.ndim != 3 or self.masks.dtype != np.bool_:
+            raise DataError(f"{self.id}: expected bool (P, H, W) masks, got {self.masks.dtype} {self.masks.shape}")
+        if self.labels and len(self.labels) != len(self.masks):
+            raise DataError(f"{self.id}: expected one label an object, got {len(self.labels)} for {len(self.masks)}")
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.masks.shape[1], self.masks.shape[2]
 
 
 @dataclass(frozen=True)
@@ -125,8 +177,8 @@ class Prompts:
         part = next(p for p in (self.points, self.boxes, self.masks) if p is not None)
         return len(part)
 
-    def __getitem__(self, index: slice | npt.NDArray[Any] | list[int]) -> Prompts:
-        def take(part: Any) -> Any:
+    def __getitem__(self, index: slice | npt.NDArray[np.integer | np.bool_] | list[int]) -> Prompts:
+        def take(part: npt.NDArray[_Value] | None) -> npt.NDArray[_Value] | None:
             return None if part is None else part[index]
 
         return replace(
@@ -212,16 +264,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that cannot be used, and why; counted and shown, never dropped."""
+    """A file that cannot be used, and why; counted and shown, never dropped. The message is printable."""
 
     path: Path
     kind: str
     message: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """What an adapter found in a folder: usable records, the problems beside them, and where it all comes from."""
+    """What an adapter found in a folder: usable records, the problems beside them, and where it all comes from.
+
+    Texts become printable (`core.names`).
+    """
 
     name: str
     root: Path
@@ -231,6 +289,11 @@ class Dataset:
     licence: str = "unknown"
     citation: str = ""
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in ("name", "licence", "citation"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+        object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
 
     def __len__(self) -> int:
         return len(self.records)
