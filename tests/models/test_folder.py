@@ -181,7 +181,7 @@ def damaged(conv: Segmenter, folder: Path, how: str) -> Path:
         ("no weights", "expected readable weights in"),
         ("half the weights", "expected readable weights in"),
         ("another encoder", "expected the weights of a tinyvit SAM"),
-        ("an unknown encoder", "expected an encoder of lite, conv or tinyvit, got 'resnet'"),
+        ("an unknown encoder", "expected an encoder of lite, conv, tinyvit, got 'resnet'"),
     ],
 )
 def test_damaged_folders_are_refused_in_one_line(conv: Segmenter, tmp_path: Path, how: str, expected: str) -> None:

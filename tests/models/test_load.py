@@ -5,18 +5,23 @@ The oracles: the tensors that were written, and the layout of the official check
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.types import Prompts
 from specialsam.models.architectures import build, to_official
 from specialsam.models.export import export_model
-from specialsam.models.load import load_model
+from specialsam.models.folder import save_pretrained
+from specialsam.models.load import BUNDLED, load_base, load_model
+from specialsam.models.nano import build_nano
+from specialsam.models.segmenter import Segmenter, fingerprint
 from specialsam.models.specialist import SpecialistCard, clone, save_specialist
 from specialsam.models.zoo import CARDS
 
@@ -161,6 +166,147 @@ def test_export_never_replaces_what_is_no_model(tmp_path: Path) -> None:
 
 def test_a_specialist_is_not_its_own_base(specialist: Path) -> None:
     refused(specialist, ModelError, "expected the model", "specialist itself", base=str(specialist))
+
+
+def poisoned(path: Path, name: str) -> None:
+    """The last number of one tensor of a .safetensors or .pth file becomes NaN."""
+    if path.suffix == ".pth":
+        state = torch.load(path, weights_only=True)
+        state[name].view(-1)[-1] = float("nan")
+        torch.save(state, path)
+        return
+    state = load_file(path)
+    state[name].view(-1)[-1] = float("nan")
+    save_file(state, path, {"format": "pt"})
+
+
+def test_weights_that_are_not_finite_are_refused_however_they_come(
+    mobile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bundled nano, our folder, transformers' folder, a checkpoint; each names its tensor as its file does."""
+    torch.manual_seed(0)
+    shutil.copytree(BUNDLED / "nano", tmp_path / "nano")
+    save_pretrained(Segmenter("own", build_nano("conv", 128), 128), tmp_path / "own")
+    save_pretrained(Segmenter("plain", build_nano("vit", 128), 128), tmp_path / "plain")
+    shutil.copy(mobile, tmp_path / "mobile.pth")
+    monkeypatch.setattr("specialsam.models.load.BUNDLED", tmp_path)
+    for model, file, tensor in (
+        ("nano", "nano/model.safetensors", "mask_decoder.iou_token.weight"),
+        (tmp_path / "own", "own/model.safetensors", "specialsam_encoder.out.weight"),
+        (tmp_path / "plain", "plain/model.safetensors", "vision_encoder.patch_embed.projection.weight"),
+        (tmp_path / "mobile.pth", "mobile.pth", "image_encoder.neck.0.weight"),
+    ):
+        load_model(model)
+        poisoned(tmp_path / file, tensor)
+        refused(model, ModelError, f"got NaN or infinity in {tensor}", str(tmp_path))
+
+
+def told(folder: Path, base: object) -> Path:
+    """A specialist folder's card alone: which base it names is looked for before anything else is read."""
+    ids = {"base_encoder_id": "e", "base_decoder_id": "d"}
+    card = SpecialistCard(name=folder.name, base=str(base), side=256, tuned="decoder", **ids)
+    folder.mkdir(parents=True)
+    (folder / "specialist.json").write_text(card.model_dump_json())
+    return folder
+
+
+def test_bases_in_a_circle_are_named(tmp_path: Path) -> None:
+    one, other = told(tmp_path / "a", tmp_path / "b"), told(tmp_path / "b", tmp_path / "a")
+    refused(one, ModelError, "got a circle", f"({one} -> {other} -> {one})")
+    outside = told(tmp_path / "c", one)
+    refused(outside, ModelError, f"({one} -> {other} -> {one})")
+    refused(told(tmp_path / "d", tmp_path / "d"), ModelError, "specialist itself")
+
+
+def test_a_specialist_may_stand_on_a_specialist(specialist: Path, tmp_path: Path) -> None:
+    """Oracle: the tensors that were saved; the base is the other specialist, and nano alone is refused."""
+    first = load_model(specialist)
+    tuned = clone(first, "tuned")
+    with torch.no_grad():
+        for parameter in tuned.sam.mask_decoder.parameters():  # type: ignore[union-attr]
+            parameter.mul_(0.99)
+    ids = {"base_encoder_id": first.encoder_id, "base_decoder_id": first.decoder_id}
+    card = SpecialistCard(name="second", base=str(specialist), side=first.side, tuned="decoder", **ids)
+    folder = save_specialist(tuned, card, tmp_path / "second")
+    assert fingerprint(load_model(folder).sam) == fingerprint(tuned.sam)
+    assert load_base(folder).decoder_id == first.decoder_id
+    refused(folder, ModelError, first.decoder_id, load_model("nano").decoder_id, base="nano")
+
+
+def test_a_base_that_is_not_here_is_named_with_its_specialist(tmp_path: Path) -> None:
+    folder = told(tmp_path / "a", "/somewhere/else/model")
+    refused(folder, ModelError, f"expected the base of {folder}", "'/somewhere/else/model'")
+
+
+HUB = "someone/sam"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """What is loaded through transformers, and whether from the cache alone; nothing is, it all fails."""
+    calls: list[tuple[str, bool]] = []
+
+    def spy(source: Path | str, local: bool = False) -> None:
+        calls.append((str(source), local))
+        raise ModelError("asked")
+
+    monkeypatch.setattr("specialsam.models.weights.load_transformers", spy)
+    return calls
+
+
+def test_the_hub_is_asked_for_a_cards_base_only_with_trust(tmp_path: Path, asked: list[tuple[str, bool]]) -> None:
+    folder = told(tmp_path / "a", HUB)
+    line = f"the specialist's card names the hub model {HUB}, which is fetched only with --trust-base"
+    refused(folder, ModelError, line, str(folder))
+    refused(told(tmp_path / "b", folder), ModelError, line, str(folder))
+    with pytest.raises(ModelError, match="trust-base"):
+        load_base(folder)
+    assert asked == []
+    for call in (load_model, load_base):
+        with pytest.raises(ModelError, match="asked"):
+            call(folder, trust_base=True)
+    assert asked == [(HUB, False)] * 2
+
+
+def test_who_names_a_hub_model_is_trusted_with_it(specialist: Path, asked: list[tuple[str, bool]]) -> None:
+    refused(HUB, ModelError, "asked")
+    refused(specialist, ModelError, "asked", base=HUB)
+    assert asked == [(HUB, False)] * 2
+
+
+@pytest.mark.parametrize("name", ["some one/sam", "a--b/..c", "x/" + "y" * 200])
+def test_an_impossible_hub_id_on_a_card_is_one_line(tmp_path: Path, name: str) -> None:
+    refused(told(tmp_path / "a", name), ModelError, name, "--trust-base")
+
+
+def test_a_cards_hub_base_in_the_local_cache_needs_no_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache as huggingface_hub lays it out; without the weights in it, it does not count."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    torch.manual_seed(0)
+    base = Segmenter(HUB, build_nano("vit", 128), 128)
+    repository = tmp_path / "hub" / "models--someone--sam"
+    snapshot = save_pretrained(base, repository / "snapshots" / "abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    ids = {"base_encoder_id": base.encoder_id, "base_decoder_id": base.decoder_id}
+    card = SpecialistCard(name="leaves", base=HUB, side=128, tuned="decoder", **ids)
+    folder = save_specialist(clone(base), card, tmp_path / "leaves")
+    assert load_model(folder).decoder_id == base.decoder_id
+    assert load_base(folder).name == HUB
+    (snapshot / "model.safetensors").unlink()
+    refused(folder, ModelError, HUB, "--trust-base")
+
+
+def test_a_model_lands_on_the_device_that_was_asked_for(specialist: Path) -> None:
+    """Meta is a device that is always there; what is on it has no numbers."""
+    for name in ("nano", specialist):
+        moved = load_model(name, device="meta")
+        assert {tensor.device.type for tensor in (*moved.sam.parameters(), *moved.sam.buffers())} == {"meta"}
+        assert moved.device == torch.device("meta") == load_model(name, device=torch.device("meta")).device
+        assert load_model(name, device="cpu").device == load_model(name).device == torch.device("cpu")
+    assert load_base(specialist, device="meta").device == torch.device("meta")
+    with pytest.raises(UsageError, match=r"expected a device that torch has here .*, got 'nowhere'"):
+        load_model("nano", device="nowhere")
 
 
 def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from specialsam.models.folder import save_pretrained
-from specialsam.models.nano import FrozenBatchNorm, build_nano, learn_statistics, nano_config
+from specialsam.core.errors import ModelError
+from specialsam.models.folder import encoder_kind, load_pretrained, save_pretrained
+from specialsam.models.nano import (
+    ENCODERS,
+    EncoderKind,
+    FrozenBatchNorm,
+    OwnEncoder,
+    build_nano,
+    learn_statistics,
+    nano_config,
+)
 from specialsam.models.segmenter import Segmenter, fingerprint
 
 torch.set_num_threads(1)
@@ -124,3 +134,32 @@ def test_frozen_normalisation_is_the_formula() -> None:
     x = torch.tensor([3.0, 1.0]).reshape(1, 2, 1, 1)
     expected = [3 * 2 / (4 + 1e-5) ** 0.5 + 0.5, 3 * 2 / (0.25 + 1e-5) ** 0.5 + 0.5]
     torch.testing.assert_close(norm(x).flatten(), torch.tensor(expected))
+
+
+def test_a_new_encoder_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Built, recognised, saved and loaded again by its kind; a kind without an entry is refused in one line."""
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, 128, 16, 16)
+
+        def forward(self, pixel_values: Tensor, **_: Any) -> Tensor:
+            answer: Tensor = self.patches(pixel_values)
+            return answer
+
+    monkeypatch.setitem(ENCODERS, "flat", OwnEncoder(Flat, lambda side: Flat()))
+    flat = Segmenter("flat", build_nano("flat", SIDE), SIDE)
+    assert encoder_kind(flat) == "flat"
+    again = load_pretrained(save_pretrained(flat, tmp_path / "flat"))
+    picture = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    assert torch.equal(again.encode(picture).tensor, flat.encode(picture).tensor)
+    monkeypatch.delitem(ENCODERS, "flat")
+    with pytest.raises(ModelError, match="expected an encoder of lite, conv, tinyvit, got 'flat'"):
+        load_pretrained(tmp_path / "flat")
+    with pytest.raises(ModelError, match="expected an encoder of vit, lite, conv, tinyvit, got 'flat'"):
+        build_nano("flat", SIDE)
+
+
+def test_pre_training_offers_every_encoder() -> None:
+    assert set(get_args(EncoderKind)) == {"vit", *ENCODERS}

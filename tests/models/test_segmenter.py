@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from specialsam.core.errors import DataError, ModelError
+from specialsam.core.errors import DataError, ModelError, UsageError
 from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding, Prompts
 from specialsam.models.decode import decode, positional_grid
@@ -236,6 +237,91 @@ def test_ids_are_made_anew_when_the_weights_were_changed_in_place() -> None:
     segmenter.forget_ids()
     assert segmenter.encoder_id != before[0]
     assert segmenter.decoder_id != before[1]
+
+
+DEVICE = "lazy"
+"""A device that every build of torch knows by name: with fake tensors, which have no numbers, nothing has to exist."""
+
+
+def on_fake_device(sam: torch.nn.Module, mode: FakeTensorMode) -> Segmenter:
+    """The model with each parameter and buffer on the fake device; a tensor that is neither stays where it was."""
+    for module in sam.modules():
+        for name, value in list(module.named_parameters(recurse=False)):
+            moved = mode.from_tensor(value).to(DEVICE)
+            module.register_parameter(name, torch.nn.Parameter(moved, requires_grad=False))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            module._buffers[name] = mode.from_tensor(buffer).to(DEVICE)
+    return Segmenter("elsewhere", sam, SIDE)
+
+
+KINDS = {
+    "points": Prompts("p", np.ones((2, 3, 2), np.float32), np.ones((2, 3), np.int64)),
+    "boxes": Prompts("b", boxes=np.array([[1, 2, 30, 40]] * 2, np.float32)),
+    "masks": Prompts("m", masks=np.zeros((2, 32, 32), np.float32)),
+    "all": Prompts(
+        "a",
+        np.ones((2, 1, 2), np.float32),
+        np.ones((2, 1), np.int64),
+        np.array([[1, 2, 30, 40]] * 2, np.float32),
+        np.zeros((2, 32, 32), np.float32),
+    ),
+}
+
+
+@pytest.mark.parametrize("encoder", ["conv", "lite", "tinyvit", "vit"])
+def test_every_tensor_is_made_on_the_models_device(encoder: Any) -> None:
+    """Oracle: fake tensors raise where two devices meet. Inputs come from the CPU: numpy arrays, stored embeddings."""
+    frames = [Geometry(60, 100, SIDE), Geometry(130, 90, SIDE)]
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        elsewhere = on_fake_device(build_nano(encoder, SIDE), mode)
+        assert elsewhere.device.type == DEVICE
+        embeddings = elsewhere.encode_pixels(torch.stack([elsewhere.pixels(picture(60, 100))] * 2))
+        assert (embeddings.device.type, tuple(embeddings.shape)) == (DEVICE, (2, 128, 8, 8))
+        stored = torch.zeros(2, 128, 8, 8)
+        for prompts in KINDS.values():
+            for given in (embeddings, stored):
+                logits, scores = elsewhere.forward(given, frames, [prompts, prompts[:1]], ALL)
+                assert logits.device.type == scores.device.type == DEVICE
+                assert tuple(logits.shape) == (3, 4, 32, 32)
+            answer = elsewhere.decode(Embedding(stored[0], frames[0]), prompts, multimask=True)
+            assert answer.logits.device.type == answer.scores.device.type == "cpu"
+        assert elsewhere.encode(picture(60, 100)).tensor.device.type == "cpu"
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_tensor_that_stays_behind_is_noticed(part: str) -> None:
+    """The test above can fail: here one tensor has not moved with its module."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        elsewhere = on_fake_device(build_nano("lite", SIDE), mode)
+        sam: Any = elsewhere.sam
+        sam.vision_encoder.backbone._buffers["scale"] = torch.ones(3, 1, 1)
+        sam.mask_decoder.iou_token.weight = torch.nn.Parameter(torch.ones(1, 128), requires_grad=False)
+        pixels, stored = torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1, 128, 8, 8)
+        calls = {
+            "encoder": lambda: elsewhere.encode_pixels(pixels),
+            "decoder": lambda: elsewhere.forward(stored, [Geometry(9, 9, SIDE)], [KINDS["points"][:1]]),
+        }
+        with pytest.raises(RuntimeError, match=r"two (different )?devices"):
+            calls[part]()
+
+
+@pytest.mark.parametrize("encoder", ["conv", "lite"])
+def test_moving_gives_a_copy_and_leaves_this_one_where_it_is(encoder: Any) -> None:
+    """Specialists share their base's encoder, so moving one must not move the other. Meta holds no numbers."""
+    here = Segmenter("nano", build_nano(encoder, SIDE), SIDE, "bundled")
+    there = here.to("meta")
+    assert (there.name, there.side, there.source) == ("nano", SIDE, "bundled")
+    tensors = [*there.sam.parameters(), *there.sam.buffers()]
+    assert {tensor.device.type for tensor in tensors} == {there.device.type} == {"meta"}
+    assert {tensor.device.type for tensor in [*here.sam.parameters(), *here.sam.buffers()]} == {"cpu"}
+    assert here.to("cpu") is here.to(torch.device("cpu")) is here
+
+
+@pytest.mark.parametrize("device", ["nowhere", "", "cuda:99", "vulkan"])
+def test_a_device_that_is_not_there_is_one_line(segmenter: Segmenter, device: str) -> None:
+    with pytest.raises(UsageError, match=f"expected a device that torch has here .*, got '{device}'") as caught:
+        segmenter.to(device)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,6 @@ def test_published_keys_become_those_of_sam_model_and_back(name: str) -> None:
 
 @pytest.mark.parametrize("card", [TINY, TINY_MOBILE, *CARDS.values()], ids=lambda card: card.name)
 def test_conversion_there_and_back_changes_nothing(card: Card) -> None:
-    if card.encoder == "conv":
-        pytest.skip(f"{card.name} has no official layout")
     state = dict(build(card, "meta").state_dict())
     state[SHARED_TOO] = state[SHARED]
     there = weights.to_official(state, card)

@@ -17,10 +17,10 @@ from specialsam.models.segmenter import Segmenter
 from specialsam.models.zoo import CARDS, Card, VitNumbers
 
 
-def export_model(model: str, out: Path) -> Path:
+def export_model(model: str, out: Path, *, trust_base: bool = False) -> Path:
     """Load any model and write it to `out`: `.pth` and `.pt` in the official layout, anything else as a folder."""
     _check_place(out)
-    segmenter = load_model(model)
+    segmenter = load_model(model, trust_base=trust_base)
     if out.suffix not in (".pth", ".pt"):
         try:
             return save_pretrained(segmenter, out)

@@ -23,12 +23,10 @@ ENCODER_KEY = "specialsam_encoder"
 
 
 def encoder_kind(segmenter: Segmenter) -> str:
-    """Which encoder a segmenter has: vit, tinyvit, conv or lite."""
-    from specialsam.models.nano import ConvEncoder, LiteEncoder
-    from specialsam.models.tinyvit import TinyViT
+    """Which encoder a segmenter has: a kind of `nano.ENCODERS`, or vit."""
+    from specialsam.models.nano import ENCODERS
 
-    kinds = {"lite": LiteEncoder, "conv": ConvEncoder, "tinyvit": TinyViT}
-    return next((kind for kind, made in kinds.items() if isinstance(segmenter.encoder, made)), "vit")
+    return next((kind for kind, own in ENCODERS.items() if isinstance(segmenter.encoder, own.module)), "vit")
 
 
 def save_pretrained(segmenter: Segmenter, folder: Path, half: bool = False) -> Path:
@@ -125,6 +123,8 @@ def _load_own(folder: Path, config: dict[str, Any], name: str) -> Segmenter:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from specialsam.models.weights import require_finite
+
     try:
         own = config[ENCODER_KEY]
         kind, side, name = str(own["kind"]), int(own["side"]), name or str(own["name"])
@@ -150,16 +150,17 @@ def _load_own(folder: Path, config: dict[str, Any], name: str) -> Segmenter:
         sam.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(f"expected the weights of a {kind} SAM in {folder}, got others; fetch it anew") from error
+    require_finite({k: v for k, v in state.items() if not k.startswith("vision_encoder.")}, folder)
     return Segmenter(name, sam.eval().requires_grad_(False), side, str(folder))
 
 
 def _architecture(kind: str, side: int, width: int) -> Any:
-    from specialsam.models.nano import NANO_CHANNELS, build_nano
+    from specialsam.models.nano import ENCODERS, NANO_CHANNELS, build_nano
 
-    if kind not in ("lite", "conv", "tinyvit"):
-        raise ModelError(f"expected an encoder of lite, conv or tinyvit, got {kind!r}; a newer version may know it")
+    if kind not in ENCODERS:
+        raise ModelError(f"expected an encoder of {', '.join(ENCODERS)}, got {kind!r}; a newer version may know it")
     if width == NANO_CHANNELS:
-        return build_nano(kind, side)  # type: ignore[arg-type]
+        return build_nano(kind, side)
     from specialsam.models.architectures import build
     from specialsam.models.zoo import CARDS
 

@@ -9,13 +9,16 @@ pre-training asks for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from specialsam.core.errors import ModelError
 from specialsam.models.efficientnet import WIDTHS, Backbone
+from specialsam.models.tinyvit import TinyViT
 
 NANO_SIDE = 512
 NANO_CHANNELS = 128
@@ -216,24 +219,37 @@ def nano_config(side: int = NANO_SIDE) -> Any:
     return SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
 
 
-ENCODERS: dict[str, Callable[[int], nn.Module]] = {
-    "lite": lambda side: LiteEncoder(),
-    "conv": lambda side: ConvEncoder(),
-    "tinyvit": lambda side: _tiny_vit(side),
+@dataclass(frozen=True)
+class OwnEncoder:
+    """An encoder of our own: what it is an instance of, and how it is built for an input side in pixels."""
+
+    module: type[nn.Module]
+    build: Callable[[int], nn.Module]
+
+
+ENCODERS: dict[str, OwnEncoder] = {
+    "lite": OwnEncoder(LiteEncoder, lambda side: LiteEncoder()),
+    "conv": OwnEncoder(ConvEncoder, lambda side: ConvEncoder()),
+    "tinyvit": OwnEncoder(TinyViT, lambda side: _tiny_vit(side)),
 }
-"""Encoders of our own for an input side, by kind; "vit" is transformers'."""
+"""Encoders of our own by kind, which is also what a saved folder calls them; "vit" is transformers'."""
 
 
-def build_nano(encoder: EncoderKind = "conv", side: int = NANO_SIDE) -> Any:
-    """A randomly initialised nano `SamModel` with the encoder asked for, in eval mode and without gradients."""
+def build_nano(encoder: str = "conv", side: int = NANO_SIDE) -> Any:
+    """A randomly initialised nano `SamModel` with the encoder asked for, in eval mode and without gradients.
+
+    `encoder` is "vit" or a kind of ENCODERS, `side` the model's input side in pixels. Raises ModelError for any other.
+    """
     from transformers import SamModel
 
+    if encoder != "vit" and encoder not in ENCODERS:
+        raise ModelError(f"expected an encoder of vit, {', '.join(ENCODERS)}, got {encoder!r}")
     config = nano_config(side)
     if encoder != "vit":
         layers, config.vision_config.num_hidden_layers = config.vision_config.num_hidden_layers, 0
         sam = SamModel(config)
         config.vision_config.num_hidden_layers = layers
-        sam.vision_encoder = ENCODERS[encoder](side)
+        sam.vision_encoder = ENCODERS[encoder].build(side)
     else:
         sam = SamModel(config)
     _initialise(sam)
@@ -254,8 +270,6 @@ def _initialise(sam: Any) -> None:
 
 def _tiny_vit(side: int) -> nn.Module:
     """The TinyViT candidate: MobileSAM's encoder at half its width. Its normalisations learn scale and shift only."""
-    from specialsam.models.tinyvit import TinyViT
-
     return TinyViT(
         side=side,
         dims=(32, 64, 128, 192),

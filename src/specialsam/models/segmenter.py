@@ -7,8 +7,9 @@ original-image pixels; `Geometry` alone converts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from specialsam.core.errors import DataError, ModelError
+from specialsam.core.errors import DataError, ModelError, UsageError
 from specialsam.core.geometry import LOGITS_STRIDE, Geometry, ImageArray
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.models.decode import decode, embed_prompts
@@ -64,6 +65,16 @@ class Segmenter:
     @property
     def device(self) -> torch.device:
         return next(self.sam.parameters()).device
+
+    def to(self, device: torch.device | str) -> Segmenter:
+        """The same segmenter on a device: itself where it is there, else a copy, since others may share its encoder.
+
+        Raises UsageError in one line for a device that this machine has not.
+        """
+        place = usable_device(device)
+        if place == self.device:
+            return self
+        return replace(self, sam=deepcopy(self.sam).to(place))
 
     def pixels(self, image: ImageArray) -> Tensor:
         """Encoder input float32 (3, side, side) of one image: scaled, normalised, zeros right and below."""
@@ -133,7 +144,7 @@ class Segmenter:
         labels = gather([p.labels for p in prompts])
         boxes = gather([None if p.boxes is None else g.boxes_to_model(p.boxes) for g, p in pairs])
         masks = gather([p.masks for p in prompts])
-        index = torch.repeat_interleave(torch.tensor([len(p) for p in prompts])).to(device)
+        index = torch.from_numpy(np.repeat(np.arange(len(prompts)), [len(p) for p in prompts])).to(device)
         sparse, dense = embed_prompts(self.sam, points, labels, boxes, masks)
         return decode(self.sam, embeddings.to(device, torch.float32), index, sparse, dense, outputs)
 
@@ -174,9 +185,25 @@ class Segmenter:
 
 def fingerprint(module: nn.Module, *more: str) -> str:
     """sha256 over the names, shapes and bytes of all parameters and buffers of `module`, and over `more`."""
+    return tensors_sha256(module.state_dict(), *more)
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor], *more: str) -> str:
+    """sha256 over `more` and, in the order of their names, over the names, shapes, dtypes and bytes of tensors."""
     digest = hashlib.sha256("\n".join(more).encode())
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         array = tensor.detach().cpu().contiguous()
         digest.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def usable_device(device: torch.device | str) -> torch.device:
+    """The device of that name; UsageError in one line where torch has none such on this machine."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # unknown, not built in, or not there
+        line = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f"expected a device that torch has here (cpu always), got {str(device)!r} ({line[:120]})"
+        ) from error

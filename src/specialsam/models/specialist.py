@@ -1,7 +1,8 @@
 """A specialist: tuned weights, the base that they belong to, and what is known of how good they are.
 
-The folder holds `model.safetensors` (the tuned parts under transformers' names) and `specialist.json`. The frozen
-encoder is not copied: it comes from the base, whose encoder hash must be the one that the specialist was tuned on.
+The folder holds `model.safetensors` (the tuned parts under transformers' names) and `specialist.json`, which names the
+hash of those tensors and of the base's encoder and decoder: a specialist is loaded whole, as it was saved, on the base
+that it was tuned on, or not at all. The frozen encoder is not copied: it comes from the base.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from specialsam.core.errors import ModelError
 from specialsam.core.files import write_whole
-from specialsam.models.segmenter import PREPROCESSING, Segmenter
+from specialsam.models.segmenter import PREPROCESSING, Segmenter, tensors_sha256
+from specialsam.models.weights import require_finite
 
 FILE, WEIGHTS = "specialist.json", "model.safetensors"
+FORMAT = 2
+"""Of `specialist.json`. 1 had neither `format` nor `weights_sha256`."""
+ENCODER = "vision_encoder."
 
 
 class SpecialistCard(BaseModel):
@@ -25,11 +31,13 @@ class SpecialistCard(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    format: int = Field(FORMAT, ge=1, le=FORMAT)
     name: str
     base: str = Field(description="zoo name, checkpoint or folder that `load_model` takes")
     base_encoder_id: str
     base_decoder_id: str
     side: int
+    weights_sha256: str = Field("", description="`tensors_sha256` of the folder's tensors; set when it is saved")
     preprocessing: str = PREPROCESSING
     tuned: str = Field(description="decoder, decoder+prompt, lora (merged), all; or base where tuning did not help")
     alpha: float = Field(1.0, description="share of the tuned weights in the mixture with the base's", ge=0, le=1)
@@ -43,17 +51,28 @@ class SpecialistCard(BaseModel):
 
 
 def save_specialist(tuned: Segmenter, card: SpecialistCard, folder: Path) -> Path:
-    """Write the folder: every tensor outside the encoder, or all of them where the whole model was tuned."""
+    """Write the folder: every tensor outside the encoder, or all of them where the whole model was tuned.
+
+    Equal specialists give equal files. Raises ModelError for weights that are not finite, which could not be loaded.
+    """
     from safetensors.torch import save_file
 
     keep = {
         name: value.detach().cpu().clone().contiguous()
         for name, value in tuned.sam.state_dict().items()
-        if card.tuned == "all" or not name.startswith("vision_encoder.")
+        if _belongs(name, card)
     }
-    write_whole(folder / WEIGHTS, lambda path: save_file(keep, path, {"format": "pt", "name": card.name}))
-    write_whole(folder / FILE, lambda path: path.write_text(card.model_dump_json(indent=2) + "\n"))
+    require_finite(keep, f"the specialist {card.name}")
+    whole = card.model_copy(update={"weights_sha256": tensors_sha256(keep)})
+    # safetensors writes several metadata keys in an order that changes from process to process
+    write_whole(folder / WEIGHTS, lambda path: save_file(keep, path, {"format": "pt"}))
+    write_whole(folder / FILE, lambda path: path.write_text(whole.model_dump_json(indent=2) + "\n"))
     return folder
+
+
+def _belongs(name: str, card: SpecialistCard) -> bool:
+    """Whether a tensor of the model is the specialist's own and not its base's."""
+    return card.tuned == "all" or not name.startswith(ENCODER)
 
 
 def is_specialist(folder: Path) -> bool:
@@ -61,49 +80,83 @@ def is_specialist(folder: Path) -> bool:
 
 
 def read_card(folder: Path) -> SpecialistCard:
-    """The card of a specialist folder; ModelError in one line when it is none or damaged."""
+    """The card of a specialist folder; ModelError in one line when it is none, damaged, or of a newer specialsam."""
     try:
-        return SpecialistCard(**json.loads((folder / FILE).read_text()))
+        fields = {"format": 1} | json.loads((folder / FILE).read_text())
+        written = fields["format"]
+        if isinstance(written, int) and written > FORMAT:
+            raise ModelError(
+                f"expected a {FILE} of format {FORMAT} or below in {folder}, got format {written}, which a newer "
+                "specialsam wrote; update specialsam"
+            )
+        return SpecialistCard(**fields)
     except FileNotFoundError as error:
         raise ModelError(f"expected a specialist folder with {FILE}, found none in {folder}") from error
-    except (ValueError, TypeError) as error:  # not text, not JSON, or not these fields
+    except (ValueError, TypeError, RecursionError) as error:  # not text, not JSON, or not these fields
         raise ModelError(
             f"expected a readable {FILE} in {folder}, got a damaged one ({type(error).__name__})"
         ) from error
 
 
 def load_specialist(folder: Path, base: Segmenter) -> Segmenter:
-    """The specialist on its base (which stays as it is); another base is refused in one line."""
+    """The specialist on its base (which stays as it is), on the base's device.
+
+    Raises ModelError in one line for another base, and for weights that are not those which the card was written for:
+    unreadable, tensors missing, unknown or of another shape, not finite, or of another hash.
+    """
+    card = read_card(folder)
+    _check_base(card, base)
+    weights = _read_weights(folder / WEIGHTS, card, base)
+    sam = clone(base, share_encoder=card.tuned != "all").sam
+    sam.load_state_dict(weights, strict=False)  # what is missing is the base's encoder
+    return Segmenter(card.name, sam.eval().requires_grad_(False), base.side, str(folder))
+
+
+def _check_base(card: SpecialistCard, base: Segmenter) -> None:
+    tuned_on = f"specialist {card.name} was tuned on {card.base}"
+    if base.side != card.side or base.encoder_id != card.base_encoder_id:
+        raise ModelError(
+            f"{tuned_on} (encoder {card.base_encoder_id}), got {base.name} (encoder {base.encoder_id}); "
+            f"load it on {card.base}"
+        )
+    if base.decoder_id != card.base_decoder_id:
+        raise ModelError(
+            f"{tuned_on} (decoder {card.base_decoder_id}), got {base.name} with the same encoder and another decoder "
+            f"({base.decoder_id}), to which it can be neither compared nor mixed; load it on {card.base}"
+        )
+
+
+def _read_weights(path: Path, card: SpecialistCard, base: Segmenter) -> dict[str, Tensor]:
+    """The specialist's tensors by name, found whole and as the card says; ModelError in one line otherwise."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    card = read_card(folder)
-    if base.side != card.side or base.encoder_id != card.base_encoder_id:
-        raise ModelError(
-            f"specialist {card.name} was tuned on {card.base} (encoder {card.base_encoder_id}), "
-            f"got {base.name} (encoder {base.encoder_id}); load it on {card.base}"
-        )
     try:
-        weights = load_file(folder / WEIGHTS)
-    except (FileNotFoundError, SafetensorError) as error:
+        weights: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"expected readable weights in {path}, got none; save the specialist anew") from error
+    wanted = {name: value for name, value in base.sam.state_dict().items() if _belongs(name, card)}
+    wrong = {
+        "missing": [name for name in wanted if name not in weights],
+        "unknown": [name for name in weights if name not in wanted],
+        "of another kind": [name for name in wanted if name in weights and not _alike(weights[name], wanted[name])],
+    }
+    found = ", ".join(f"{len(names)} {how} (first: {names[0]})" for how, names in wrong.items() if names)
+    if found:
+        which = "all tensors" if card.tuned == "all" else "all tensors outside the encoder"
+        raise ModelError(f"expected {which} of {card.base} in {path}, got {found}; save the specialist anew")
+    require_finite(weights, path)
+    sha256 = tensors_sha256(weights)
+    if card.weights_sha256 and sha256 != card.weights_sha256:  # a card of format 1 names none
         raise ModelError(
-            f"expected readable weights in {folder / WEIGHTS}, got none; save the specialist anew"
-        ) from error
-    sam = clone(base, share_encoder=card.tuned != "all").sam
-    try:
-        missing, unexpected = sam.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise ModelError(
-            f"expected the tensors of {card.base} in {folder / WEIGHTS}, got others of the same names; "
-            "save the specialist anew"
-        ) from error
-    outside = [name for name in missing if card.tuned == "all" or not name.startswith("vision_encoder.")]
-    if outside or unexpected:
-        raise ModelError(
-            f"expected the tensors of {card.base} in {folder / WEIGHTS}, {len(outside)} are missing and "
-            f"{len(unexpected)} unknown; save the specialist anew"
+            f"expected the weights that {FILE} was written for (sha256 {card.weights_sha256[:16]}), "
+            f"got others ({sha256[:16]}) in {path}; copy the whole folder anew, or save the specialist anew"
         )
-    return Segmenter(card.name, sam.eval().requires_grad_(False), base.side, str(folder))
+    return weights
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.is_floating_point() == other.is_floating_point()
 
 
 def clone(segmenter: Segmenter, name: str = "", share_encoder: bool = True) -> Segmenter:

@@ -34,6 +34,8 @@ TIMEOUT = 30.0
 """Seconds without an answer after which a download is given up."""
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 TRANSFORMERS = "a transformers SamModel"
+CACHED = ("config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+"""What a model on the hub consists of: its configuration, and its weights in one of these forms."""
 
 
 def read_checkpoint(path: Path) -> State:
@@ -95,8 +97,8 @@ def identify(state: Mapping[str, Tensor]) -> str:
 def load_checkpoint(path: Path, card: Card) -> Any:
     """The `SamModel` of `card` with the weights of a checkpoint in the official layout, in eval mode, frozen, float32.
 
-    The weights are not copied: a memory-mapped file is read as they are used. Raises ModelError in one line for the
-    checkpoint of another model, and for tensors that are missing, unknown or of another shape.
+    The weights are not copied: a memory-mapped file is read once, and again as they are used. Raises ModelError in one
+    line for the checkpoint of another model, and for tensors that are missing, unknown, of another shape or not finite.
     """
     state = read_checkpoint(path)
     looks = identify(state)
@@ -106,6 +108,7 @@ def load_checkpoint(path: Path, card: Card) -> Any:
     model = build(card, "meta")
     ready = to_transformers(state, card)
     _check(ready, model.state_dict(), card, path)
+    require_finite(state, path)
     floats = {key: value.float() if value.is_floating_point() else value for key, value in ready.items()}
     model.load_state_dict(floats, strict=True, assign=True)
     model.prompt_encoder.shared_embedding.positional_embedding = model.shared_image_embedding.positional_embedding
@@ -127,6 +130,18 @@ def _check(state: State, expected: Mapping[str, Tensor], card: Card, path: Path)
     found = ", ".join(f"{len(names)} {kind} (first: {names[0]})" for kind, names in kinds if names)
     if found:
         raise ModelError(f"expected the tensors of {card.name} in {path}, got a file with {found}")
+
+
+def require_finite(tensors: Mapping[str, Tensor], where: Path | str) -> None:
+    """Refuse tensors of which one holds NaN or an infinity in single precision; the ModelError names the first."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        low, high = torch.aminmax(tensor.detach().float())  # NaN passes through
+        if not (low.isfinite() and high.isfinite()):
+            raise ModelError(
+                f"expected finite weights in {where}, got NaN or infinity in {name}; fetch them or save the model anew"
+            )
 
 
 def weights_folder() -> Path:
@@ -213,11 +228,24 @@ def _download(card: Card, path: Path, progress: Progress | None) -> None:
         part.unlink(missing_ok=True)
 
 
-def load_transformers(source: Path | str) -> Any:
-    """A `SamModel` from a transformers folder or a hub id, in eval mode, frozen, float32.
+def is_cached(hub_id: str) -> bool:
+    """Whether the local hub cache holds a model's configuration and weights, so that no network is needed."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        here = [isinstance(try_to_load_from_cache(hub_id, name), str) for name in CACHED]
+    except HFValidationError:  # no id that the hub could have
+        return False
+    return here[0] and any(here[1:])
+
+
+def load_transformers(source: Path | str, local: bool = False) -> Any:
+    """A `SamModel` from a transformers folder or a hub id, in eval mode, frozen, float32; `local`: without a network.
 
     Its own configuration counts: published folders say epsilon 1e-6 for the decoder where the original has 1e-5, which
-    moves logits by up to 1e-3. Raises ModelError in one line where it cannot be read, is no SAM, or is incomplete.
+    moves logits by up to 1e-3. Raises ModelError in one line where it cannot be read, is no SAM, is incomplete, or has
+    weights that are not finite.
     """
     from transformers import PreTrainedConfig, SamModel
     from transformers.utils import logging
@@ -225,10 +253,12 @@ def load_transformers(source: Path | str) -> Any:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        kind = PreTrainedConfig.get_config_dict(str(source))[0].get("model_type")
+        kind = PreTrainedConfig.get_config_dict(str(source), local_files_only=local)[0].get("model_type")
         if kind != "sam":
             raise ModelError(f"expected a transformers folder or hub id of a SAM, got one of type {kind!r} ({source})")
-        model, info = SamModel.from_pretrained(str(source), output_loading_info=True, dtype=torch.float32)
+        model, info = SamModel.from_pretrained(
+            str(source), output_loading_info=True, dtype=torch.float32, local_files_only=local
+        )
     except ModelError:
         raise
     except Exception as error:  # hub, file and format errors are of any kind
@@ -243,15 +273,18 @@ def load_transformers(source: Path | str) -> Any:
     found = ", ".join(f"{len(names)} {kind} (first: {names[0]})" for kind, names in wrong.items() if names)
     if found:
         raise ModelError(f"expected all tensors of a SamModel in {source}, got {found}")
+    require_finite(model.state_dict(), source)
     return model.eval().requires_grad_(False)
 
 
 __all__ = [
     "fetch",
     "identify",
+    "is_cached",
     "load_checkpoint",
     "load_transformers",
     "read_checkpoint",
+    "require_finite",
     "to_official",
     "to_transformers",
     "verify",
