@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import os
+import re
+import socket
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageOps
+from PIL import BmpImagePlugin, EpsImagePlugin, Image, ImageOps
 
+import specialsam
 from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.data import images
-from specialsam.data.images import image_size, read_image, read_mask_pixels, write_png
+from specialsam.data.images import image_size, read_grey, read_image, read_mask_pixels, write_png
 
 
 def _gradient() -> np.ndarray:
@@ -223,6 +231,242 @@ def test_what_is_no_image(tmp_path: Path) -> None:
                 read(tmp_path / name)
 
 
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+
+
+@pytest.mark.parametrize("content", [POSTSCRIPT, b"%PDF-1.7\n", SVG, b"\xc5\xd0\xd3\xc6" + bytes(30)])
+def test_no_file_starts_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """PostScript under an image's name starts Ghostscript in PIL, which the control below shows."""
+    started: list[object] = []
+
+    def start(*arguments: object, **_: object) -> None:
+        started.append(arguments)
+        raise OSError("no program may be started")
+
+    for name in ("Popen", "run", "call", "check_call", "check_output"):
+        monkeypatch.setattr(subprocess, name, start)
+    monkeypatch.setattr(os, "system", start)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # PIL asks once a process
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content)
+    for read in (read_image, read_mask_pixels, image_size, images.exif_orientation, images.is_palette):
+        with pytest.raises(DataError, match=r"photo\.jpg: expected an image file \(JPEG, .*\), got something else"):
+            read(path)
+    assert started == []
+    if content is POSTSCRIPT:
+        with pytest.raises(OSError, match="Ghostscript"):
+            Image.open(path).load()
+        assert len(started) == 1, "the control: PIL on its own looks for Ghostscript"
+
+
+@pytest.mark.parametrize("format_name", ["EPS", "ICO", "JPEG2000", "PCX", "SGI", "TGA", "DDS", "IM", "PDF"])
+def test_only_listed_formats_are_read(tmp_path: Path, format_name: str) -> None:
+    """Oracle: PIL itself, which writes each of these and reads all but the last."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(_gradient()).save(path, format_name)
+    with pytest.raises(DataError, match="got something else") as error:
+        read_image(path)
+    assert "\n" not in str(error.value)
+
+
+def test_pictures_are_opened_in_one_place() -> None:
+    """Whatever else opened one would have to be as careful; OpenCV ends the process at a name that is no UTF-8."""
+    opening = re.compile(r"Image\.open\(|cv2\.(imread|imwrite|imreadmulti|VideoCapture)\(")
+    root = Path(specialsam.__file__).parent
+    found = [
+        path.relative_to(root).as_posix() for path in root.rglob("*.py") if opening.search(path.read_text("utf-8"))
+    ]
+    assert found == ["data/images.py"]
+
+
+def test_heif_is_read_where_it_is_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for pillow-heif: a format of that name whose files begin with "heif" and hold a BMP."""
+    buffer = io.BytesIO()
+    Image.fromarray(_gradient()).save(buffer, "BMP")
+    (tmp_path / "x.jpg").write_bytes(b"heif" + buffer.getvalue())
+    with pytest.raises(DataError, match="got something else"):
+        read_image(tmp_path / "x.jpg")
+
+    def opener(file: io.BufferedReader, name: str) -> Image.Image:
+        file.seek(4)
+        return BmpImagePlugin.BmpImageFile(io.BytesIO(file.read()))
+
+    monkeypatch.setitem(Image.OPEN, "HEIF", (opener, lambda prefix: prefix.startswith(b"heif")))
+    assert np.array_equal(read_image(tmp_path / "x.jpg"), _gradient())
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("pipe", "expected a file, got a named pipe"),
+        ("socket", "expected a file, got a socket"),
+        ("device", "expected a file, got a device"),
+        ("folder", "expected a file, got a folder"),
+        ("loop", "cannot be read .*symbolic links"),
+        ("dangling", "found nothing there"),
+    ],
+)
+def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, words: str) -> None:
+    """A pipe that nobody writes to, read as a file, would wait for ever; /dev/zero would never end."""
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    path = Path("x.png")
+    with socket.socket(socket.AF_UNIX) as made:
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "socket":
+            made.bind(str(path))
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to({"device": "/dev/zero", "loop": "x.png", "dangling": "nowhere.png"}[kind])
+        for read in (read_image, read_mask_pixels, image_size, lambda place: read_grey(place, 8)):
+            with pytest.raises(DataError, match=rf"^x\.png: .*{words}"):
+                read(path)
+
+
+def test_a_tiff_that_holds_less_than_its_header_says(tmp_path: Path) -> None:
+    """PIL would make up the rest in black; the tag of the height (0x0101) is changed by hand."""
+    path = tmp_path / "x.tif"
+    Image.fromarray(_gradient()).save(path)
+    content = path.read_bytes()
+    height = struct.pack("<HHI", 0x0101, 4, 1)
+    assert content.count(height + struct.pack("<I", 6)) == 1
+    path.write_bytes(content.replace(height + struct.pack("<I", 6), height + struct.pack("<I", 9999)))
+    assert image_size(path) == (9999, 9)
+    with pytest.raises(DataError, match=r"its header says 9x9999 pixels, it holds 9x6"):
+        read_image(path)
+
+
+def _whole(format_name: str, **options: object) -> bytes:
+    """A small picture with an EXIF block, as a file of the given kind."""
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a picture"
+    Image.fromarray(_gradient()).resize((24, 16)).save(buffer, format_name, exif=exif, **options)
+    return buffer.getvalue()
+
+
+WHOLE = {
+    "png": _whole("PNG"),
+    "jpg": _whole("JPEG"),
+    "progressive.jpg": _whole("JPEG", progressive=True),
+    "tif": _whole("TIFF"),
+    "lzw.tif": _whole("TIFF", compression="tiff_lzw"),
+    "deflate.tif": _whole("TIFF", compression="tiff_deflate"),
+    "jpeg.tif": _whole("TIFF", compression="jpeg"),
+    "bmp": _whole("BMP"),
+    "webp": _whole("WEBP"),
+    "lossless.webp": _whole("WEBP", lossless=True),
+}
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> tuple[str, bytes]:
+    """Random bytes, or a valid file of each kind with bytes changed, cut out, put in or cut off."""
+    name = draw(st.sampled_from(sorted(WHOLE)))
+    if draw(st.integers(0, 9)) == 0:
+        return name, draw(st.binary(max_size=200))
+    content = bytearray(WHOLE[name])
+    for _ in range(draw(st.integers(1, 6))):
+        near = draw(st.sampled_from([40, 200, len(content)]))
+        place = draw(st.integers(0, max(0, min(near, len(content)) - 1)))
+        how = draw(st.sampled_from(["byte", "byte", "byte", "word", "out", "in", "end"]))
+        if how == "byte":
+            content[place : place + 1] = bytes([draw(st.integers(0, 255))])
+        elif how == "word":
+            content[place : place + 4] = draw(
+                st.sampled_from([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", b"\0\1\0\0"])
+            )
+        elif how == "out":
+            del content[place : place + draw(st.integers(1, 20))]
+        elif how == "in":
+            content[place:place] = draw(st.binary(min_size=1, max_size=12))
+        else:
+            del content[place:]
+    return name, bytes(content)
+
+
+@given(_damaged())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_file_is_an_image_or_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], case: tuple[str, bytes]
+) -> None:
+    """Pixels or DataError, and not a word of libtiff, libjpeg or numpy beside it; of PIL's see the test below."""
+    path = tmp_path / case[0]
+    path.write_bytes(case[1])
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            pixels = read_image(path)
+            said = f"{path}: good" if (pixels.dtype, pixels.shape) == (np.uint8, (*image_size(path), 3)) else "odd"
+        except DataError as error:
+            said = str(error)
+    assert said.startswith(f"{path}: ")
+    assert "\n" not in said
+    others = [str(one.message) for one in warned if "PIL" not in Path(one.filename).parts]
+    assert ([*capfd.readouterr()], others) == (["", ""], [])
+
+
+READER = """
+import sys
+if sys.argv[1] == "ours":
+    from specialsam.data.images import read_image as read
+else:
+    from PIL import Image
+    def read(path):
+        Image.open(path).load()
+from pathlib import Path
+for path in map(Path, sys.argv[2:]):
+    try:
+        read(path)
+    except Exception as error:
+        assert sys.argv[1] == "PIL" or type(error).__name__ == "DataError", error
+"""
+
+
+def test_a_process_that_reads_damaged_files_says_nothing(tmp_path: Path) -> None:
+    """The control: of the same files PIL on its own warns, logs, and lets libtiff print."""
+    for number, (name, content) in enumerate(WHOLE.items()):
+        (tmp_path / f"{number}cut.{name}").write_bytes(content[: len(content) - 60])
+        (tmp_path / f"{number}odd.{name}").write_bytes(content[:40] + b"\xff\x00" * 8 + content[56:])
+    content = bytearray(WHOLE["tif"])
+    place = content.index(struct.pack("<HHI", 0x0115, 3, 1)) + 8  # samples a pixel
+    content[place : place + 2] = struct.pack("<H", 9999)
+    (tmp_path / "samples.tif").write_bytes(content)
+    said = {}
+    for reader in ("ours", "PIL"):
+        command = [sys.executable, "-c", READER, reader, *sorted(tmp_path.iterdir())]
+        said[reader] = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (said["ours"].stdout, said["ours"].stderr) == ("", "")
+    for words in ("UserWarning", "More samples per pixel", "Decod"):
+        assert words in said["PIL"].stderr
+
+
+def test_the_undamaged_files_are_read(tmp_path: Path) -> None:
+    """The files that the test above damages are good ones, upright by their EXIF block."""
+    for name, content in WHOLE.items():
+        (tmp_path / name).write_bytes(content)
+        assert read_image(tmp_path / name).shape == (24, 16, 3) if name != "bmp" else (16, 24, 3), name
+
+
+def test_grey_levels_keep_enough_pixels(tmp_path: Path) -> None:
+    """Sizes by hand: the smallest of 1/8, 1/4, 1/2 that leaves 20 pixels. Oracle of the levels: OpenCV's averaging."""
+    smooth = cv2.resize(np.random.default_rng(3).integers(0, 256, (5, 9), np.uint8), (360, 176))
+    for name in ("x.png", "x.jpg", "x.tif"):
+        Image.fromarray(smooth).save(tmp_path / name)
+        grey = read_grey(tmp_path / name, 20)
+        assert grey.shape == (22, 45), name
+        expected = cv2.resize(smooth, (45, 22), interpolation=cv2.INTER_AREA)
+        assert np.abs(grey.astype(int) - expected).max() <= 12, name
+    assert read_grey(tmp_path / "x.png", 30).shape == (44, 90)
+    assert read_grey(tmp_path / "x.png", 200).shape == (176, 360)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(smooth).save(tmp_path / "x.jpg", exif=turned)
+    assert read_grey(tmp_path / "x.jpg", 20).shape == (45, 22)
+
+
 def test_threads_share_the_reader(tmp_path: Path) -> None:
     """PIL's global limit is lifted and put back by many readers at once."""
     write_png(tmp_path / "x.png", _gradient())
@@ -240,7 +484,7 @@ def test_threads_share_the_reader(tmp_path: Path) -> None:
     assert len(wrong) == 180
     assert not any(wrong)
     assert limit == Image.MAX_IMAGE_PIXELS
-    assert images._guard_state["users"] == 0
+    assert images._lifted.users == 0
 
 
 @given(

@@ -106,7 +106,7 @@ def test_counts_add_up(tmp_path: Path) -> None:
     before = counts(dataset)
     assert before["not_inspected"] == 3
     seen: list[tuple[int, int]] = []
-    objects = inspect_masks(dataset.records, progress=lambda done, total: seen.append((done, total)))
+    objects = inspect_masks(dataset.records, progress=lambda done, total, _: seen.append((done, total)))
     assert objects == {"a": 1, "b": 0, "c": 1}
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert counts(dataset, objects) == {

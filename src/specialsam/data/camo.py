@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from specialsam.core.errors import DataError
-from specialsam.core.types import Dataset, Split
+from specialsam.core.types import Dataset, Record, Split
 from specialsam.data.pairs import Found, add_pair, by_stem, child, list_images, report_orphans
 
 LAYOUT = "Images/Train and Images/Test + GT/"
@@ -52,6 +52,7 @@ def load_camo(root: Path) -> Dataset:
         for stem, image in by_stem(list_images(half, found), half, found).items():
             used.add(stem)
             category, supercategory = classify(stem)
-            add_pair(found, stem, image, drawn.get(stem), category=category, supercategory=supercategory, split=split)
+            mask = drawn.get(stem)
+            add_pair(found, Record(stem, image, mask, category=category, supercategory=supercategory, split=split))
     report_orphans(found, {stem: mask for stem, mask in drawn.items() if stem not in used})
     return Dataset("CAMO", root, "camo", tuple(found.records), tuple(found.problems), LICENCE, CITATION)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Problem, Record
 from specialsam.data.images import SUFFIXES
 from specialsam.data.loading import load_masks
 from specialsam.data.pairs import MISSING, NO_IMAGE, OTHER_FILE, UNREADABLE
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
 
 _NOT_OF_AN_IMAGE = frozenset({MISSING, NO_IMAGE, OTHER_FILE})
 
@@ -36,7 +34,7 @@ def inspect_masks(
                     raise
                 problems.append(Problem(record.image, UNREADABLE, f"{record.id}: {error}"))
         if progress:
-            progress(done, len(records))
+            progress(done, len(records), record.id)
     return out
 
 

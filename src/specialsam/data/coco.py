@@ -10,14 +10,15 @@ image without any annotation is labelled as empty; one whose annotations are all
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from specialsam.core.documents import parse_json
 from specialsam.core.errors import DataError
+from specialsam.core.masks import RunLength
 from specialsam.core.types import Dataset, Record, Split
 from specialsam.data.coco_masks import to_rle
 from specialsam.data.pairs import (
@@ -37,6 +38,8 @@ from specialsam.data.pairs import (
 
 LAYOUT = "annotations/*.json + images, or a COCO .json beside its images"
 _HEAD = 65_536
+_Entry = Mapping[str, object]
+_Key = int | float | str
 
 
 def _looks_coco(path: Path) -> bool:
@@ -65,10 +68,10 @@ def recognise(root: Path) -> bool:
     return bool(_jsons(root))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> _Entry:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: expected COCO instance JSON, cannot read it ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise DataError(f"{path}: expected COCO instance JSON with a list of images, got none")
@@ -99,11 +102,18 @@ class _Images:
             name = PurePosixPath(name.name)
         for place in self.places if name.name else []:
             path = place / name
-            if path.is_file():
+            if _is_file(path):
                 self.places.remove(place)
                 self.places.insert(0, place)
                 return path
         return None
+
+
+def _is_file(path: Path) -> bool:
+    """True for a file; False for a name that no file can have (too long, a zero byte) as well."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
 
 
 def load_coco(root: Path) -> Dataset:
@@ -118,24 +128,29 @@ def load_coco(root: Path) -> Dataset:
         content = _read(path)
         _add_file(found, folder, path, content)
         stated = content.get("licenses")
-        licences += [str(entry["name"]) for entry in _dicts(stated) if entry.get("name")]
+        licences += [name for entry in _dicts(stated) if (name := _text(entry.get("name")))]
     notes = (f"read {', '.join(path.name for path in files)}",)
     licence = "; ".join(dict.fromkeys(licences)) or "unknown"
     return Dataset(folder.name, folder, "coco", tuple(found.records), tuple(found.problems), licence, notes=notes)
 
 
-def _dicts(entries: Any) -> Iterable[dict[str, Any]]:
+def _dicts(entries: object) -> Iterable[_Entry]:
     return (entry for entry in entries if isinstance(entry, dict)) if isinstance(entries, list) else ()
 
 
-def _key(id: Any) -> Any:
+def _key(id: object) -> _Key:
     """An id as it can stand in a dictionary, whatever the JSON holds."""
-    return id if isinstance(id, int | float | str) else repr(id)
+    return id if isinstance(id, int | float | str) else type(id).__name__
 
 
-def _add_file(found: Found, folder: Path, path: Path, content: dict[str, Any]) -> None:
+def _text(value: object) -> str:
+    """A text or a number as text; "" for all else, which may be nested too deeply to be printed."""
+    return str(value) if isinstance(value, int | float | str) and value != 0 else ""
+
+
+def _add_file(found: Found, folder: Path, path: Path, content: _Entry) -> None:
     categories = {_key(entry.get("id")): entry for entry in _dicts(content.get("categories"))}
-    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    by_image: dict[_Key, list[_Entry]] = defaultdict(list)
     for annotation in _dicts(content.get("annotations")):
         by_image[_key(annotation.get("image_id"))].append(annotation)
     images = _Images(folder, path)
@@ -144,7 +159,7 @@ def _add_file(found: Found, folder: Path, path: Path, content: dict[str, Any]) -
     used = {record.image for record in found.records}
     listed = set()
     for entry in _dicts(content["images"]):
-        name = str(entry.get("file_name") or "")
+        name = _text(entry.get("file_name"))
         key = _key(entry.get("id"))
         if key in listed:
             found.problem(path, DUPLICATE, f"{path}: the image id {key!r} is listed twice ({name!r})")
@@ -176,24 +191,25 @@ def _record(
     found: Found,
     id: str,
     image: Path,
-    entry: dict[str, Any],
-    annotations: list[dict[str, Any]] | None,
-    categories: dict[Any, dict[str, Any]],
+    entry: _Entry,
+    annotations: list[_Entry] | None,
+    categories: Mapping[_Key, _Entry],
     split: Split | None,
 ) -> Record | None:
     """The record of one image, or None where it went to the problems; `annotations` None means unlabelled."""
     size = header(image, found)
     if size is None:
         return None
-    stated = (entry.get("height", size[0]), entry.get("width", size[1]))
-    if stated != size:
-        message = f"{image}: expected {stated[0]}x{stated[1]} (height x width) as annotated, got {size[0]}x{size[1]}"
-        hint = size_hint(image, size, stated) if all(isinstance(side, int) for side in stated) else ""
+    height, width = entry.get("height", size[0]), entry.get("width", size[1])
+    if (height, width) != size:
+        told = f"{_key(height)}x{_key(width)}"
+        message = f"{image}: expected {told} (height x width) as annotated, got {size[0]}x{size[1]}"
+        hint = size_hint(image, size, (height, width)) if isinstance(height, int) and isinstance(width, int) else ""
         found.problem(image, SIZE, message + hint)
         return None
     if annotations is None:
         return Record(id=id, image=image, split=split)
-    objects: list[tuple[dict[str, Any], str, str]] = []
+    objects: list[tuple[RunLength, str, str]] = []
     crowds = 0
     for annotation in annotations:
         if annotation.get("iscrowd"):
@@ -202,11 +218,12 @@ def _record(
         try:
             rle = to_rle(annotation.get("segmentation"), *size)
         except DataError as error:
-            found.problem(image, ANNOTATION, f"{image}: annotation {annotation.get('id')!r} was left out: {error}")
+            number = _key(annotation.get("id"))
+            found.problem(image, ANNOTATION, f"{image}: annotation {number!r} was left out: {error}")
             continue
         category = categories.get(_key(annotation.get("category_id")), {})
-        label = str(category.get("name") or f"category {annotation.get('category_id')}")
-        objects.append((rle, label, str(category.get("supercategory") or "")))
+        label = _text(category.get("name")) or f"category {_key(annotation.get('category_id'))}"
+        objects.append((rle, label, _text(category.get("supercategory"))))
     if crowds:
         found.problem(image, CROWD, f"{image}: {crowds} crowd annotation{'s' if crowds > 1 else ''} left out")
     if annotations and not objects:

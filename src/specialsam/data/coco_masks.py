@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Mapping
 
 from specialsam.core.errors import DataError
+from specialsam.core.masks import RunLength
+
+LONGEST_RUN = 60
+"""Bits of one run of a compressed string: more are no run, and take longer with each character."""
 
 
 def run_total(counts: str) -> int:
@@ -23,6 +26,8 @@ def run_total(counts: str) -> int:
             raise DataError(f"the run-length string holds the character {character!r}")
         value |= (bits & 0x1F) << shift
         shift += 5
+        if shift > LONGEST_RUN:
+            raise DataError("the run-length string holds a run longer than any image")
         if bits & 0x20:
             continue
         if bits & 0x10:
@@ -38,7 +43,7 @@ def run_total(counts: str) -> int:
     return sum(runs)
 
 
-def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+def to_rle(segmentation: object, height: int, width: int) -> RunLength:
     """A run-length dictionary of (height, width) whose counts are a str; DataError (no file named) if it cannot be.
 
     An object that covers no pixel is an error too: nothing could be prompted or measured on it.
@@ -46,32 +51,34 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
     from pycocotools import mask as coco
 
     if isinstance(segmentation, dict):
-        rle = _checked(segmentation, height, width)
+        counts = _checked(segmentation, height, width)
     elif isinstance(segmentation, list) and segmentation:
-        rle = coco.merge(coco.frPyObjects([_polygon(points) for points in segmentation], height, width))
+        polygons = [_polygon(points) for points in segmentation]
+        counts = coco.merge(coco.frPyObjects(polygons, height, width))["counts"]
     else:
         raise DataError("expected polygons or run lengths, got an empty segmentation")
-    if not int(coco.area(rle)):
+    if not int(coco.area({"size": [height, width], "counts": counts})):
         raise DataError("the object covers no pixel of the image")
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+    return {"size": [height, width], "counts": counts.decode("ascii")}
 
 
-def _polygon(points: Any) -> list[float]:
+def _polygon(points: object) -> list[float]:
     if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
         got = f"{len(points)} numbers" if isinstance(points, list) else type(points).__name__
         raise DataError(f"expected a polygon of at least 3 points (x, y, x, y, ...), got {got}")
-    if not all(isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e6 for value in points):
+    if not all(isinstance(value, int | float) and abs(value) < 1e6 for value in points):  # NaN is not below
         raise DataError("expected a polygon of finite numbers within the image")
     return [float(value) for value in points]
 
 
-def _checked(segmentation: dict[str, Any], height: int, width: int) -> dict[str, Any]:
-    """A stated run-length dictionary in compressed form (counts as bytes), once its size and runs are in order."""
+def _checked(segmentation: Mapping[str, object], height: int, width: int) -> bytes:
+    """The compressed runs of a stated run-length dictionary, once its size and runs are in order."""
     from pycocotools import mask as coco
 
     size, counts = segmentation.get("size"), segmentation.get("counts")
-    if not isinstance(size, list) or [*size] != [height, width]:
-        raise DataError(f"expected run lengths of {height}x{width}, got {size}")
+    if size != [height, width]:
+        got = size if isinstance(size, list) and all(isinstance(side, int) for side in size) else type(size).__name__
+        raise DataError(f"expected run lengths of {height}x{width}, got {got}")
     if isinstance(counts, str):
         total = run_total(counts)
     elif isinstance(counts, list) and all(isinstance(run, int) and run >= 0 for run in counts):
@@ -81,6 +88,6 @@ def _checked(segmentation: dict[str, Any], height: int, width: int) -> dict[str,
     if total != height * width:
         raise DataError(f"expected run lengths that cover {height * width} pixels, got {total}")
     if isinstance(counts, str):
-        return {"size": [height, width], "counts": counts.encode("ascii")}
-    packed: dict[str, Any] = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        return counts.encode("ascii")
+    packed: bytes = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
     return packed

@@ -7,17 +7,18 @@ sign of every odd horizontal frequency, so the hash of the mirrored image comes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import ImageArray
 from specialsam.core.types import Problem, Record
-from specialsam.data.images import PIXEL_LIMIT, image_size, read_image
+from specialsam.data.images import read_grey
 from specialsam.data.pairs import UNREADABLE
 
 HashArray = npt.NDArray[np.uint64]
@@ -30,27 +31,10 @@ _FREQUENCIES = 8
 _BLOCK = 4_000_000
 """Hash pairs compared at once (32 MB)."""
 
-_REDUCED = (
-    (8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
-    (4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
-    (2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
-    (1, cv2.IMREAD_GRAYSCALE),
-)
-
 
 def thumbnail(path: Path) -> ImageArray:
-    """Grey thumbnail uint8 (32, 32) of an image file, decoded at an eighth to full size; DataError if unreadable.
-
-    JPEG files that are cut short pass with the part that is there: `load` is what checks every pixel.
-    """
-    height, width = image_size(path)
-    if height * width > PIXEL_LIMIT:
-        read_image(path)  # raises the error that says what to do
-    smallest = min(height, width)
-    flag = next((flag for factor, flag in _REDUCED if smallest >= 2 * _SIDE * factor), cv2.IMREAD_GRAYSCALE)
-    grey = cv2.imread(str(path), flag)
-    if grey is None:  # a format that OpenCV does not read
-        grey = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
+    """Grey thumbnail uint8 (32, 32) of an image file, decoded no larger than needed; DataError if unreadable."""
+    grey = read_grey(path, 2 * _SIDE)
     return np.asarray(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -70,12 +54,12 @@ def perceptual_hash(grey: ImageArray) -> HashArray:
 
 def hash_records(
     records: Sequence[Record],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     problems: list[Problem] | None = None,
 ) -> tuple[list[str], HashArray]:
     """Ids and hashes uint64 (N, 2) of the readable records, in their order; one thumbnail is in memory at a time.
 
-    An unreadable image is appended to `problems`, or, without such a list, raised as DataError.
+    An unreadable image has no hash. It is appended to `problems` where that is given; who loads it names it anyway.
     """
     ids: list[str] = []
     hashes: list[HashArray] = []
@@ -84,11 +68,10 @@ def hash_records(
             hashes.append(perceptual_hash(thumbnail(record.image)))
             ids.append(record.id)
         except DataError as error:
-            if problems is None:
-                raise
-            problems.append(Problem(record.image, UNREADABLE, str(error)))
+            if problems is not None:
+                problems.append(Problem(record.image, UNREADABLE, str(error)))
         if progress:
-            progress(done, len(records))
+            progress(done, len(records), record.id)
     return ids, np.array(hashes, np.uint64).reshape(-1, 2)
 
 
@@ -118,7 +101,7 @@ def close_pairs(hashes: HashArray, distance: int) -> list[tuple[int, int, int]]:
 def near_duplicates(
     records: Sequence[Record],
     distance: int = DISTANCE,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     problems: list[Problem] | None = None,
 ) -> list[tuple[str, str, int]]:
     """Pairs of record ids whose images differ in at most `distance` bits of 63, closest first, with that number.
@@ -130,7 +113,7 @@ def near_duplicates(
     size, grey, mirrored, squashed, with noise of 10 levels or 2 % cut off; 99.5 % turned by 2 degrees or 40 levels
     brighter; 53 % with 5 % cut off on each side, and 2 % with 10 %. This finds copies, not likeness.
 
-    Unreadable images as in `hash_records`.
+    Unreadable images are in no pair, as in `hash_records`.
     """
     if distance < 0:
         raise DataError(f"expected a distance of at least 0 bits, got {distance}")

@@ -10,14 +10,15 @@ Sub-folders of `images/` are mirrored in `masks/`. A first sub-folder train, val
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from specialsam.core.documents import document, parse_json
 from specialsam.core.errors import DataError
-from specialsam.core.types import Dataset, Split
+from specialsam.core.files import open_regular
+from specialsam.core.types import Dataset, Record, Split
 from specialsam.data.mask_kind import decide
 from specialsam.data.pairs import (
     ODD_VALUES,
@@ -107,7 +108,7 @@ def load_folder(root: Path) -> Dataset:
                 found.problem(image, ODD_VALUES, message)
                 continue
             split, category = _described(stem, part_split)
-            add_pair(found, prefix + stem, image, mask, mask_kind=kind, category=category, split=split)
+            add_pair(found, Record(prefix + stem, image, mask, category=category, split=split), kind)
         report_orphans(found, {name: mask for name, mask in drawn.items() if name not in used})
     notes = [decision.note]
     if more:
@@ -128,7 +129,8 @@ def _stated(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            card = parse_json(document(file))
         if not isinstance(card, dict) or not all(isinstance(value, str) for value in card.values()):
             raise ValueError("no object of texts")
     except (OSError, ValueError) as error:

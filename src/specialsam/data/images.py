@@ -1,29 +1,43 @@
-"""Image files to arrays and back: every mode and depth that PIL reads, upright by EXIF, sizes checked first."""
+"""Image files to arrays and back: every mode and depth of the formats listed, upright by EXIF, sizes checked first."""
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import struct
 import threading
+import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin, _imaging  # noqa: F401 - plugins
 
 from specialsam.core.errors import DataError
-from specialsam.core.files import write_whole
-from specialsam.core.geometry import ImageArray
+from specialsam.core.files import open_regular, write_whole
+from specialsam.core.geometry import ImageArray, PixelArray
 
 PIXEL_LIMIT = 200_000_000
 """Images with more pixels than this are refused before they are decoded."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm"})
 """Endings (lower case) of the files that count as images in a folder."""
+
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
+"""Formats that are read, whatever a file's name: none starts another program, as PostScript would start Ghostscript.
+
+JPEG includes the MPO of stereo cameras. With the plugins for TIFF and WEBP imported above PIL knows all of them; else
+it would import every plugin that it has.
+"""
+
+ON_REQUEST = "HEIF"
+"""Read as well in a process that has registered it with PIL (`pillow_heif.register_heif_opener()`)."""
 
 _DECODING_ERRORS = (
     OSError,
@@ -41,50 +55,86 @@ _DECODING_ERRORS = (
 
 _ORIENTATION = 0x0112
 _guard = threading.Lock()
-_guard_state: dict[str, Any] = {"users": 0, "limit": None}
+_Value = TypeVar("_Value", bound=np.generic)
+
+
+@dataclass
+class _Lifted:
+    """Who is reading now, and PIL's own limit, to be put back by the last one."""
+
+    users: int = 0
+    limit: int | None = None
+
+
+_lifted = _Lifted()
 
 
 @contextmanager
 def _without_pil_limit() -> Iterator[None]:
     """Lift PIL's global bomb check while our own limit is in charge; nests and works across threads."""
     with _guard:
-        if not _guard_state["users"]:
-            _guard_state["limit"] = Image.MAX_IMAGE_PIXELS
+        if not _lifted.users:
+            _lifted.limit = Image.MAX_IMAGE_PIXELS
             Image.MAX_IMAGE_PIXELS = None
-        _guard_state["users"] += 1
+        _lifted.users += 1
     try:
         yield
     finally:
         with _guard:
-            _guard_state["users"] -= 1
-            if not _guard_state["users"]:
-                Image.MAX_IMAGE_PIXELS = _guard_state["limit"]
+            _lifted.users -= 1
+            if not _lifted.users:
+                Image.MAX_IMAGE_PIXELS = _lifted.limit
+
+
+def _silence_decoders() -> None:
+    """What is damaged becomes an error or nothing at all: no line of PIL's or libtiff's lands between those of a run.
+
+    Once for the process, not around each file: filters of warnings belong to all threads. libtiff prints each error
+    before PIL raises it, and PIL has no switch for that; where libtiff cannot be reached its lines stay.
+    """
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+
+
+_silence_decoders()
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open the header of an image file; whatever goes wrong within becomes one DataError that names the file."""
     try:
-        with _without_pil_limit(), Image.open(path) as image:
-            yield image
+        with open_regular(path) as file, _without_pil_limit():
+            try:
+                image = Image.open(file, formats=_formats())
+            except UnidentifiedImageError:
+                known = ", ".join(FORMATS)
+                message = f"{path}: expected an image file ({known}), got something else ({_content(file)})"
+                raise DataError(message) from None
+            with image:
+                yield image
     except DataError:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: expected an image file, found nothing there") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: expected an image file, got a folder") from None
     except PermissionError:
         raise DataError(f"{path}: expected a readable image file, permission was denied") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: expected an image file, got something else ({_content(path)})") from None
     except _DECODING_ERRORS as error:
+        if isinstance(error, OSError) and error.errno:  # of the system, not of a decoder
+            raise DataError(f"{path}: the image cannot be read ({error.strerror})") from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: the image is damaged or cut short ({reason}); replace or remove it") from error
 
 
-def _content(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(16)
+def _formats() -> tuple[str, ...]:
+    """What `Image.open` may try; without this list it would try every format that PIL knows."""
+    return (*FORMATS, ON_REQUEST) if ON_REQUEST in Image.OPEN else FORMATS
+
+
+def _content(file: BinaryIO) -> str:
+    file.seek(0)
+    head = file.read(16)
     return f"it begins with {head!r}" if head else "the file is empty"
 
 
@@ -100,7 +150,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _upright(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+def _upright(pixels: npt.NDArray[_Value], orientation: int) -> npt.NDArray[_Value]:
     """Turn and mirror (H, W[, C]) pixels as EXIF orientation 1..8 asks."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
@@ -123,6 +173,16 @@ def check_size(path: Path, size: tuple[int, int], limit: int = PIXEL_LIMIT) -> N
         )
 
 
+def _load(image: Image.Image) -> None:
+    """Decode the pixels. Of a TIFF whose strips end before its header says so, PIL would make up the rest in black."""
+    if image.format == "TIFF":
+        ends = [tile.extents[2:] for tile in getattr(image, "tile", ()) if tile.extents]
+        covered = [max(sides) for sides in zip(*ends, strict=True)]
+        if any(held < said for held, said in zip(sorted(covered), sorted(image.size), strict=False)):  # turned or not
+            raise ValueError(f"its header says {image.width}x{image.height} pixels, it holds {covered[0]}x{covered[1]}")
+    image.load()
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) in pixels after EXIF orientation, from the header alone; DataError if it is unreadable."""
     with _opened(path) as image:
@@ -142,14 +202,15 @@ def is_palette(path: Path) -> bool:
         return image.mode == "P"
 
 
-def _grey_to_bytes(pixels: npt.NDArray[Any]) -> ImageArray:
+def _grey_to_bytes(pixels: PixelArray) -> ImageArray:
     """Grey (H, W) of any depth to uint8.
 
     Unsigned 16-bit is scaled by its range (65535 becomes 255). 32-bit integers count as 16-bit where they fit. Floats
     in 0..1 are scaled to 0..255, floats in 0..255 rounded, in 0..65535 scaled as 16-bit. Anything wider is stretched
     from its smallest to its largest value; NaN and infinity become 0.
     """
-    values = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        values = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     floating = np.issubdtype(pixels.dtype, np.floating)
     if floating and low >= 0 and high <= 1:
@@ -187,11 +248,31 @@ def read_image(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> ImageArray:
     with _opened(path) as image:
         check_size(path, (image.height, image.width), pixel_limit)
         orientation = _orientation(image)
-        image.load()
+        _load(image)
         return np.asarray(_upright(_to_rgb(image), orientation), np.uint8)
 
 
-def read_mask_pixels(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> npt.NDArray[Any]:
+def read_grey(path: Path, least: int) -> ImageArray:
+    """Grey levels of an image as uint8 (h, w), upright, at an eighth, a quarter, half or all of its size.
+
+    The shorter side keeps `least` pixels, if it has them. A JPEG is decoded no larger than that, several times as fast
+    as by `read_image`. Errors as there.
+    """
+    with _opened(path) as image:
+        check_size(path, (image.height, image.width))
+        orientation = _orientation(image)
+        factor = next((factor for factor in (8, 4, 2) if min(image.size) >= least * factor), 1)
+        size = (image.width // factor, image.height // factor)
+        if factor > 1:
+            image.draft("L", size)
+        _load(image)
+        grey = np.asarray(image) if image.mode == "L" else cv2.cvtColor(_to_rgb(image), cv2.COLOR_RGB2GRAY)
+        if factor > 1 and image.format not in ("JPEG", "MPO"):
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR_EXACT)
+        return np.asarray(_upright(grey, orientation), np.uint8)
+
+
+def read_mask_pixels(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> PixelArray:
     """Read a mask file without interpretation: (H, W) or (H, W, C) raw values, EXIF orientation applied.
 
     A palette file keeps its indices (uint8), a 1-bit file is bool, 16-bit stays uint16, colour stays uint8 (H, W, C).
@@ -201,7 +282,7 @@ def read_mask_pixels(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> npt.NDArr
     with _opened(path) as image:
         check_size(path, (image.height, image.width), pixel_limit)
         orientation, format_name = _orientation(image), image.format
-        image.load()
+        _load(image)
         pixels = np.asarray(image)
     if pixels.dtype.byteorder == ">":
         pixels = pixels.astype(pixels.dtype.newbyteorder("="))
@@ -210,7 +291,7 @@ def read_mask_pixels(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> npt.NDArr
     return _upright(pixels, orientation)
 
 
-def _narrowed(path: Path, pixels: npt.NDArray[Any], smallest: type[np.uint8] | type[np.uint16]) -> npt.NDArray[Any]:
+def _narrowed(path: Path, pixels: PixelArray, smallest: type[np.uint8] | type[np.uint16]) -> PixelArray:
     """32-bit mask values to the narrowest unsigned type that holds them, at least `smallest`."""
     low, high = float(pixels.min()), float(pixels.max())
     if np.isfinite([low, high]).all() and (pixels == np.rint(pixels)).all():
@@ -222,7 +303,7 @@ def _narrowed(path: Path, pixels: npt.NDArray[Any], smallest: type[np.uint8] | t
     raise DataError(f"{path}: expected a mask of integers in 0..65535 or fractions in 0..1, got {low}..{high}")
 
 
-def write_png(path: Path, array: npt.NDArray[Any]) -> None:
+def write_png(path: Path, array: PixelArray) -> None:
     """Write a PNG: bool (H, W) as 0/255, uint8 or uint16 (H, W) grey, uint8 (H, W, 3) RGB or (H, W, 4) RGBA.
 
     The file appears whole or not at all. Compressed lightly: several times as fast as PIL's default, a tenth larger.

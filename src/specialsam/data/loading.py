@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 from specialsam.core.errors import DataError
-from specialsam.core.geometry import BoolArray, ImageArray
+from specialsam.core.geometry import BoolArray, ImageArray, LabelArray, PixelArray
 from specialsam.core.masks import FOREGROUND, from_binary, from_index, from_rles
 from specialsam.core.types import Record, Sample
 from specialsam.data.images import PIXEL_LIMIT, image_size, read_image, read_mask_pixels
@@ -26,13 +25,14 @@ def load_image_only(record: Record, *, pixel_limit: int = PIXEL_LIMIT) -> ImageA
     return read_image(record.image, pixel_limit=pixel_limit)
 
 
-def label_map(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def label_map(pixels: PixelArray) -> LabelArray:
     """Raw mask pixels (H, W[, C]) to one integer a pixel (H, W): channel 0 of grey ones, else a number a colour."""
-    if pixels.ndim == 2:
-        return pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
-    if pixels.shape[2] < 3:
-        return pixels[..., 0]
-    red, green, blue = (pixels[..., channel] for channel in range(3))
+    labels = cast(LabelArray, pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels)
+    if labels.ndim == 2:
+        return labels
+    if labels.shape[2] < 3:
+        return labels[..., 0]
+    red, green, blue = (labels[..., channel] for channel in range(3))
     if (red == green).all() and (green == blue).all():
         return red
     return np.asarray(red.astype(np.uint32) << 16 | green.astype(np.uint32) << 8 | blue, np.uint32)

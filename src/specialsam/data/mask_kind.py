@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from specialsam.core.errors import DataError
+from specialsam.core.geometry import BoolArray, LabelArray, PixelArray
 from specialsam.core.masks import FOREGROUND
 from specialsam.data.images import image_size, is_palette, read_mask_pixels
 from specialsam.data.loading import OBJECT_LIMIT, label_map
@@ -44,7 +44,7 @@ class MaskKindDecision:
     odd: tuple[Path, ...] = ()
 
 
-def vote(pixels: npt.NDArray[Any], palette: bool = False) -> Vote:
+def vote(pixels: PixelArray, palette: bool = False) -> Vote:
     """What the raw pixels (H, W) or (H, W, C) of one mask speak for; "odd" is neither a mask nor a label map.
 
     `palette` says that the file stores indices into a palette, which no shade ever is.
@@ -75,7 +75,7 @@ def vote(pixels: npt.NDArray[Any], palette: bool = False) -> Vote:
     return "binary" if bright and count <= labels.size // 2 else "odd"
 
 
-def _flat(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _flat(labels: LabelArray) -> BoolArray:
     """Pixels (H, W) in the middle of a 3x3 block of one level; beyond the border the last level goes on."""
     block = np.ones((3, 3), np.uint8)
     lowest = cv2.erode(labels, block, borderType=cv2.BORDER_REPLICATE)

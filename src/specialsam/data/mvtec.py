@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from specialsam.core.errors import DataError
-from specialsam.core.types import Dataset, Split
+from specialsam.core.types import Dataset, Record, Split
 from specialsam.data.pairs import Found, add_pair, by_stem, child, children, list_images, report_orphans
 
 LAYOUT = "train/good and test/<type> + ground_truth/<type>"
@@ -59,14 +59,7 @@ def _add_type(found: Found, folder: Path, masks: Path | None, split: Split) -> N
     for stem, image in by_stem(list_images(folder, found), folder, found).items():
         name = stem + SUFFIX if stem + SUFFIX in drawn else stem
         used.add(name)
-        add_pair(
-            found,
-            f"{split}/{folder.name}/{stem}",
-            image,
-            drawn.get(name),
-            labels=() if good else (folder.name,),
-            category=folder.name,
-            split=split,
-            without_mask="rle" if good else None,
-        )
+        id, labels = f"{split}/{folder.name}/{stem}", () if good else (folder.name,)
+        record = Record(id, image, drawn.get(name), labels=labels, category=folder.name, split=split)
+        add_pair(found, record, without_mask="rle" if good else None)
     report_orphans(found, {name: mask for name, mask in drawn.items() if name not in used})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from specialsam.core.errors import DataError
@@ -65,7 +65,8 @@ def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
 def list_images(folder: Path, found: Found, *, recursive: bool = False) -> list[Path]:
     """Image files of a folder by their endings, in natural order; other visible files become problems of `found`.
 
-    A missing folder holds no images. With `recursive` sub-folders count too; links to folders are not followed.
+    A missing folder holds no images. With `recursive` sub-folders count too, otherwise one that bears an image's name
+    is a problem as well; links to folders are not followed. What is no regular file is found when its header is read.
     """
     images: list[Path] = []
 
@@ -77,6 +78,10 @@ def list_images(folder: Path, found: Found, *, recursive: bool = False) -> list[
     try:
         walk = os.walk(folder, onerror=stop)
         for parent, folders, names in walk:
+            for name in [] if recursive else folders:
+                if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                    path = Path(parent, name)
+                    found.problem(path, OTHER_FILE, f"{path}: expected an image file, got a folder")
             folders[:] = sorted(name for name in folders if recursive and not name.startswith((".", "__MACOSX")))
             for name in names:
                 path = Path(parent, name)
@@ -121,22 +126,14 @@ def size_hint(image: Path, expected: tuple[int, int], got: tuple[int, int]) -> s
 
 
 def add_pair(
-    found: Found,
-    id: str,
-    image: Path,
-    mask: Path | None,
-    *,
-    mask_kind: MaskKind = "binary",
-    labels: tuple[str, ...] = (),
-    category: str = "",
-    supercategory: str = "",
-    split: Split | None = None,
-    without_mask: MaskKind | None = None,
+    found: Found, record: Record, mask_kind: MaskKind = "binary", without_mask: MaskKind | None = None
 ) -> None:
     """Add one image to `found`, as a record or, where its headers or its mask fail, as a problem at the image's path.
 
-    `without_mask` says what an image without mask file is: None a problem, "none" unlabelled, "rle" known to be empty.
+    `record` comes without its mask's kind: that is `mask_kind` where it has a mask file. `without_mask` says what an
+    image without one is: None a problem, "none" unlabelled, "rle" known to be empty.
     """
+    image, mask = record.image, record.mask
     size = header(image, found)
     if size is None:
         return
@@ -155,18 +152,7 @@ def add_pair(
             message = f"{image}: expected a mask of {size[0]}x{size[1]} (height x width), {mask.name} has "
             found.problem(image, SIZE, f"{message}{mask_size[0]}x{mask_size[1]}{size_hint(image, size, mask_size)}")
             return
-    found.record(
-        Record(
-            id=id,
-            image=image,
-            mask=mask,
-            mask_kind=mask_kind,
-            labels=labels,
-            category=category,
-            supercategory=supercategory,
-            split=split,
-        )
-    )
+    found.record(replace(record, mask_kind=mask_kind))
 
 
 def add_folder(
@@ -187,16 +173,9 @@ def add_folder(
     drawn = by_stem(list_images(masks, found), masks, found)
     for stem, image in pictures.items():
         category, supercategory = classify(stem)
-        add_pair(
-            found,
-            prefix + stem,
-            image,
-            drawn.get(stem),
-            category=category,
-            supercategory=supercategory,
-            split=split,
-            without_mask=without_mask(stem),
-        )
+        mask = drawn.get(stem)
+        record = Record(prefix + stem, image, mask, category=category, supercategory=supercategory, split=split)
+        add_pair(found, record, without_mask=without_mask(stem))
     report_orphans(found, {stem: mask for stem, mask in drawn.items() if stem not in pictures})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from specialsam.core.errors import DataError
-from specialsam.core.types import Dataset
+from specialsam.core.types import Dataset, Record
 from specialsam.data.pairs import SPLIT_NAMES, Found, add_pair, by_stem, child, list_images
 
 LAYOUT = "image files alone, in the folder itself or in images/ (no masks)"
@@ -35,6 +35,6 @@ def load_photos(root: Path) -> Dataset:
         raise DataError(f"{root}: expected {LAYOUT}, found no image file")
     for stem, image in by_stem(list_images(images, found, recursive=True), images, found).items():
         first = PurePosixPath(stem).parts[0].lower() if "/" in stem else ""
-        add_pair(found, stem, image, None, split=SPLIT_NAMES.get(first), without_mask="none")
+        add_pair(found, Record(stem, image, split=SPLIT_NAMES.get(first)), without_mask="none")
     notes = ("no masks: the images are unlabelled",)
     return Dataset(root.name, root, "photos", tuple(found.records), tuple(found.problems), notes=notes)

@@ -11,23 +11,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, ImageArray
 from specialsam.core.randomness import generator
+from specialsam.core.settings import Settings
 from specialsam.core.types import Sample
 
 VIEWS_VERSION = 1
 """Part of every view's key but the identity's; to be raised when `apply` gives other pixels for the same numbers."""
 _FIELD_SIDE = 256
 _ATTEMPTS = 16
-_KINDS: dict[str, Callable[[Any], Any]] = {"float": float, "bool": bool, "int": int, "str": str}
+_KINDS: dict[str, type[float | bool | int | str]] = {"float": float, "bool": bool, "int": int, "str": str}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class View:
             raise DataError(f"expected elastic, blur, contrast and saturation of at least 0, got {self}")
         object.__setattr__(self, "rotation", self.rotation % 360 % 360)  # Twice: -1e-20 % 360 is 360.
 
-    def _parameters(self) -> dict[str, Any]:
+    def _parameters(self) -> dict[str, float]:
         return {part.name: getattr(self, part.name) for part in fields(self) if part.compare}
 
     @property
@@ -191,10 +191,8 @@ def _recolour(image: ImageArray, view: View) -> ImageArray:
     return np.asarray(np.rint(np.clip(pixels, 0, 1) * 255), np.uint8)
 
 
-class ViewRecipe(BaseModel):
+class ViewRecipe(Settings):
     """How extra views are drawn; a preset's name stands for its recipe. The default draws none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     count: int = Field(0, description="extra views of each image", ge=0)
     flip: float = Field(0.0, description="probability of mirroring left and right (true: always)", ge=0, le=1)
@@ -212,7 +210,7 @@ class ViewRecipe(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _by_name(cls, value: Any) -> Any:
+    def _by_name(cls, value: object) -> object:
         return VIEW_PRESETS[_known(value)] if isinstance(value, str) else value
 
     @field_validator("scale")
@@ -223,7 +221,7 @@ class ViewRecipe(BaseModel):
         return value
 
 
-VIEW_PRESETS: dict[str, dict[str, Any]] = {
+VIEW_PRESETS: dict[str, dict[str, float | tuple[float, float]]] = {
     "none": {},
     "flip": {"count": 1, "flip": 1.0},
     "carpet": {
@@ -250,7 +248,7 @@ def _known(name: str) -> str:
 def view_recipe(name: str) -> ViewRecipe:
     """A preset by name; UsageError names those that there are."""
     try:
-        return ViewRecipe(**VIEW_PRESETS[_known(name)])
+        return ViewRecipe.model_validate(VIEW_PRESETS[_known(name)])
     except ValueError as error:
         raise UsageError(str(error)) from error
 

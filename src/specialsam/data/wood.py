@@ -11,7 +11,7 @@ import csv
 from pathlib import Path, PurePosixPath
 
 from specialsam.core.errors import DataError
-from specialsam.core.types import Dataset
+from specialsam.core.types import Dataset, Record
 from specialsam.data.images import SUFFIXES
 from specialsam.data.pairs import MISSING, Found, add_pair, by_stem, child, list_images
 
@@ -61,7 +61,7 @@ def load_wood(root: Path) -> Dataset:
     species = _species(table, found)
     pictures = by_stem(list_images(images, found), images, found)
     for stem, image in pictures.items():
-        add_pair(found, stem, image, None, category=species.get(stem, ""), without_mask="none")
+        add_pair(found, Record(stem, image, category=species.get(stem, "")), without_mask="none")
     for stem in species:
         if stem not in pictures:
             found.problem(images / stem, MISSING, f"{table}: names the image {stem!r}, found none in {images}")
