@@ -10,20 +10,20 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from specialsam.core.console import Progress
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import ImageArray
+from specialsam.core.ledger import settle
 from specialsam.core.randomness import generator
-from specialsam.core.settings import parse_settings
+from specialsam.core.settings import Settings, parse_settings
 from specialsam.core.types import Dataset, Record, Sample
 from specialsam.data.images import read_mask_pixels, write_png
 from specialsam.data.loading import load_image_only, load_masks
@@ -37,10 +37,8 @@ SHOWN = 24
 """Clean pictures that a gallery draws from."""
 
 
-class DefectRecipe(BaseModel):
+class DefectRecipe(Settings):
     """How many synthetic defects of which kinds are made on clean pictures, and how."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     train: int = Field(500, description="training pictures with one defect each (or composite)", ge=1)
     val: int = Field(0, description="validation pictures, on clean pictures that training does not use", ge=0)
@@ -56,7 +54,7 @@ class DefectRecipe(BaseModel):
         description="turn (any angle), scale (0.8-1.2), recolour and warp the clean picture before a defect is made",
     )
     val_share: float = Field(0.2, description="share of the clean pictures kept for validation", gt=0, lt=1)
-    seed: int = Field(0, description="of every random choice")
+    seed: int = Field(0, description="of every random choice", ge=0)
 
     @field_validator("kinds")
     @classmethod
@@ -64,7 +62,7 @@ class DefectRecipe(BaseModel):
         unknown = sorted(set(value) - set(KINDS))
         if unknown:
             raise ValueError(f"expected kinds of {', '.join(KINDS)}, got {', '.join(unknown)}")
-        if not value or min(value.values()) < 0 or sum(value.values()) <= 0:
+        if not sum(value.values()) > 0 or not all(0 <= weight < float("inf") for weight in value.values()):
             raise ValueError(f"expected weights of at least 0 with a positive sum, got {value}")
         return value
 
@@ -89,7 +87,8 @@ def write_defects(
         for number, (kind, record) in enumerate(_drawn(split, count, sources[split], recipe))
     ]
     document = {"recipe": recipe.model_dump(mode="json"), "pictures": plan}
-    _keep_plan(folder / PLAN, document)
+    settle(folder / PLAN, document, "defects", ("recipe", "pictures"))
+    areas: list[float] = []
     by_id = {record.id: record for record in goods}
     for done, line in enumerate(plan, 1):
         name = Path(str(line["split"])) / str(line["kind"]) / f"{line['number']:05d}.png"
@@ -101,8 +100,9 @@ def write_defects(
             write_png(folder / "images" / name, found.image)
         if progress:
             progress(done, len(plan), str(line["kind"]))
-        line["area"] = _area(folder / "masks" / name)
-    write_whole(folder / PLAN, lambda place: place.write_text(_text(document)))
+        areas.append(_area(folder / "masks" / name))
+    text = json.dumps({**document, "areas": areas}, indent=1) + "\n"
+    write_whole(folder / PLAN, lambda place: place.write_text(text))
     counts: dict[str, int] = {}
     for line in plan:
         counts[str(line["kind"])] = counts.get(str(line["kind"]), 0) + 1
@@ -205,30 +205,6 @@ def _clean(record: Record, recipe: DefectRecipe, rng: np.random.Generator) -> Im
         return image
     view = views_for(f"{record.id}:{int(rng.integers(2**31))}", AUGMENTED, recipe.seed)[0]
     return apply(view, Sample(record, image, np.zeros((0, *image.shape[:2]), np.bool_))).image
-
-
-def _keep_plan(path: Path, plan: Mapping[str, Any]) -> None:
-    if path.exists():
-        if _without_areas(path) != json.loads(_text(plan)):
-            raise UsageError(f"{path.parent} holds defects of another recipe or other pictures; choose another folder")
-        return
-    if path.parent.exists() and any(path.parent.glob("images/train/*")):
-        raise UsageError(f"{path.parent} holds images and no {PLAN}; choose another folder")
-    write_whole(path, lambda place: place.write_text(_text(plan)))
-
-
-def _text(plan: Mapping[str, Any]) -> str:
-    return json.dumps(plan, indent=1) + "\n"
-
-
-def _without_areas(path: Path) -> dict[str, Any]:
-    """A stored plan as it was before the pictures were made; DataError where it cannot be read."""
-    try:
-        stored = dict(json.loads(path.read_text()))
-        stored["pictures"] = [{k: v for k, v in line.items() if k != "area"} for line in stored["pictures"]]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: expected the plan of a defect data set, cannot read it ({error})") from error
-    return stored
 
 
 def _area(mask: Path) -> float:

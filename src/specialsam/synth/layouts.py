@@ -14,6 +14,7 @@ from specialsam.synth.materials import GRAIN_SIDE, Material, alike, draw_materia
 from specialsam.synth.placing import (
     Canvas,
     Look,
+    Thing,
     defocus,
     draw_centre,
     draw_look,
@@ -107,7 +108,7 @@ def scenery(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
         beast = rng.random() < 0.3
         outline = animal(rng, radius) if beast else draw_shape(rng, radius)
         centre = (float(rng.uniform(0, canvas.size)), float(rng.beta(2.2, 1.6) * canvas.size))
-        lay(rng, canvas, outline, centre, material, draw_look(rng), "animal" if beast else "object")
+        lay(rng, canvas, Thing(outline, centre, material, draw_look(rng), "animal" if beast else "object"))
     _foreground(rng, canvas, 0.3)
 
 
@@ -123,7 +124,7 @@ def heap(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
         radius = draw_radius(rng, canvas, 12, 130)
         outline = SHAPES[favourite][0](rng, radius) if favourite else draw_shape(rng, radius)
         centre = draw_centre(rng, canvas)
-        lay(rng, canvas, outline, centre, material, look if rng.random() < 0.7 else draw_look(rng))
+        lay(rng, canvas, Thing(outline, centre, material, look if rng.random() < 0.7 else draw_look(rng)))
 
 
 def portrait(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
@@ -131,14 +132,13 @@ def portrait(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
     grounds = _grounds(rng, int(rng.integers(1, 4)))
     ground(rng, canvas, grounds, 0.0)
     for _ in range(int(rng.integers(0, 7))):  # things behind
-        lay(
-            rng,
-            canvas,
+        thing = Thing(
             draw_shape(rng, draw_radius(rng, canvas, 18, 100)),
             draw_centre(rng, canvas),
             draw_material(rng),
             draw_look(rng),
         )
+        lay(rng, canvas, thing)
     defocus(canvas, _blur(rng, 0.55))
     for _ in range(1 + (rng.random() < 0.4)):
         material = alike(rng, grounds[-1], 1.0) if rng.random() < share else draw_material(rng)
@@ -146,7 +146,7 @@ def portrait(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
         beast = rng.random() < 0.65
         outline = animal(rng, radius) if beast else draw_shape(rng, radius)
         centre = draw_centre(rng, canvas, 0.25, 0.75)
-        lay(rng, canvas, outline, centre, material, draw_look(rng), "animal" if beast else "object")
+        lay(rng, canvas, Thing(outline, centre, material, draw_look(rng), "animal" if beast else "object"))
     _foreground(rng, canvas, 0.35)
 
 
@@ -162,7 +162,7 @@ def herd(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
         size = radius * np.exp(rng.normal(0, 0.2))
         outline = animal(own, size) if beast else SHAPES[name][0](own, size)
         centre = draw_centre(rng, canvas)
-        lay(rng, canvas, outline, centre, alike(rng, first, 0.35), look, "animal" if beast else "object")
+        lay(rng, canvas, Thing(outline, centre, alike(rng, first, 0.35), look, "animal" if beast else "object"))
     _foreground(rng, canvas, 0.3)
 
 
@@ -178,17 +178,17 @@ def facade(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
         name = str(rng.choice(["box", "box", "box", "polygon", "ellipse", "branch", "blob"]))
         material = draw_material(rng, contrast=float(rng.uniform(0.03, 0.5)))
         centre = draw_centre(rng, canvas)
-        lay(rng, canvas, SHAPES[name][0](rng, draw_radius(rng, canvas, 18, 140)), centre, material, draw_look(rng))
+        outline = SHAPES[name][0](rng, draw_radius(rng, canvas, 18, 140))
+        lay(rng, canvas, Thing(outline, centre, material, draw_look(rng)))
     if rng.random() < 0.4:
-        lay(
-            rng,
-            canvas,
+        thing = Thing(
             animal(rng, rng.uniform(25, 70) * canvas.unit),
             draw_centre(rng, canvas, 0.2, 0.8),
             draw_material(rng),
             draw_look(rng),
             "animal",
         )
+        lay(rng, canvas, thing)
 
 
 def hidden(rng: np.random.Generator, canvas: Canvas) -> None:
@@ -202,14 +202,8 @@ def hidden(rng: np.random.Generator, canvas: Canvas) -> None:
     ground(rng, canvas, grounds, 0.0)
     for _ in range(int(rng.integers(0, 9))):
         material = alike(rng, base, 1.2) if rng.random() < 0.8 else draw_material(rng)
-        lay(
-            rng,
-            canvas,
-            draw_shape(rng, draw_radius(rng, canvas, 11, 80)),
-            draw_centre(rng, canvas),
-            material,
-            draw_look(rng),
-        )
+        outline, centre = draw_shape(rng, draw_radius(rng, canvas, 11, 80)), draw_centre(rng, canvas)
+        lay(rng, canvas, Thing(outline, centre, material, draw_look(rng)))
     defocus(canvas, _blur(rng, 0.25) * 0.4)
     seen = draw_look(rng)
     look = Look(
@@ -222,7 +216,7 @@ def hidden(rng: np.random.Generator, canvas: Canvas) -> None:
     radius = float(rng.uniform(34, 115)) * canvas.unit
     centre = draw_centre(rng, canvas, 0.3, 0.7)
     coat = alike(rng, base, float(rng.uniform(0.5, 1.6)))
-    lay(rng, canvas, animal(rng, radius), centre, coat, look, "animal", base)
+    lay(rng, canvas, Thing(animal(rng, radius), centre, coat, look, "animal", base))
     _foreground(rng, canvas, 0.4, base, 2)
 
 
@@ -240,14 +234,8 @@ def _foreground(
         look = draw_look(rng)
         if blurred:
             look = Look(look.relief, 0, float(rng.uniform(1.5, 4)), 0)
-        lay(
-            rng,
-            canvas,
-            shape(rng, radius * (0.5 if base else 1)),
-            draw_centre(rng, canvas),
-            material,
-            look,
-        )
+        thing = Thing(shape(rng, radius * (0.5 if base else 1)), draw_centre(rng, canvas), material, look)
+        lay(rng, canvas, thing)
 
 
 LAYOUTS: dict[str, tuple[Layout, float]] = {

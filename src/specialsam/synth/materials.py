@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from specialsam.synth.textures import FAMILIES, PER_FAMILY, TILE_SIDE, FloatArray, noise, tile, tiles_of
 
 Range = tuple[float, float]
+_Values = npt.NDArray[np.floating]
 
 THEMES: dict[str, tuple[Range, Range, Range, float]] = {
     # hue in turns, saturation, value, weight
@@ -45,7 +45,7 @@ _THIRDS = np.array([0, 2, 1]) / 3
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A surface. Lengths are in pixels of a 256-pixel image; palettes are RGB (K, 3) in 0..1, dark to light."""
+    """A surface. Lengths are in pixels of a 256-pixel image; palettes float32 RGB (K, 3) in 0..1, dark to light."""
 
     tile: int
     scale: float
@@ -67,7 +67,10 @@ def draw_theme(rng: np.random.Generator) -> str:
 
 
 def draw_palette(rng: np.random.Generator, theme: str, contrast: float) -> FloatArray:
-    """Two to five RGB colours from shadow to light around one of `theme`; `contrast` 0..1 sets their distance."""
+    """Colours from shadow to light around one of `theme`: float32 RGB (K, 3) in 0..1, K from 2 to 5.
+
+    `contrast` 0..1 sets their distance.
+    """
     spans, count = np.array(THEMES[theme][:3]), int(rng.integers(2, 6))
     hue, saturation, value = spans[:, 0] + (spans[:, 1] - spans[:, 0]) * rng.random(3)
     step, drift, fade = 2 * _even(count) - 1, rng.normal(0, 0.025), rng.uniform(-0.1, 0.5)
@@ -82,7 +85,7 @@ def draw_palette(rng: np.random.Generator, theme: str, contrast: float) -> Float
     return palette
 
 
-def _rgb(hue: npt.NDArray[Any], saturation: npt.NDArray[Any], value: npt.NDArray[Any]) -> FloatArray:
+def _rgb(hue: _Values, saturation: _Values, value: _Values) -> FloatArray:
     """Hue in turns, saturation and value as RGB float32 (..., 3)."""
     ramp = np.abs((np.asarray(hue)[..., None] + _THIRDS) % 1 * 6 - 3).clip(1, 2) - 2
     strength, light = np.clip(saturation, 0, 1)[..., None], np.clip(value, 0.01, 1)[..., None]
@@ -201,7 +204,10 @@ def _ramp(first: FloatArray, second: FloatArray, steps: int) -> FloatArray:
 
 @lru_cache(maxsize=1)
 def grain() -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Three planes (GRAIN_SIDE, GRAIN_SIDE) of unit deviation: white noise, film grain, natural 1/f noise."""
+    """Three planes float32 (GRAIN_SIDE, GRAIN_SIDE): white noise, film grain (both of deviation 1), natural 1/f noise.
+
+    The last has a deviation of 0.85.
+    """
     rng = np.random.default_rng(77)
     white = rng.standard_normal((GRAIN_SIDE, GRAIN_SIDE), np.float32)
     soft = cv2.GaussianBlur(rng.standard_normal((GRAIN_SIDE, GRAIN_SIDE), np.float32), (0, 0), 0.8)

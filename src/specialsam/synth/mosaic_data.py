@@ -7,21 +7,19 @@ The folder is a plain folder data set (`images/`, `masks/` with label maps) whos
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from specialsam.core.console import Progress
-from specialsam.core.errors import DataError, UsageError
-from specialsam.core.files import write_whole
+from specialsam.core.errors import UsageError
 from specialsam.core.geometry import ImageArray
+from specialsam.core.ledger import settle
 from specialsam.core.randomness import generator
 from specialsam.core.types import Dataset, Split
 from specialsam.data.duplicates import duplicate_groups, near_duplicates
@@ -60,7 +58,10 @@ class WrittenMosaics:
 
 
 def draw_mosaic(planned: PlannedMosaic, recipe: MosaicRecipe, textures: Sequence[ImageArray]) -> Mosaic:
-    """The picture of a planned mosaic from its textures (in the order of its cells): the same on every call."""
+    """The picture of a planned mosaic from its textures uint8 RGB (h, w, 3), in the order of its cells.
+
+    The same on every call.
+    """
     difficulty = DIFFICULTIES[planned.difficulty]
     return mosaic(
         textures,
@@ -93,7 +94,8 @@ def write_mosaics(
     splits = split_records(dataset.records, recipe.fractions(), recipe.seed, groups=groups)
     plain = {id for id, record in records.items() if grain(load_image_only(record)) < LEAST_GRAIN}
     plan = plan_mosaics(splits, recipe, clusters, groups, plain)
-    _begin(folder, _document(dataset, recipe, clusters, splits, plain, plan))
+    document = _document(dataset, recipe, clusters, splits, plain, plan)
+    settle(folder / PLAN, document, "mosaics", ("recipe", "textures", "mosaics"))
 
     @cache
     def texture(id: str) -> ImageArray:
@@ -116,7 +118,10 @@ def write_mosaics(
 
 
 def grain(image: ImageArray) -> float:
-    """How much lightness (0..100) varies at a scale of a few pixels: the spread of what a blur of 8 px takes away."""
+    """How much lightness (0..100) varies at a scale of a few pixels: the spread of what a blur of 8 px takes away.
+
+    `image` is uint8 RGB (H, W, 3).
+    """
     light = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[..., 0].astype(np.float32) * np.float32(100 / 255)
     return float((light - cv2.GaussianBlur(light, (0, 0), _GRAIN_SIGMA)).std())
 
@@ -128,7 +133,7 @@ def _document(
     splits: Mapping[str, Split],
     plain: set[str],
     plan: Sequence[PlannedMosaic],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What `mosaics.json` holds."""
     place = dict(zip(clusters.ids, clusters.labels.tolist(), strict=True))
     textures = {
@@ -150,30 +155,6 @@ def _document(
         "textures": textures,
         "mosaics": [asdict(planned) for planned in plan],
     }
-
-
-def _begin(folder: Path, document: dict[str, Any]) -> None:
-    """Write the plan into an empty folder; pass where the same one is there, UsageError where anything else is."""
-    path = folder / PLAN
-    if not path.exists():
-        if any((folder / name).exists() for name in ("images", "masks")):
-            raise UsageError(f"expected an empty folder for mosaics, {folder} holds images without {PLAN}")
-        write_whole(path, lambda beside: beside.write_text(json.dumps(document, indent=1), encoding="utf-8"))
-        return
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        before = dict(stored["recipe"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: expected the plan of a mosaic data set, cannot read it ({error})") from error
-    now = document["recipe"]
-    other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-    if other:
-        told = "; ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in other)
-        raise UsageError(f"{folder} holds mosaics of another recipe ({told}); choose another folder")
-    fresh = json.loads(json.dumps(document))
-    for part in ("textures", "mosaics"):
-        if stored.get(part) != fresh[part]:
-            raise UsageError(f"{folder} holds mosaics of other textures or clusters; choose another folder")
 
 
 def _summary(
@@ -243,7 +224,7 @@ def run_synth_mosaic(
 
 
 def difficulty_sheet(dataset: Dataset, recipe: MosaicRecipe, clusters: Clusters, count: int = 20) -> ImageArray:
-    """A contact sheet of `count` mosaics (at least one a difficulty) of all textures, uint8 RGB, a row a difficulty."""
+    """A contact sheet uint8 RGB (H, W, 3) of `count` mosaics of all textures, a row a difficulty, one each at least."""
     records = {record.id: record for record in dataset.records}
     names = recipe.difficulties
     each = -(-count // len(names))

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from specialsam.core.errors import DataError
 from specialsam.core.randomness import generator
+from specialsam.core.settings import Settings
 from specialsam.core.types import Split
 from specialsam.synth.cells import Layout
 from specialsam.synth.clusters import Clusters
@@ -79,10 +80,8 @@ DIFFICULTIES: dict[str, Difficulty] = {
 LADDER = ("standard", "hard", "near", "matched", "grain")
 
 
-class MosaicRecipe(BaseModel):
+class MosaicRecipe(Settings):
     """Everything that decides a data set of mosaics but the textures and their clusters."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     train: int = Field(500, description="mosaics for training, dealt to their difficulties in turn", ge=0)
     val: int = Field(100, description="mosaics for validation, dealt likewise", ge=0)

@@ -19,7 +19,11 @@ _SHARES = np.cumsum([weight for _, weight in SHAPES.values()]) / sum(weight for 
 
 @dataclass
 class Canvas:
-    """Pixels float32 RGB (H, W, 3) about 0..1, each pixel's owner, and each owner's kind and parent (-1: none)."""
+    """Pixels float32 RGB (H, W, 3) about 0..1, each pixel's owner int16 (H, W), and each owner's kind and parent.
+
+    An owner's number is its place in `kinds` and `parents`; a parent of -1 is none. `light` is the direction in which
+    the light's source lies, in radians from x towards y, `unit` the pixels that one pixel of a 256-pixel image covers.
+    """
 
     pixels: FloatArray
     owner: npt.NDArray[np.int16]
@@ -54,6 +58,21 @@ class Look:
     blend_in: float = 0.0
 
 
+@dataclass(frozen=True)
+class Thing:
+    """An object to be laid down, centred at `centre` (x, y) pixels.
+
+    `ground` is the surface that its markings take up; without it they are like the object's own or of any kind.
+    """
+
+    outline: Silhouette
+    centre: tuple[float, float]
+    material: Material
+    look: Look
+    kind: str = "object"
+    ground: Material | None = None
+
+
 def draw_look(rng: np.random.Generator) -> Look:
     """A look as in photographs: most objects are shaded, half cast a shadow, some edges are soft or furry."""
     return Look(
@@ -64,22 +83,11 @@ def draw_look(rng: np.random.Generator) -> Look:
     )
 
 
-def lay(
-    rng: np.random.Generator,
-    canvas: Canvas,
-    outline: Silhouette,
-    centre: tuple[float, float],
-    material: Material,
-    look: Look,
-    kind: str = "object",
-    ground: Material | None = None,
-) -> bool:
-    """Lay an object with its parts on the canvas, centred at `centre` (x, y) pixels; False if out of sight.
-
-    `ground` is the surface that its markings take up; without it they are like the object's own or of any kind.
-    """
+def lay(rng: np.random.Generator, canvas: Canvas, thing: Thing) -> bool:
+    """Lay an object with its parts on the canvas; False if out of sight."""
+    outline, look, kind = thing.outline, thing.look, thing.kind
     height, width = outline.mask.shape
-    left, top = round(centre[0] - width / 2), round(centre[1] - height / 2)
+    left, top = round(thing.centre[0] - width / 2), round(thing.centre[1] - height / 2)
     here, there = _overlap(left, top, height, width, canvas.size)
     if here is None or there is None or not (outline.mask[there] > 127).any():
         return False
@@ -90,14 +98,14 @@ def lay(
     if not solid.any():
         return False
     number = canvas.enter("thin" if outline.thin else kind)
-    pixels = paint(material, alpha.shape[0], alpha.shape[1], canvas.unit)
+    pixels = paint(thing.material, alpha.shape[0], alpha.shape[1], canvas.unit)
     owners = np.full(alpha.shape, number, np.int16)
     for part_kind, part in [*outline.parts, *_patches(rng, outline, kind)]:
         seen = part[there]
         x, y, wide, high = cv2.boundingRect(seen)
         if wide * high < 12:
             continue
-        surface = _part_material(rng, material, part_kind, ground)
+        surface = _part_material(rng, thing.material, part_kind, thing.ground)
         if surface is not None or rng.random() < 0.5:
             frame = (slice(y, y + high), slice(x, x + wide))
             blur = float(rng.uniform(0.5, 1.5)) * canvas.unit
