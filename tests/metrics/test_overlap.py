@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
 from specialsam.core.errors import DataError, UsageError
-from specialsam.metrics import GROUPS, METRICS, mae, overlap, score
+from specialsam.evaluation.evaluate import EvaluateSettings
+from specialsam.metrics import GROUPS, METRICS, Group, check_groups, mae, overlap, score
 
 shapes = st.tuples(st.integers(1, 16), st.integers(1, 16))
 mask_pairs = shapes.flatmap(lambda shape: st.tuples(*[hnp.arrays(np.bool_, shape)] * 2))
@@ -61,7 +62,7 @@ def test_finding_one_more_true_pixel_never_hurts(pair, which):
 def test_empty_masks_mean_the_same_in_every_metric():
     empty, some = np.zeros((32, 40), bool), np.zeros((32, 40), bool)
     some[5:25, 8:30] = True
-    both = score(empty.astype(np.float32), empty, GROUPS)
+    both = score(empty.astype(np.float32), empty, tuple(GROUPS))
     assert set(both) == set(METRICS)
     assert all(value == (0 if name == "mae" else 1) for name, value in both.items())
     for prediction, truth in [(empty, some), (some, empty)]:
@@ -85,7 +86,7 @@ def test_score_chooses_groups_in_the_registry_order():
     soft = truth * np.float32(0.9)
     for group in GROUPS:
         assert list(score(soft, truth, (group,))) == [name for name, metric in METRICS.items() if metric.group == group]
-    assert list(score(soft, truth, GROUPS[::-1])) == list(METRICS)
+    assert list(score(soft, truth, tuple(GROUPS)[::-1])) == list(METRICS)
     with pytest.raises(UsageError, match=r"overlap, boundary, canny, cod, got iou$"):
         score(soft, truth, ("overlap", "iou"))
     with pytest.raises(UsageError, match="got none"):
@@ -105,6 +106,33 @@ def test_score_passes_the_tolerance_to_the_exact_boundary_only():
     tight, loose = (score(moved.astype(np.float32), truth, ("boundary", "canny"), tolerance=t) for t in (1, 5))
     assert tight["boundary_f1"] < loose["boundary_f1"] == 1
     assert tight["canny_f1"] == loose["canny_f1"]
+
+
+def test_a_new_group_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known by name, measured with what it was given, in the order of its titles, and gone with its entry."""
+    area = Group(
+        lambda soft, mask, truth, tolerance: {"reach": tolerance / 10, "size": float(mask.mean()), "more": 1.0},
+        {"size": "Size", "reach": "Reach"},
+    )
+    truth = np.eye(4, dtype=bool)
+    soft = truth * np.float32(0.9)
+    with monkeypatch.context() as patch:
+        patch.setitem(GROUPS, "area", area)
+        check_groups(("area", "overlap"))
+        assert score(soft, truth, ("area",), tolerance=2) == {"size": 0.25, "reach": 0.2}
+        assert list(score(soft, truth, ("area", "overlap"))) == [*GROUPS["overlap"].titles, "size", "reach"]
+        assert EvaluateSettings(groups=("area",)).groups == ("area",)
+    with pytest.raises(UsageError, match=r"got area$"):
+        check_groups(("area",))
+
+
+def test_every_metric_belongs_to_its_group_alone() -> None:
+    """Oracle: what the function of each group answers, and what is known of which direction is better."""
+    truth = np.eye(40, dtype=bool)
+    found = {name: set(group.measure(truth.astype(np.float32), truth, truth, 5.0)) for name, group in GROUPS.items()}
+    assert found == {name: {key for key, metric in METRICS.items() if metric.group == name} for name in GROUPS}
+    assert sum(map(len, found.values())) == len(METRICS) == 17
+    assert METRICS["e_max"].title == "E-measure (max)"
 
 
 def test_worst_values_are_those_of_a_failure():

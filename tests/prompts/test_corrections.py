@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from specialsam.core.errors import DataError
 from specialsam.core.types import Prompts
-from specialsam.prompts import STRATEGIES, correction_click, correction_clicks, generator
+from specialsam.prompts import correction_click, correction_clicks, draw, generator
 from specialsam.prompts.corrections import largest_component_area
 
 pairs = hnp.arrays(np.bool_, st.tuples(st.just(2), st.integers(1, 20), st.integers(1, 20))).filter(
@@ -84,7 +84,7 @@ def test_random_clicks_reach_every_wrong_pixel():
 def test_clicks_are_added_and_boxes_and_logits_kept():
     masks = np.stack([square(2, 2, 9), square(20, 20, 11)])
     predicted = np.zeros_like(masks)
-    first = STRATEGIES["box_point"](masks, generator(0))
+    first = draw("box_point", masks, generator(0))[0][1]
     logits = np.full((2, 4, 4), 0.5, np.float32)
     second = correction_clicks(masks, predicted, first, previous_logits=logits)
     assert second.points.shape == (2, 2, 2)
@@ -101,7 +101,7 @@ def test_clicks_are_added_and_boxes_and_logits_kept():
 
 def test_a_box_alone_gets_its_first_point():
     masks = square(2, 2, 9)[None]
-    grown = correction_clicks(masks, np.zeros_like(masks), STRATEGIES["box"](masks, generator(0)))
+    grown = correction_clicks(masks, np.zeros_like(masks), draw("box", masks, generator(0))[0][1])
     assert grown.points.tolist() == [[[6, 6]]]
     assert grown.labels.dtype == np.int64
 

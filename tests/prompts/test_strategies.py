@@ -8,12 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pydantic import ValidationError
 from scipy import ndimage
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.masks import tight_boxes
-from specialsam.prompts import SEED_TITLES, STRATEGIES, check_mixture, draw, draw_mixed, generator, interior_point
+from specialsam.evaluation.evaluate import EvaluateSettings
+from specialsam.prompts import (
+    SEED_TITLES,
+    STRATEGIES,
+    Strategy,
+    check_mixture,
+    draw,
+    draw_mixed,
+    generator,
+    interior_point,
+)
 from specialsam.prompts.strategies import BOX_NOISE_LIMIT, jitter_box
+from specialsam.report.numbers import strategy_name
+from specialsam.training.settings import TrainSettings
 
 ON_OBJECT = ["edge", "random3", "interior", "random", "points2", "points3", "points5", "box_point"]
 
@@ -29,7 +42,14 @@ def rectangle(height: int, width: int, x0: int, y0: int, x1: int, y1: int) -> np
 
 
 def only(name: str, mask: np.ndarray):
-    return STRATEGIES[name](mask[None], generator(0))
+    return alike(name, mask[None], generator(0))
+
+
+def alike(name: str, masks: np.ndarray, rng: np.random.Generator):
+    """The one `Prompts` of objects that all get the same number of points."""
+    [(indices, prompts)] = draw(name, masks, rng)
+    assert indices == list(range(len(masks)))
+    return prompts
 
 
 def test_center_of_mass_is_the_whole_part_of_the_mean_and_may_fall_outside():
@@ -68,8 +88,6 @@ def test_draw_groups_objects_by_number_of_points_and_pads_nothing():
     groups = draw("grid4", np.stack([full, ring, full]), generator(0))
     assert [(indices, prompts.points.shape) for indices, prompts in groups] == [([1], (1, 1, 2)), ([0, 2], (2, 4, 2))]
     assert groups[1][1].points[0].tolist() == only("grid4", full).points[0].tolist()
-    with pytest.raises(DataError, match="use draw"):
-        STRATEGIES["grid4"](np.stack([full, ring]), generator(0))
 
 
 def test_interior_point_of_shapes_drawn_by_hand():
@@ -141,7 +159,7 @@ def test_number_of_points_also_on_a_single_pixel(name, count):
 @pytest.mark.parametrize("seed", range(8))
 def test_random_pixels_repeat_only_when_there_are_too_few(seed):
     three = rectangle(8, 8, 2, 5, 4, 5)
-    points = STRATEGIES["random3"](three[None], generator(seed)).points[0]
+    points = alike("random3", three[None], generator(seed)).points[0]
     assert sorted(points.tolist()) == [[2, 5], [3, 5], [4, 5]]
 
 
@@ -156,7 +174,7 @@ def test_random_pixel_is_uniform_over_the_object():
     # Oracle: the uniform law; 4000 draws over 4 pixels, each within 5 standard deviations of 1000.
     mask = rectangle(4, 5, 1, 1, 2, 2)
     rng = generator(3)
-    drawn = np.array([STRATEGIES["random"](mask[None], rng).points[0, 0] for _ in range(4000)])
+    drawn = np.array([alike("random", mask[None], rng).points[0, 0] for _ in range(4000)])
     _, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(counts) == 4
     assert (abs(counts - 1000) < 5 * (4000 * 0.25 * 0.75) ** 0.5).all()
@@ -164,8 +182,8 @@ def test_random_pixel_is_uniform_over_the_object():
 
 def test_boxes_are_the_tight_ones():
     masks = np.stack([rectangle(20, 30, 4, 5, 22, 11), rectangle(20, 30, 0, 0, 29, 19)])
-    np.testing.assert_array_equal(STRATEGIES["box"](masks, generator(0)).boxes, tight_boxes(masks))
-    both = STRATEGIES["box_point"](masks, generator(0))
+    np.testing.assert_array_equal(alike("box", masks, generator(0)).boxes, tight_boxes(masks))
+    both = alike("box_point", masks, generator(0))
     np.testing.assert_array_equal(both.boxes, tight_boxes(masks))
     assert both.points.shape == (2, 1, 2)
 
@@ -251,6 +269,33 @@ def test_what_cannot_have_prompts_is_refused():
 
 def test_no_objects_give_no_groups():
     assert draw("box", np.zeros((0, 5, 5), bool), generator(0)) == []
+
+
+def test_a_new_strategy_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn, mixed, allowed by the settings of training and measuring, and named in the report; gone with its entry."""
+    corner = Strategy("click in the corner", lambda mask, rng: (np.zeros((1, 2), np.float32), None))
+    masks = rectangle(9, 9, 3, 3, 6, 6)[None]
+    with monkeypatch.context() as patch:
+        patch.setitem(STRATEGIES, "corner", corner)
+        assert draw("corner", masks, generator(0))[0][1].points.tolist() == [[[0, 0]]]
+        assert draw_mixed({"corner": 1}, masks, generator(0))[0][1].strategy == "corner"
+        assert check_mixture({"corner": 2, "box": 2}) == {"box": 0.5, "corner": 0.5}
+        assert TrainSettings(prompts={"corner": 1.0}, validation=("corner",)).validation == ("corner",)
+        assert EvaluateSettings(strategies=("corner",)).strategies == ("corner",)
+        assert strategy_name("corner") == "click in the corner"
+    with pytest.raises(UsageError, match="'corner'"):
+        draw("corner", masks, generator(0))
+
+
+def test_a_planted_fault_is_no_strategy() -> None:
+    """The half frame of the original wood study: no settings can ask for it by name."""
+    assert "half_frame" not in STRATEGIES
+    with pytest.raises(UsageError, match="'half_frame'"):
+        draw("half_frame", rectangle(9, 9, 3, 3, 6, 6)[None], generator(0))
+    for settings_of in (TrainSettings, EvaluateSettings):
+        name = "prompts" if settings_of is TrainSettings else "strategies"
+        with pytest.raises((UsageError, ValidationError), match="half_frame"):
+            settings_of.model_validate({name: {"half_frame": 1.0} if name == "prompts" else ("half_frame",)})
 
 
 def test_every_title_belongs_to_a_strategy():

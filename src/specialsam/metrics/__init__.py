@@ -1,9 +1,12 @@
-"""Metrics as pure functions from a prediction and a truth to numbers, and the registry of their names."""
+"""Metrics as pure functions from a prediction and a truth to numbers, and the registry of their names.
+
+`GROUPS` is that registry: a new group of metrics is one entry there, its function and the titles of its values.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -13,11 +16,58 @@ from specialsam.metrics.boundaries import boundary, boundary_canny
 from specialsam.metrics.camouflage import THRESHOLD, cod, cod_dataset
 from specialsam.metrics.overlaps import mae, overlap
 
-Group = Literal["overlap", "boundary", "canny", "cod"]
-GROUPS: tuple[Group, ...] = ("overlap", "boundary", "canny", "cod")
-
 CANNY_TOLERANCE = 5
 """Tolerance of the original study's boundary metric in pixels, whatever the tolerance of the exact one."""
+
+Measure = Callable[[FloatArray, BoolArray, BoolArray, float], Mapping[str, float]]
+"""From probabilities float32 (H, W) in 0..1, the mask bool (H, W) that they make, the truth bool (H, W) and a tolerance
+in pixels to values in 0..1 by name."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Metrics that one function measures together, with their titles in tables; lower is better for those named."""
+
+    measure: Measure
+    titles: Mapping[str, str]
+    lower_is_better: frozenset[str] = frozenset()
+
+
+GROUPS: dict[str, Group] = {
+    "overlap": Group(
+        lambda soft, mask, truth, tolerance: overlap(mask, truth),
+        {"iou": "IoU", "dice": "Dice", "precision": "Precision", "recall": "Recall", "f1": "F1"},
+    ),
+    "boundary": Group(
+        lambda soft, mask, truth, tolerance: boundary(mask, truth, tolerance),
+        {
+            "boundary_precision": "Boundary precision",
+            "boundary_recall": "Boundary recall",
+            "boundary_f1": "Boundary F1",
+        },
+    ),
+    "canny": Group(
+        lambda soft, mask, truth, tolerance: boundary_canny(mask, truth, CANNY_TOLERANCE),
+        {
+            "canny_precision": "Boundary precision (Canny)",
+            "canny_recall": "Boundary recall (Canny)",
+            "canny_f1": "Boundary F1 (Canny)",
+        },
+    ),
+    "cod": Group(
+        lambda soft, mask, truth, tolerance: cod(soft, truth),
+        {
+            "s_measure": "S-measure",
+            "e_mean": "E-measure (mean)",
+            "e_max": "E-measure (max)",
+            "e_adaptive": "E-measure (adaptive)",
+            "weighted_f": "Weighted F",
+            "mae": "MAE",
+        },
+        lower_is_better=frozenset({"mae"}),
+    ),
+}
+"""Every group of metrics by name, in the order of tables."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +76,7 @@ class Metric:
 
     title: str
     higher_is_better: bool
-    group: Group
+    group: str
 
     @property
     def worst(self) -> float:
@@ -35,24 +85,11 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "iou": Metric("IoU", True, "overlap"),
-    "dice": Metric("Dice", True, "overlap"),
-    "precision": Metric("Precision", True, "overlap"),
-    "recall": Metric("Recall", True, "overlap"),
-    "f1": Metric("F1", True, "overlap"),
-    "boundary_precision": Metric("Boundary precision", True, "boundary"),
-    "boundary_recall": Metric("Boundary recall", True, "boundary"),
-    "boundary_f1": Metric("Boundary F1", True, "boundary"),
-    "canny_precision": Metric("Boundary precision (Canny)", True, "canny"),
-    "canny_recall": Metric("Boundary recall (Canny)", True, "canny"),
-    "canny_f1": Metric("Boundary F1 (Canny)", True, "canny"),
-    "s_measure": Metric("S-measure", True, "cod"),
-    "e_mean": Metric("E-measure (mean)", True, "cod"),
-    "e_max": Metric("E-measure (max)", True, "cod"),
-    "e_adaptive": Metric("E-measure (adaptive)", True, "cod"),
-    "weighted_f": Metric("Weighted F", True, "cod"),
-    "mae": Metric("MAE", False, "cod"),
+    metric: Metric(title, metric not in group.lower_is_better, name)
+    for name, group in GROUPS.items()
+    for metric, title in group.titles.items()
 }
+"""Every metric of every group by name, in the order of tables."""
 
 
 def check_groups(groups: tuple[str, ...]) -> None:
@@ -77,15 +114,11 @@ def score(
     check_groups(groups)
     binary = np.asarray(probability > THRESHOLD, np.bool_) if mask is None else mask
     values: dict[str, float] = {}
-    if "overlap" in groups:
-        values |= overlap(binary, truth)
-    if "boundary" in groups:
-        values |= boundary(binary, truth, tolerance)
-    if "canny" in groups:
-        values |= boundary_canny(binary, truth, CANNY_TOLERANCE)
-    if "cod" in groups:
-        values |= cod(probability, truth)
-    return {name: values[name] for name in METRICS if name in values}
+    for name, group in GROUPS.items():
+        if name in groups:
+            measured = group.measure(probability, binary, truth, tolerance)
+            values |= {metric: measured[metric] for metric in group.titles}
+    return values
 
 
 __all__ = [
@@ -93,6 +126,7 @@ __all__ = [
     "GROUPS",
     "METRICS",
     "Group",
+    "Measure",
     "Metric",
     "boundary",
     "boundary_canny",

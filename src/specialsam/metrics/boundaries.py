@@ -26,7 +26,7 @@ _Bytes = npt.NDArray[np.uint8]
 
 
 def outline(mask: BoolArray) -> BoolArray:
-    """Foreground pixels of a bool (H, W) mask with a 4-neighbour that is background or outside the image."""
+    """Foreground pixels, bool (H, W), of a bool (H, W) mask with a 4-neighbour that is background or off the image."""
     pixels = mask.astype(np.uint8)
     inner = cv2.erode(pixels, _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.asarray(pixels > inner, np.bool_)
@@ -35,7 +35,8 @@ def outline(mask: BoolArray) -> BoolArray:
 def boundary(mask: BoolArray, truth: BoolArray, tolerance_px: float) -> dict[str, float]:
     """Precision, recall and F1 of the exact outlines of bool (H, W) masks, in 0..1, higher is better.
 
-    The image's border counts as outline where an object touches it, so that a mask that is not empty always has one.
+    `tolerance_px` is how far outlines may miss each other. The image's border counts as outline where an object touches
+    it, so that a mask that is not empty always has one.
     """
     same = _checked(mask, truth, tolerance_px)
     if same is not None:
@@ -45,8 +46,9 @@ def boundary(mask: BoolArray, truth: BoolArray, tolerance_px: float) -> dict[str
 
 
 def boundary_canny(mask: BoolArray, truth: BoolArray, tolerance: float = 5) -> dict[str, float]:
-    """Precision, recall and F1 of the Canny edges (100/200) of both masks as 0/255 images, as in the original study.
+    """Precision, recall and F1 of the Canny edges (100/200) of bool (H, W) masks as 0/255 images, in 0..1.
 
+    As in the original study; `tolerance` in pixels.
     The image's border is no edge here, so a mask that is not empty may have none (one that fills the image). Where
     neither has an edge the answer is 1, where one of them has none 0; empty masks are decided before that.
     """

@@ -6,8 +6,7 @@ Maps are taken as they are: the library's stretching to minimum and maximum, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +15,15 @@ from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, FloatArray
 from specialsam.metrics.overlaps import check_pair, mae
 
+_Ssim = Callable[[npt.NDArray[np.float64], BoolArray], float]
 THRESHOLD = 0.5
 """Probability above which a pixel is foreground, where a rule about empty masks needs to know."""
 
 
 def cod(probability: FloatArray, truth: BoolArray) -> dict[str, float]:
-    """S-measure, E-measure (mean, max, adaptive), weighted F and MAE of one map (H, W) in 0..1 against bool (H, W).
+    """S-measure, E-measure (mean, max, adaptive), weighted F and MAE of one map against its truth.
 
+    The map is float32 (H, W) in 0..1, the truth bool (H, W).
     `e_max` is this image's own maximum over thresholds, so that its mean over images is at least the published maximum
     E-measure (the maximum of the mean curve, see `cod_dataset`); the means of the others are the published values. The
     E-measure of a perfect map is N / (N - 1) for N pixels by its definition. Where the truth is empty and no pixel of
@@ -34,7 +35,10 @@ def cod(probability: FloatArray, truth: BoolArray) -> dict[str, float]:
 
 
 def cod_dataset(pairs: Iterable[tuple[FloatArray, BoolArray]]) -> dict[str, float]:
-    """The same measures of many (map, truth) pairs as papers publish them: `e_max` is the maximum of the mean curve."""
+    """The same measures of many pairs as papers publish them: `e_max` is the maximum of the mean curve.
+
+    A pair is a map float32 (H, W) in 0..1 and its truth bool (H, W). Raises DataError for none.
+    """
     measured = [_measure(probability, truth) for probability, truth in pairs]
     if not measured:
         raise DataError("expected at least one map to measure, got none")
@@ -65,6 +69,6 @@ def _measure(probability: FloatArray, truth: BoolArray) -> tuple[dict[str, float
     return values, np.asarray(measured["curve"], np.float64)
 
 
-def _skipping_empty(ssim: Any) -> Any:
+def _skipping_empty(ssim: _Ssim) -> _Ssim:
     """Quadrants without a pixel count 0: an object centred on the last row or column would make the S-measure NaN."""
     return lambda pred, gt: ssim(pred, gt) if pred.size else 0.0

@@ -22,7 +22,7 @@ def check_pair(mask: npt.NDArray[np.generic], truth: BoolArray) -> None:
 
 
 def empty_agreement(mask: BoolArray, truth: BoolArray) -> float | None:
-    """What every overlap or boundary metric says when a mask is empty: 1 for both, 0 for one, None for neither."""
+    """What every metric says of bool (H, W) masks when one is empty: 1 for both, 0 for one, None for neither."""
     has_mask, has_truth = bool(mask.any()), bool(truth.any())
     if has_mask and has_truth:
         return None
@@ -51,7 +51,7 @@ def overlap(mask: BoolArray, truth: BoolArray) -> dict[str, float]:
 
 
 def mae(probability: FloatArray, truth: BoolArray) -> float:
-    """Mean absolute error of foreground probabilities (H, W) in 0..1 against the truth, in 0..1, lower is better.
+    """Mean absolute error of probabilities float32 (H, W) in 0..1 against bool (H, W), in 0..1, lower is better.
 
     The map is taken as it is: stretching it to its minimum and maximum would turn a blank one into noise.
     """

@@ -5,6 +5,7 @@ from specialsam.prompts.corrections import correction_click, correction_clicks
 from specialsam.prompts.strategies import (
     SEED_TITLES,
     STRATEGIES,
+    Draw,
     Group,
     Strategy,
     check_mixture,
@@ -16,6 +17,7 @@ from specialsam.prompts.strategies import (
 __all__ = [
     "SEED_TITLES",
     "STRATEGIES",
+    "Draw",
     "Group",
     "Strategy",
     "check_mixture",

@@ -7,6 +7,7 @@ are (x0, y0, x1, y1) of the outermost pixels, inclusive. Every point placed here
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,11 +18,14 @@ from specialsam.core.geometry import BoolArray, FloatArray
 from specialsam.core.masks import tight_boxes
 from specialsam.core.types import Prompts
 
-Strategy = Callable[[BoolArray, np.random.Generator], Prompts]
-"""From bool (P, H, W) non-empty masks to one `Prompts` of P objects with the same number of points each."""
-
 Group = tuple[list[int], Prompts]
 """Indices of the objects that a `Prompts` is for, and the prompts, in the same order."""
+
+Draw = Callable[[str, BoolArray, np.random.Generator], list[Group]]
+"""`draw`, or what stands in its place where prompts are to be placed wrongly on purpose."""
+
+Place = Callable[[BoolArray, np.random.Generator], tuple[FloatArray | None, FloatArray | None]]
+"""From one non-empty bool (H, W) mask to its points float32 (K, 2) and its box float32 (4,), either may be None."""
 
 BOX_NOISE = 0.1
 """Standard deviation of the noise on a box side, in sides; Kirillov et al. 2023, "Segment Anything", appendix A."""
@@ -31,9 +35,6 @@ BOX_NOISE_LIMIT = 20.0
 
 SPREAD_CANDIDATES = 8
 """Random pixels among which each further point of `points2/3/5` is the one farthest from the points before it."""
-
-_Place = Callable[[BoolArray, np.random.Generator], tuple[FloatArray | None, FloatArray | None]]
-"""From one bool (H, W) mask to its points float32 (K, 2) and its box float32 (4,), either may be None."""
 
 
 def interior_point(mask: BoolArray) -> tuple[int, int]:
@@ -55,7 +56,7 @@ def interior_point(mask: BoolArray) -> tuple[int, int]:
 
 
 def random_pixels(mask: BoolArray, count: int, rng: np.random.Generator) -> FloatArray:
-    """`count` random foreground pixels float32 (count, 2) of a bool (H, W) mask, repeated if there are too few."""
+    """`count` random foreground pixels, float32 (count, 2) as (x, y), of a bool (H, W) mask, repeated if too few."""
     pixels = np.flatnonzero(mask)
     if not len(pixels):
         raise DataError("expected a non-empty mask for a point, got an empty one")
@@ -64,7 +65,7 @@ def random_pixels(mask: BoolArray, count: int, rng: np.random.Generator) -> Floa
 
 
 def center_of_mass(mask: BoolArray) -> FloatArray:
-    """Whole part of the mean of the foreground's coordinates, float32 (1, 2); it may lie outside the object."""
+    """Whole part of the mean (x, y) of a bool (H, W) mask's foreground, float32 (1, 2); it may lie off the object."""
     rows, columns = np.nonzero(mask)
     return np.array([[int(columns.mean()), int(rows.mean())]], np.float32)
 
@@ -104,7 +105,8 @@ def _box(mask: BoolArray) -> FloatArray:
 def jitter_box(box: npt.ArrayLike, size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     """Move each side of a box (4,) by N(0, 0.1 x its extent), 20 px at most, inside an image of `size` (height, width).
 
-    The result spans at least one pixel step in x and in y wherever the image is that large.
+    Boxes are (x0, y0, x1, y1); the answer is float32 (4,) and spans at least one pixel step in x and in y wherever
+    the image is that large.
     """
     x0, y0, x1, y1 = (float(side) for side in np.asarray(box))
     extent = np.array([x1 - x0 + 1, y1 - y0 + 1] * 2)
@@ -117,24 +119,33 @@ def jitter_box(box: npt.ArrayLike, size: tuple[int, int], rng: np.random.Generat
     return np.asarray(np.concatenate([low, high]), np.float32)
 
 
-_PLACES: dict[str, _Place] = {
-    "center_of_mass": lambda mask, rng: (center_of_mass(mask), None),
-    "edge": lambda mask, rng: (_edge(mask), None),
-    "grid4": lambda mask, rng: (_grid4(mask), None),
-    "random3": lambda mask, rng: (random_pixels(mask, 3, rng), None),
-    "interior": lambda mask, rng: (_interior(mask), None),
-    "random": lambda mask, rng: (random_pixels(mask, 1, rng), None),
-    "points2": lambda mask, rng: (_spread(mask, 2, rng), None),
-    "points3": lambda mask, rng: (_spread(mask, 3, rng), None),
-    "points5": lambda mask, rng: (_spread(mask, 5, rng), None),
-    "box": lambda mask, rng: (None, _box(mask)),
-    "box_jitter": lambda mask, rng: (None, jitter_box(_box(mask), (mask.shape[0], mask.shape[1]), rng)),
-    "box_point": lambda mask, rng: (_interior(mask), _box(mask)),
-    "half_frame": lambda mask, rng: (np.asarray(center_of_mass(mask) / 2, np.float32), None),
-}
+def _box_jitter(mask: BoolArray, rng: np.random.Generator) -> FloatArray:
+    return jitter_box(_box(mask), (mask.shape[0], mask.shape[1]), rng)
 
-HALF_FRAME = "half_frame"
-"""A fault, not a strategy: the centre of mass in a frame of half the size, as the original wood study trained with."""
+
+@dataclass(frozen=True)
+class Strategy:
+    """A strategy's title, in words for people who do not know its name, and how it places prompts on one mask."""
+
+    title: str
+    place: Place
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "center_of_mass": Strategy("click at centre of mass", lambda mask, rng: (center_of_mass(mask), None)),
+    "edge": Strategy("click on the edge", lambda mask, rng: (_edge(mask), None)),
+    "grid4": Strategy("grid of up to 4 clicks", lambda mask, rng: (_grid4(mask), None)),
+    "random3": Strategy("3 random clicks", lambda mask, rng: (random_pixels(mask, 3, rng), None)),
+    "interior": Strategy("click inside", lambda mask, rng: (_interior(mask), None)),
+    "random": Strategy("one random click", lambda mask, rng: (random_pixels(mask, 1, rng), None)),
+    "points2": Strategy("2 spread clicks", lambda mask, rng: (_spread(mask, 2, rng), None)),
+    "points3": Strategy("3 spread clicks", lambda mask, rng: (_spread(mask, 3, rng), None)),
+    "points5": Strategy("5 spread clicks", lambda mask, rng: (_spread(mask, 5, rng), None)),
+    "box": Strategy("box", lambda mask, rng: (None, _box(mask))),
+    "box_jitter": Strategy("box, loosely drawn", lambda mask, rng: (None, _box_jitter(mask, rng))),
+    "box_point": Strategy("box and click", lambda mask, rng: (_interior(mask), _box(mask))),
+}
+"""Every strategy by name; an entry here is all that a new one needs. `draw` places its prompts."""
 
 SEED_TITLES: dict[str, str] = {
     "center_of_mass": "Center-of-Mass (Single)",
@@ -152,15 +163,15 @@ def draw(strategy: str, masks: BoolArray, rng: np.random.Generator) -> list[Grou
     padded, because a padded point list changes SAM's answer. Each object is in exactly one group; P = 0 gives [].
     Raises UsageError for an unknown name and DataError for an empty mask.
     """
-    if strategy not in _PLACES:
-        raise UsageError(f"expected a prompt strategy of {', '.join(_PLACES)}, got {strategy!r}")
+    if strategy not in STRATEGIES:
+        raise UsageError(f"expected a prompt strategy of {', '.join(STRATEGIES)}, got {strategy!r}")
     if masks.ndim != 3 or masks.dtype != np.bool_:
         raise DataError(f"expected bool (P, H, W) masks, got {masks.dtype} {masks.shape}")
     placed: list[tuple[FloatArray | None, FloatArray | None]] = []
     for index, mask in enumerate(masks):
         if not mask.any():
             raise DataError(f"expected non-empty masks to place prompts on, got an empty one (object {index})")
-        placed.append(_PLACES[strategy](mask, rng))
+        placed.append(STRATEGIES[strategy].place(mask, rng))
     by_count: dict[int, list[int]] = {}
     for index, (found, _) in enumerate(placed):
         by_count.setdefault(0 if found is None else len(found), []).append(index)
@@ -178,23 +189,6 @@ def draw(strategy: str, masks: BoolArray, rng: np.random.Generator) -> list[Grou
     return groups
 
 
-def _whole(name: str) -> Strategy:
-    def strategy(masks: BoolArray, rng: np.random.Generator) -> Prompts:
-        groups = draw(name, masks, rng)
-        if len(groups) != 1:
-            raise DataError(
-                f"expected objects that get the same number of points by {name}, got {len(groups)} groups of "
-                f"{len(masks)} objects: use draw({name!r}, ...)"
-            )
-        return groups[0][1]
-
-    return strategy
-
-
-STRATEGIES: dict[str, Strategy] = {name: _whole(name) for name in _PLACES}
-"""Every strategy by name; `draw` is the form that also takes objects which get different numbers of points."""
-
-
 def check_mixture(mixture: Mapping[str, float]) -> dict[str, float]:
     """The mixture {strategy: probability} sorted by name and scaled to sum 1; UsageError says what is wrong with it."""
     unknown = sorted(set(mixture) - set(STRATEGIES))
@@ -210,7 +204,7 @@ def check_mixture(mixture: Mapping[str, float]) -> dict[str, float]:
 
 
 def draw_mixed(mixture: Mapping[str, float], masks: BoolArray, rng: np.random.Generator) -> list[Group]:
-    """Draw one strategy for all of the masks by the mixture {name: probability}, then place its prompts with `draw`."""
+    """Draw one strategy by the mixture {name: probability} for all of the bool (P, H, W) masks, then `draw` by it."""
     checked = check_mixture(mixture)
     name = list(checked)[int(rng.choice(len(checked), p=list(checked.values())))]
     return draw(name, masks, rng)
