@@ -19,8 +19,9 @@ import torch
 from specialsam.core.errors import DataError, StoreError, UsageError
 from specialsam.core.geometry import Geometry, ImageArray
 from specialsam.core.types import Embedding, Record, Sample
+from specialsam.data.content import digest_array
 from specialsam.data.views import IDENTITY, View, apply
-from specialsam.embeddings import EmbeddingStore, digest_array, embed, price
+from specialsam.embeddings import EmbeddingStore, embed, price
 
 FLIP = View(flip=True)
 

@@ -19,7 +19,8 @@ from safetensors import safe_open
 from specialsam.core.errors import DataError, StoreError, UsageError
 from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding
-from specialsam.embeddings import EmbeddingStore, content_key, digest_array, digest_file, encoders
+from specialsam.data.content import digest_array, digest_file
+from specialsam.embeddings import EmbeddingStore, content_key, encoders
 from specialsam.embeddings import parts as parts_module
 from specialsam.embeddings import store as store_module
 from specialsam.embeddings.shards import HEADER_BYTES, Precision

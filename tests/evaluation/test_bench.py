@@ -15,7 +15,7 @@ import pytest
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, ImageArray
 from specialsam.evaluation import region_rivals
-from specialsam.evaluation.bench import best_annotated, run_bench, sampled, segments
+from specialsam.evaluation.bench import BenchSettings, best_annotated, run_bench, sampled, segments
 from specialsam.evaluation.region_rivals import felzenszwalb_maps, grabcut, grabcuts, regions_under
 
 
@@ -88,7 +88,7 @@ def test_a_click_counts_by_the_annotator_it_suits_best() -> None:
 
 def test_bench_measures_the_same_segments_for_all_and_says_so(tmp_path: Path) -> None:
     table = tmp_path / "bench.csv"
-    text = run_bench("nano", bsds_tree(tmp_path / "bsds"), None, 2, True, table, most=2)
+    text = run_bench("nano", bsds_tree(tmp_path / "bsds"), None, BenchSettings(2, 2), table)
     assert text.startswith("measured: 2 images by stable hash, at most 2 segments of each by stable hash")
     rows = pd.read_csv(table)
     scales = [f"Felzenszwalb (scale {scale})" for scale in (100, 200, 400, 700, 1000)]
@@ -98,13 +98,13 @@ def test_bench_measures_the_same_segments_for_all_and_says_so(tmp_path: Path) ->
     assert means[best] >= max(means[scale] for scale in scales)
     assert (rows["n"] == 2).all()
     assert rows["subset"].str.contains("at most 2 segments").all()
-    without = run_bench("nano", tmp_path / "bsds", None, None, False, None)
+    without = run_bench("nano", tmp_path / "bsds", None, BenchSettings(rivals=False))
     assert "GrabCut" not in without
     assert without.startswith("measured: every image and segment")
 
 
 def test_wrong_folders_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--bsds or --camo"):
-        run_bench("nano", None, None, None, False, None)
+        run_bench("nano", None, None, BenchSettings(rivals=False))
     with pytest.raises(DataError, match="images/val"):
-        run_bench("nano", tmp_path, None, None, False, None)
+        run_bench("nano", tmp_path, None, BenchSettings(rivals=False))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import torch
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.types import Embedding, Prediction, Prompts, Record, Row, Sample
 from specialsam.evaluation import evaluate as module
-from specialsam.evaluation.evaluate import DISC, FILLED_BOX, EvaluateSettings, RowFile, clicks, evaluate
+from specialsam.evaluation.evaluate import DISC, FILLED_BOX, EvaluateSettings, clicks, evaluate
 from specialsam.metrics import METRICS, overlap
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter
@@ -325,54 +323,3 @@ def test_names_of_correction_strategies() -> None:
         None,
         None,
     ]
-
-
-def row(record: str, value: float = 0.5, **changes: Any) -> Row:
-    made: dict[str, Any] = {"model": "base", "object": 0, "strategy": "box", "output": "single", "metric": "iou"}
-    return Row(**STAMP | made | {"record": record, "value": value} | changes)
-
-
-def test_rows_on_disk_and_back(tmp_path: Path) -> None:
-    file = RowFile(tmp_path / "new" / "rows.jsonl")
-    assert file.records() == set()
-    assert list(file.frame().columns) == [field.name for field in fields(Row)]
-    file.append("a", [row("a", 0.25), row("a", 1.0, object=1, category="Käfer \N{BEETLE}", error="one\nline")])
-    file.append("b", [])
-    file.append("c", [row("c", 0.1 + 0.2)])
-    again = RowFile(file.path)
-    assert again.records() == {"a", "b", "c"}
-    frame = again.frame()
-    assert frame["value"].tolist() == [0.25, 1.0, 0.1 + 0.2]
-    assert frame["object"].tolist() == [0, 1, 0]
-    assert frame["category"].tolist() == ["", "Käfer \N{BEETLE}", ""]
-    assert frame["error"].tolist() == ["", "one\nline", ""]
-    assert (str(frame["object"].dtype), str(frame["value"].dtype)) == ("int64", "float64")
-
-
-@pytest.mark.parametrize("left", [1, 10, -1])
-def test_a_half_written_line_is_cut_off_and_its_record_measured_again(tmp_path: Path, left: int) -> None:
-    """Killed while writing: after the first bytes, in the middle, or before the end of the line."""
-    path = tmp_path / "rows.jsonl"
-    file = RowFile(path)
-    file.append("a", [row("a")])
-    whole = path.read_bytes()
-    file.append("b", [row("b")])
-    line = path.read_bytes()[len(whole) :]
-    path.write_bytes(whole + line[:left])
-    again = RowFile(path)
-    assert again.records() == {"a"}
-    assert path.read_bytes() == whole
-    again.append("b", [row("b", 0.75)])
-    assert [json.loads(text)["record"] for text in path.read_text().splitlines()] == ["a", "b"]
-    assert RowFile(path).frame()["value"].tolist() == [0.5, 0.75]
-
-
-def test_a_damaged_line_is_one_line_for_the_user(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    RowFile(path).append("a", [row("a")])
-    path.write_text("{broken}\n" + path.read_text())
-    with pytest.raises(
-        DataError, match=r"expected rows in .*rows\.jsonl, line 1 is damaged; delete the file"
-    ) as caught:
-        RowFile(path).records()
-    assert "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ from specialsam.core.masks import from_binary
 from specialsam.core.types import Prompts
 from specialsam.evaluation.rivals import disc, disc_radius, filled_box, relative_area
 from specialsam.metrics import overlap
-from specialsam.prompts import STRATEGIES, generator
+from specialsam.prompts import draw, generator
 
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("SPECIALSAM_REAL_DATA", ROOT / "../shared/data"))
@@ -62,7 +62,7 @@ def test_filled_box_is_the_object_when_the_object_is_a_box():
     masks = np.zeros((2, 20, 30), bool)
     masks[0, 3:9, 5:17] = True
     masks[1, 0:20, 29:30] = True
-    np.testing.assert_array_equal(filled_box(STRATEGIES["box"](masks, generator(0)), (20, 30)), masks)
+    np.testing.assert_array_equal(filled_box(draw("box", masks, generator(0))[0][1], (20, 30)), masks)
     assert filled_box(points((1, 1)), (20, 30)) is None
 
 
@@ -87,7 +87,7 @@ def test_scores_on_camouflaged_animals():
     scores = []
     for path in chosen:
         masks = from_binary(np.asarray(Image.open(path)))
-        centre, box = (STRATEGIES[name](masks, generator(0)) for name in ("center_of_mass", "box"))
+        centre, box = (draw(name, masks, generator(0))[0][1] for name in ("center_of_mass", "box"))
         size = masks.shape[1:]
         guesses = disc(centre, size, 0.3)[0], filled_box(box, size)[0]
         scores.append([overlap(guess, masks[0])["iou"] for guess in guesses])

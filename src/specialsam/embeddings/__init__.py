@@ -2,7 +2,7 @@
 
 from specialsam.embeddings.catalogue import Damage
 from specialsam.embeddings.encoding import EmbedReport, Encoder, Price, embed, price, with_objects
-from specialsam.embeddings.reading import Failure, digest_array, digest_file, digest_record
+from specialsam.embeddings.reading import Failure
 from specialsam.embeddings.store import EmbeddingStore, Evicted, Writer, content_key, encoders
 
 __all__ = [
@@ -15,9 +15,6 @@ __all__ = [
     "Price",
     "Writer",
     "content_key",
-    "digest_array",
-    "digest_file",
-    "digest_record",
     "embed",
     "encoders",
     "price",

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from specialsam.core.console import Progress
 from specialsam.core.errors import DataError, StoreError, UsageError
 from specialsam.core.geometry import ImageArray
 from specialsam.core.types import Embedding, Record, Sample
+from specialsam.data.content import digest_record
 from specialsam.embeddings.reading import (
     Failure,
     Loaded,
     Pair,
-    Progress,
     Task,
     attempt,
-    digest_record,
     failure,
     look_up,
     read_ahead,
@@ -60,6 +60,21 @@ class EmbedReport:
     @property
     def images_per_second(self) -> float:
         return self.done / self.seconds if self.seconds else 0.0
+
+    @classmethod
+    def of_all(cls, parts: Sequence[EmbedReport]) -> EmbedReport:
+        """One report of the shares that several processes did at the same time."""
+        return cls(
+            done=sum(part.done for part in parts),
+            reused=sum(part.reused for part in parts),
+            without_objects=sum(part.without_objects for part in parts),
+            failed=tuple(failure for part in parts for failure in part.failed),
+            seconds=max(part.seconds for part in parts),
+            bytes=sum(part.bytes for part in parts),
+            keys={name: key for part in parts for name, key in part.keys.items()},
+            evicted=tuple(gone for part in parts for gone in part.evicted),
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
-from specialsam.core.errors import DataError, SpecialSamError
+from specialsam.core.console import Progress
+from specialsam.core.errors import SpecialSamError
 from specialsam.core.geometry import ImageArray
 from specialsam.core.types import Record, Sample
 from specialsam.data.views import View, apply
 from specialsam.embeddings.store import EmbeddingStore
 
-Progress = Callable[[int, int, str], None]
-"""Called with what is done, the total, and a word for what is being done."""
 Pair = tuple[Record, View]
 _Given = TypeVar("_Given")
 _Answer = TypeVar("_Answer")
@@ -42,27 +39,6 @@ class Task:
 
 
 Loaded = tuple[Task, "ImageArray | Exception | None"]
-
-
-def digest_file(path: Path) -> str:
-    """sha256 of an image file's bytes: tells images apart without decoding them. DataError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return "file:" + hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: expected a readable image file ({error.strerror or error})") from error
-
-
-def digest_array(image: ImageArray) -> str:
-    """sha256 of a decoded image's type, shape and bytes, for images that are no files."""
-    digest = hashlib.sha256(f"{image.dtype.str}{image.shape}".encode())
-    digest.update(image.tobytes())
-    return "array:" + digest.hexdigest()
-
-
-def digest_record(record: Record) -> str:
-    """Digest of a record's image file."""
-    return digest_file(record.image)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import struct
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -131,10 +131,10 @@ def raw(tensor: Tensor) -> memoryview:
     return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
 
 
-def tensor_infos(entry: Entry) -> dict[str, dict[str, Any]]:
+def tensor_infos(entry: Entry) -> dict[str, dict[str, object]]:
     """The safetensors header of one embedding; offsets count from the end of the header."""
     start, end = entry.offset - HEADER_BYTES, entry.end - HEADER_BYTES
-    out: dict[str, dict[str, Any]] = {}
+    out: dict[str, dict[str, object]] = {}
     if entry.precision == "int8":
         middle = start + 4 * entry.channels
         out[f"{entry.key}.scale"] = {"dtype": "F32", "shape": [entry.channels], "data_offsets": [start, middle]}
@@ -155,7 +155,7 @@ def line(entry: Entry) -> str:
 def header(entries: list[Entry]) -> bytes:
     """The whole reserved header: length, JSON, spaces."""
     facts = {"format": FORMAT, "entries": "[" + ",".join(map(line, entries)) + "]"}
-    content: dict[str, Any] = {"__metadata__": facts}
+    content: dict[str, object] = {"__metadata__": facts}
     for entry in entries:
         content.update(tensor_infos(entry))
     return struct.pack("<Q", HEADER_BYTES - 8) + json.dumps(content).encode().ljust(HEADER_BYTES - 8)

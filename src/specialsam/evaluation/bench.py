@@ -11,16 +11,15 @@ stable random sample of segments can stand for all: every model and rival then a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from specialsam.core.console import stage
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import write_whole
-from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
+from specialsam.core.geometry import BoolArray, FloatArray, ImageArray, PixelArray
 from specialsam.core.masks import tight_boxes
 from specialsam.core.types import Embedding, Prompts, Row
 from specialsam.data.images import read_image, read_mask_pixels
@@ -36,7 +35,28 @@ from specialsam.prompts import correction_clicks, interior_point
 
 SMALLEST = 0.005
 """Smallest segment that is clicked, as a share of the image."""
-MAPS = npt.NDArray[Any]
+Scores = dict[tuple[str, str, str], Sequence[float] | FloatArray]
+"""A value a segment by (model, prompt, output); the model under test is called `MODEL`."""
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """`limit` images of each data set and `segments` of each image, stable random samples (None: all of them).
+
+    `rivals` runs Felzenszwalb and GrabCut beside the rivals that see no pixel.
+    """
+
+    limit: int | None = None
+    segments: int | None = None
+    rivals: bool = True
+
+    @property
+    def subset(self) -> str:
+        """Which images and segments were measured, in words; "" for all."""
+        images = [] if self.limit is None else [f"{self.limit} images by stable hash"]
+        few = [] if self.segments is None else [f"at most {self.segments} segments of each by stable hash"]
+        return ", ".join(images + few)
 
 
 def bsds_images(root: Path, split: str) -> list[tuple[Path, list[Path]]]:
@@ -48,7 +68,7 @@ def bsds_images(root: Path, split: str) -> list[tuple[Path, list[Path]]]:
     return pairs
 
 
-def segments(maps: Sequence[MAPS]) -> BoolArray:
+def segments(maps: Sequence[PixelArray]) -> BoolArray:
     """Every annotated segment above `SMALLEST`, bool (P, H, W), annotator after annotator."""
     out = [m == value for m in maps for value in np.unique(m) if (m == value).mean() >= SMALLEST]
     return np.stack(out) if out else np.zeros((0, *maps[0].shape), np.bool_)
@@ -68,84 +88,67 @@ def iou(masks: BoolArray, truth: BoolArray) -> FloatArray:
     return np.asarray(overlap / np.maximum((masks | truth).sum((-2, -1)), 1), np.float32)
 
 
-def best_annotated(masks: BoolArray, point: FloatArray, maps: Sequence[MAPS]) -> float:
+def best_annotated(masks: BoolArray, point: FloatArray, maps: Sequence[PixelArray]) -> float:
     """Best IoU of any of the masks (M, H, W) with any annotator's segment that contains the click."""
     x, y = (int(value) for value in point)
     truths = np.stack([m == m[y, x] for m in maps])
     return float(iou(masks[:, None], truths[None]).max())
 
 
-def bench_bsds(
-    segmenter: Segmenter,
-    root: Path,
-    split: str = "val",
-    limit: int | None = None,
-    rivals: bool = True,
-    most: int | None = None,
-) -> Iterator[list[Row]]:
-    """Rows of one image after the other, `limit` images and `most` segments of each at most."""
-    pairs = sorted(bsds_images(root, split), key=lambda pair: stable_hash(pair[0].stem))[:limit]
-    other = "train" if split == "val" else "val"
-    few = [[read_mask_pixels(m) for m in maps] for _, maps in bsds_images(root, other)[:40]]
+def bench_bsds(segmenter: Segmenter, root: Path, settings: BenchSettings) -> Iterator[list[Row]]:
+    """Rows of one validation image after the other; the disc's radius is that of the training half."""
+    pairs = sorted(bsds_images(root, "val"), key=lambda pair: stable_hash(pair[0].stem))[: settings.limit]
+    few = [[read_mask_pixels(m) for m in maps] for _, maps in bsds_images(root, "train")[:40]]
     radius = disc_radius([relative_area(mask) for maps in few for mask in segments(maps)])
     for path, files in pairs:
         image, maps = read_image(path), [read_mask_pixels(file) for file in files]
-        truth = sampled(segments(maps), path.stem, most)
+        truth = sampled(segments(maps), path.stem, settings.segments)
         if not len(truth):
             continue
         points = np.array([interior_point(mask) for mask in truth], np.float32)[:, None]
-        scores = _model_scores(segmenter, segmenter.encode(image), truth, points)
-        one, three = scores.pop("click masks")
-        scores[("model", "click", "single")] = [
+        one, three, scores = _model_scores(segmenter, segmenter.encode(image), truth, points)
+        scores[MODEL, "click", "single"] = [
             best_annotated(m[None], p[0], maps) for m, p in zip(one, points, strict=True)
         ]
-        scores[("model", "click", "three_oracle")] = [
+        scores[MODEL, "click", "three_oracle"] = [
             best_annotated(m, p[0], maps) for m, p in zip(three, points, strict=True)
         ]
-        scores |= _rival_scores(image, truth, points, radius, maps, rivals)
-        yield _rows(segmenter.name, "bsds500", split, path.stem, subset(limit, most), scores)
+        scores |= _rival_scores(image, truth, points, radius, maps, settings.rivals)
+        yield _rows(segmenter.name, "bsds500", "val", path.stem, settings.subset, scores)
 
 
-def bench_camo(
-    segmenter: Segmenter, root: Path, limit: int | None = None, rivals: bool = True, most: int | None = None
-) -> Iterator[list[Row]]:
+def bench_camo(segmenter: Segmenter, root: Path, settings: BenchSettings) -> Iterator[list[Row]]:
     """Rows of one camouflaged animal after the other, in the order of a stable hash."""
     records = [record for record in open_dataset(f"camo:{root}").records if record.category == "animal"]
-    records = sorted(records, key=lambda record: stable_hash(record.id))[:limit]
+    records = sorted(records, key=lambda record: stable_hash(record.id))[: settings.limit]
     radius = disc_radius([relative_area(mask) for record in records[:60] for mask in load(record).masks])
     for record in records:
         sample = load(record)
-        truth = sampled(sample.masks, record.id, most)
+        truth = sampled(sample.masks, record.id, settings.segments)
         if not len(truth):
             continue
         points = np.array([interior_point(mask) for mask in truth], np.float32)[:, None]
-        scores = _model_scores(segmenter, segmenter.encode(sample.image), truth, points)
-        one, three = scores.pop("click masks")
-        scores[("model", "click", "single")] = iou(one, truth)
-        scores[("model", "click", "three_oracle")] = iou(three, truth[:, None]).max(1)
-        scores |= _rival_scores(sample.image, truth, points, radius, None, rivals)
-        yield _rows(segmenter.name, "camo animals", "train", record.id, subset(limit, most), scores)
+        one, three, scores = _model_scores(segmenter, segmenter.encode(sample.image), truth, points)
+        scores[MODEL, "click", "single"] = iou(one, truth)
+        scores[MODEL, "click", "three_oracle"] = iou(three, truth[:, None]).max(1)
+        scores |= _rival_scores(sample.image, truth, points, radius, None, settings.rivals)
+        yield _rows(segmenter.name, "camo animals", "train", record.id, settings.subset, scores)
 
 
-def subset(limit: int | None, most: int | None) -> str:
-    """Which images and segments were measured, in words; "" for all."""
-    images = [] if limit is None else [f"{limit} images by stable hash"]
-    return ", ".join(images + ([] if most is None else [f"at most {most} segments of each by stable hash"]))
-
-
-def _model_scores(segmenter: Segmenter, embedding: Embedding, truth: BoolArray, points: FloatArray) -> dict[Any, Any]:
-    """Masks of the clicks, and IoU with the segment by box and after 3 and 5 clicks."""
+def _model_scores(
+    segmenter: Segmenter, embedding: Embedding, truth: BoolArray, points: FloatArray
+) -> tuple[BoolArray, BoolArray, Scores]:
+    """Masks of the clicks, one (P, H, W) and three (P, 3, H, W), and IoU by box and after 3 and 5 clicks."""
     labels = np.ones(points.shape[:2], np.int64)
     prompts = Prompts("click", points=points, labels=labels)
     answer = segmenter.decode_outputs(embedding, prompts, ALL)
     masks = answer.masks()
     best = masks[np.arange(len(masks)), 1 + answer.scores[:, 1:].argmax(1).numpy()]
     boxes = Prompts("box", boxes=tight_boxes(truth))
-    scores: dict[Any, Any] = {
-        "click masks": (masks[:, 0], masks[:, 1:]),
-        ("model", "click", "three_best"): iou(best, truth),
-        ("model", "box", "single"): iou(segmenter.decode(embedding, boxes).masks()[:, 0], truth),
-        ("model", "1 click", "single"): iou(masks[:, 0], truth),
+    scores: Scores = {
+        (MODEL, "click", "three_best"): iou(best, truth),
+        (MODEL, "box", "single"): iou(segmenter.decode(embedding, boxes).masks()[:, 0], truth),
+        (MODEL, "1 click", "single"): iou(masks[:, 0], truth),
     }
     current, logits = masks[:, 0], answer.logits[:, 0].numpy()
     for number in range(2, 6):
@@ -153,8 +156,8 @@ def _model_scores(segmenter: Segmenter, embedding: Embedding, truth: BoolArray, 
         following = segmenter.decode(embedding, prompts)
         current, logits = following.masks()[:, 0], following.logits[:, 0].numpy()
         if number in (3, 5):
-            scores["model", f"{number} clicks", "single"] = iou(current, truth)
-    return scores
+            scores[MODEL, f"{number} clicks", "single"] = iou(current, truth)
+    return masks[:, 0], masks[:, 1:], scores
 
 
 def _rival_scores(
@@ -162,9 +165,9 @@ def _rival_scores(
     truth: BoolArray,
     points: FloatArray,
     radius: float,
-    maps: Sequence[MAPS] | None,
+    maps: Sequence[PixelArray] | None,
     classical: bool,
-) -> dict[Any, Any]:
+) -> Scores:
     """The rivals on the same prompts: those that see no pixel, and where `classical` also Felzenszwalb and GrabCut."""
     size = (image.shape[0], image.shape[1])
     labels = np.ones(points.shape[:2], np.int64)
@@ -177,7 +180,7 @@ def _rival_scores(
             return [float(iou(m, t[None]).max()) for m, t in zip(masks, truth, strict=True)]
         return [best_annotated(m, p[0], maps) for m, p in zip(masks, points, strict=True)]
 
-    scores: dict[Any, Any] = {
+    scores: Scores = {
         ("disc of median size", "click", "rival"): clicked([m[None] for m in discs]),
         ("filled box", "box", "rival"): [] if filled is None else iou(filled, truth),
     }
@@ -191,11 +194,11 @@ def _rival_scores(
     return scores
 
 
-def _rows(model: str, dataset: str, split: str, record: str, measured: str, scores: dict[Any, Any]) -> list[Row]:
+def _rows(model: str, dataset: str, split: str, record: str, measured: str, scores: Scores) -> list[Row]:
     return [
         Row(
             run="bench",
-            model=model if name == "model" else name,
+            model=model if name == MODEL else name,
             dataset=dataset,
             split=split,
             record=record,
@@ -215,22 +218,22 @@ def run_bench(
     model: str,
     bsds: Path | None,
     camo: Path | None,
-    limit: int | None,
-    rivals: bool,
-    out: Path | None,
-    most: int | None = None,
+    settings: BenchSettings,
+    out: Path | None = None,
+    trust_base: bool = False,
 ) -> str:
     """Measure on the folders that are given; the table as text, and as a .csv where asked for.
 
-    `limit` images of each folder and `most` segments of each image, or all of them; the table says which.
+    The table says which images and segments were measured.
     """
-    segmenter = load_model(model)
+    segmenter = load_model(model, trust_base=trust_base)
+    limit = settings.limit
     jobs = []
     if bsds is not None:
-        jobs.append((bench_bsds(segmenter, bsds, "val", limit, rivals, most), len(bsds_images(bsds, "val")[:limit])))
+        jobs.append((bench_bsds(segmenter, bsds, settings), len(bsds_images(bsds, "val")[:limit])))
     if camo is not None:
         animals = [record for record in open_dataset(f"camo:{camo}").records if record.category == "animal"]
-        jobs.append((bench_camo(segmenter, camo, limit, rivals, most), len(animals[:limit])))
+        jobs.append((bench_camo(segmenter, camo, settings), len(animals[:limit])))
     if not jobs:
         raise UsageError("expected --bsds or --camo with a folder of real photographs, got neither")
     rows: list[Row] = []
@@ -243,7 +246,7 @@ def run_bench(
     means = summary(frame(rows), ("iou",))
     if out is not None:
         write_whole(out, lambda path: means.to_csv(path, index=False))
-    lines = [f"measured: {subset(limit, most) or 'every image and segment'}"]
+    lines = [f"measured: {settings.subset or 'every image and segment'}"]
     lines += [f"{'data':14}{'prompt':10}{'model':28}{'output':14}{'IoU':>6}  95 % interval    images"]
     for row in means.sort_values(["dataset", "strategy", "mean"], kind="stable").to_dict("records"):
         interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"

@@ -8,18 +8,16 @@ leaves rows with its error and the worst value of each metric, never a gap.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from specialsam.core.errors import DataError, SpecialSamError, UsageError
+from specialsam.core.errors import SpecialSamError, UsageError
 from specialsam.core.geometry import BoolArray, FloatArray
-from specialsam.core.types import Embedding, Prompts, Record, Row, Sample
+from specialsam.core.settings import Settings
+from specialsam.core.types import Embedding, Prompts, Record, Row, Truth
 from specialsam.evaluation.rivals import disc, filled_box
 from specialsam.metrics import GROUPS, METRICS, check_groups, score
 from specialsam.models.segmenter import ALL, Segmenter
@@ -41,14 +39,12 @@ SOFT = ("cod",)
 PIECE_PIXELS = 2**24
 """Pixels of all objects that are decoded to full size at once: bounds memory for large images and many objects."""
 
-Embed = Callable[[Sample, Segmenter], Embedding]
-Load = Callable[[Record], Sample]
+Embed = Callable[[Truth, Segmenter], Embedding]
+TruthOf = Callable[[Record], Truth]
 
 
-class EvaluateSettings(BaseModel):
+class EvaluateSettings(Settings):
     """What is measured, and how the prompts are drawn."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     strategies: tuple[str, ...] = Field(
         ("interior", "center_of_mass", "edge", "grid4", "box", "clicks3"),
@@ -90,29 +86,42 @@ def clicks(strategy: str) -> int | None:
 def evaluate(
     models: Mapping[str, Segmenter],
     records: Iterable[Record],
-    load: Load,
+    truth: TruthOf,
     embed: Embed,
     settings: EvaluateSettings,
     stamp: Mapping[str, str],
     radius: float | None,
 ) -> Iterator[list[Row]]:
-    """Rows of one record after the other: all models, strategies, outputs and metrics.
-
-    `embed` answers with the embedding of a sample by a model's encoder (from a store, or live); it is asked once an
-    encoder and image. `stamp` gives the rows' run, dataset and split. `radius` is the disc rival's radius as a fraction
-    of the image's shorter side (`rivals.disc_radius` of the training set); None leaves the trivial rivals out.
-    """
+    """`record_rows` of one record after the other."""
     for record in records:
-        try:
-            sample = load(record)
-            yield list(_sample_rows(models, sample, embed, settings, stamp, radius))
-        except SpecialSamError as error:
-            yield _failed(models, record, settings, stamp, str(error))
+        yield record_rows(models, record, truth, embed, settings, stamp, radius)
 
 
-def _sample_rows(
+def record_rows(
     models: Mapping[str, Segmenter],
-    sample: Sample,
+    record: Record,
+    truth: TruthOf,
+    embed: Embed,
+    settings: EvaluateSettings,
+    stamp: Mapping[str, str],
+    radius: float | None,
+) -> list[Row]:
+    """Rows of one record: all models, strategies, outputs and metrics.
+
+    `truth` answers with the record's masks, `embed` with its embedding by a model's encoder (from a store, or live);
+    it is asked once an encoder. `stamp` gives the rows' run, dataset and split. `radius` is the disc rival's radius as
+    a fraction of the image's shorter side (`rivals.disc_radius` of the training set); None leaves the trivial rivals
+    out.
+    """
+    try:
+        return list(_image_rows(models, truth(record), embed, settings, stamp, radius))
+    except SpecialSamError as error:
+        return _failed(models, record, settings, stamp, str(error))
+
+
+def _image_rows(
+    models: Mapping[str, Segmenter],
+    sample: Truth,
     embed: Embed,
     settings: EvaluateSettings,
     stamp: Mapping[str, str],
@@ -129,16 +138,25 @@ def _sample_rows(
     for strategy in settings.strategies:
         rng = generator(settings.seed, "evaluation", sample.id, strategy)
         groups = draw("interior" if clicks(strategy) else strategy, masks, rng)
-        for places, prompts in _pieces(groups, max(segmenter.side for segmenter in models.values()), sample.size):
-            truth, indices = masks[places], [kept[place] for place in places]
+        for places, prompts in _pieces(groups, max((model.side for model in models.values()), default=1), sample.size):
+            piece = _Piece(sample, strategy, [kept[place] for place in places], masks[places])
             for model, segmenter in models.items():
                 embedding = by_encoder[segmenter.encoder_id]
-                for output, probabilities in _answers(segmenter, embedding, prompts, truth, strategy):
-                    yield from _rows(model, sample, indices, strategy, output, probabilities, truth, settings, stamp)
+                for output, probabilities in _answers(segmenter, embedding, prompts, piece.truth, strategy):
+                    yield from _rows(piece, model, output, probabilities, settings, stamp)
             if radius is not None and not clicks(strategy):
                 for model, answer in _rivals(prompts, sample.size, radius):
-                    soft = answer.astype(np.float32)
-                    yield from _rows(model, sample, indices, strategy, "rival", soft, truth, settings, stamp)
+                    yield from _rows(piece, model, "rival", answer.astype(np.float32), settings, stamp)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Objects of one image that are prompted by one strategy at once: their places among all, and masks (P, H, W)."""
+
+    sample: Truth
+    strategy: str
+    indices: Sequence[int]
+    truth: BoolArray
 
 
 def _pieces(groups: Sequence[Group], side: int, size: tuple[int, int]) -> Iterator[Group]:
@@ -179,19 +197,16 @@ def _answers(
 
 
 def _rows(
+    piece: _Piece,
     model: str,
-    sample: Sample,
-    indices: Sequence[int],
-    strategy: str,
     output: str,
     probabilities: FloatArray,
-    truth: BoolArray,
     settings: EvaluateSettings,
     stamp: Mapping[str, str],
 ) -> Iterator[Row]:
-    record = sample.record
-    groups = _groups(settings, strategy, output)
-    for index, soft, mask in zip(indices, probabilities, truth, strict=True):
+    sample, record = piece.sample, piece.sample.record
+    groups = _groups(settings, piece.strategy, output)
+    for index, soft, mask in zip(piece.indices, probabilities, piece.truth, strict=True):
         category = sample.labels[index] if sample.labels else record.category
         for metric, value in score(soft, mask, groups, settings.tolerance).items() if groups else ():
             yield Row(
@@ -199,7 +214,7 @@ def _rows(
                 model=model,
                 record=sample.id,
                 object=index,
-                strategy=strategy,
+                strategy=piece.strategy,
                 output=output,
                 metric=metric,
                 soft=METRICS[metric].group in SOFT,
@@ -250,46 +265,4 @@ def _failed(
     return rows
 
 
-class RowFile:
-    """Rows on disk as they come, one line a record, so that a killed evaluation goes on where it was."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        if path.exists():
-            with path.open("rb+") as lines:
-                whole = lines.read()
-                lines.truncate(whole.rfind(b"\n") + 1)
-
-    def records(self) -> set[str]:
-        """Records already measured; a half-written last line was cut off on opening. DataError for damaged ones."""
-        return {line["record"] for line in self._lines()}
-
-    def append(self, record: str, rows: Sequence[Row]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"record": record, "rows": [list(asdict(row).values()) for row in rows]})
-        with self.path.open("a", encoding="utf-8") as lines:
-            lines.write(text + "\n")
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise DataError(
-                        f"expected rows in {self.path}, line {number} is damaged; delete the file to measure anew"
-                    ) from error
-
-    def frame(self) -> Any:
-        """All rows as a pandas DataFrame with the columns of `Row`."""
-        import pandas as pd
-
-        names = [field.name for field in fields(Row)]
-        parts = [pd.DataFrame(line["rows"], columns=names) for line in self._lines() if line["rows"]]
-        frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
-        return frame.astype({"object": "int64", "value": "float64", "soft": "bool"})
-
-
-__all__ = ["DISC", "FILLED_BOX", "GROUPS", "EvaluateSettings", "RowFile", "clicks", "evaluate"]
+__all__ = ["DISC", "FILLED_BOX", "GROUPS", "EvaluateSettings", "clicks", "evaluate", "record_rows"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,15 @@ COLUMNS = [
     *("seeds", "n", "failed"),
     *PLACE,
 ]
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """How an interval is drawn: the seed of the bootstrap, its number of draws, and the level."""
+
+    seed: int
+    repeats: int
+    level: float
 
 
 def across_seeds(
@@ -67,7 +77,7 @@ def across_seeds(
         images = images[images["metric"].isin(metrics)]
     lines = [
         dict(zip([*PLACE, *WHAT], names, strict=True))
-        | _line(part, list(frames), base, tuned, str(names[-1]), np.random.default_rng(seed), repeats, level)
+        | _line(part, list(frames), base, tuned, _Draws(seed, repeats, level))
         for names, part in images.groupby([*PLACE, *WHAT], sort=False)
         if part["model"].nunique() == 2
     ]
@@ -76,17 +86,9 @@ def across_seeds(
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _line(
-    part: pd.DataFrame,
-    seeds: list[int],
-    base: str,
-    tuned: str,
-    metric: str,
-    rng: np.random.Generator,
-    repeats: int,
-    level: float,
-) -> dict[str, float | int]:
+def _line(part: pd.DataFrame, seeds: list[int], base: str, tuned: str, draws: _Draws) -> dict[str, float | int]:
     """Numbers of one strategy, output and metric; `part` holds one line an image, model and seed."""
+    metric = str(part["metric"].iloc[0])
     wide = part.pivot(index="record", columns=["model", "seed"], values="value").sort_index()
     wide = wide.reindex(columns=pd.MultiIndex.from_product([(base, tuned), seeds]))
     for model, number in itertools.product((base, tuned), seeds):
@@ -99,7 +101,7 @@ def _line(
     before, after = wide[base].to_numpy(float).T, wide[tuned].to_numpy(float).T
     gains = (after - before) * (1.0 if METRICS[metric].higher_is_better else -1.0)
     own = gains.mean(1)
-    images_low, images_high, low, high = _limits(gains, rng, repeats, level)
+    images_low, images_high, low, high = _limits(gains, draws)
     return {
         "base": float(before.mean()),
         "tuned": float(after.mean()),
@@ -122,18 +124,17 @@ def crossed(gains: npt.ArrayLike, seed: int = 0, repeats: int = 2000, level: flo
     array = np.asarray(gains, np.float64)
     if array.ndim != 2 or not array.size or not np.isfinite(array).all():
         raise DataError(f"expected finite gains of shape (seeds, images), got {array.shape}")
-    _, _, low, high = _limits(array, np.random.default_rng(seed), repeats, level)
+    _, _, low, high = _limits(array, _Draws(seed, repeats, level))
     return Interval(float(array.mean()), low, high, array.shape[1])
 
 
-def _limits(
-    gains: npt.NDArray[np.float64], rng: np.random.Generator, repeats: int, level: float
-) -> tuple[float, float, float, float]:
+def _limits(gains: npt.NDArray[np.float64], asked: _Draws) -> tuple[float, float, float, float]:
     """(low, high) over the images and (low, high) over images and seeds, of gains (S, N); NaN for a single image."""
     seeds, images = gains.shape
     if images == 1:
         return float("nan"), float("nan"), float("nan"), float("nan")
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    rng, repeats = np.random.default_rng(asked.seed), asked.repeats
+    tails = [(1 - asked.level) / 2, (1 + asked.level) / 2]
     each, mean = gains.mean(0), float(gains.mean())
     draws = rng.multinomial(images, np.full(images, 1 / images), repeats) @ each / images
     low, high = (float(limit) for limit in np.quantile(draws, tails))

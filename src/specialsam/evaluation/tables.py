@@ -60,7 +60,9 @@ def per_image(rows: pd.DataFrame, by: Category | None = None) -> pd.DataFrame:
         raise DataError(f"expected result rows with the columns {', '.join(COLUMNS)}, missing: {', '.join(missing)}")
     table = rows[COLUMNS].reset_index(drop=True)
     texts = [name for name in COLUMNS if name not in ("object", "value")]
-    table[texts] = table[texts].astype(object).fillna("")
+    for name in texts:
+        if not isinstance(table[name].dtype, pd.CategoricalDtype):  # as `Results` holds them, whole and small
+            table[name] = table[name].astype(object).fillna("")
     table["failed"] = table["error"] != ""
     table = _spread_failures(table)
     unknown = sorted(set(table["metric"]) - set(METRICS))
@@ -68,15 +70,15 @@ def per_image(rows: pd.DataFrame, by: Category | None = None) -> pd.DataFrame:
         raise DataError(f"expected metrics of {', '.join(METRICS)}, got {', '.join(map(repr, unknown))}")
     key = [*PLACE, *_WHAT, "record"]
     _refuse(table, table.duplicated([*key, "run", "object"]), "each result once", "repeated ones")
-    worst = table["metric"].map({name: metric.worst for name, metric in METRICS.items()}).astype(float)
+    worst = table["metric"].astype(object).map({name: metric.worst for name, metric in METRICS.items()}).astype(float)
     table["value"] = table["value"].astype(float).where(~table["failed"], worst)
     _refuse(table, ~np.isfinite(table["value"]), "a finite value or an error in each result", "neither")
     if by is not None:
         table["category"] = table[by]
         key.append("category")
-    grouped = table.groupby(key, sort=False)
+    grouped = table.groupby(key, sort=False, observed=True)
     result: pd.DataFrame = grouped.agg(value=("value", "mean"), failed=("failed", "any")).reset_index()
-    return result
+    return result.astype(dict.fromkeys(key, object))
 
 
 def seed_summary(rows: pd.DataFrame, output: str = "single", prompt_source: str = "truth") -> pd.DataFrame:
