@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from square_data import SquareData, random_nano, weights
 
+from specialsam.core.place import Place
 from specialsam.training import loop
 from specialsam.training.settings import TrainSettings
 
@@ -22,7 +23,7 @@ def main() -> None:
     loop.SAVE_EVERY_SECONDS = -1.0 if rank else 1e9  # They differ in when they would save.
     nano = random_nano()
     data = SquareData(nano, train=5, val=2, objects=3).data
-    result = loop.train(nano, data, settings, folder, accelerator)
+    result = loop.train(nano, data, settings, folder, Place(accelerator))
     history = [asdict(replace(facts, seconds=0.0, read_seconds=0.0)) for facts in result.history]
     left = {"weights": weights(nano), "history": history, "processes": accelerator.num_processes}
     torch.save(left, folder / f"process-{rank}.pt")

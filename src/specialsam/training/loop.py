@@ -1,4 +1,4 @@
-"""Tune a segmenter on stored embeddings: plain code, top to bottom, the accelerator passed in.
+"""Tune a segmenter on stored embeddings: plain code, top to bottom, the place where it runs passed in.
 
 Every random choice follows from (seed, epoch, step, item), never from a generator that runs on; so a run that was
 killed goes on from its last saved step and ends with the same weights as an unbroken one. Several processes share each
@@ -12,15 +12,19 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from specialsam.core.console import Progress
 from specialsam.core.errors import TrainingError
+from specialsam.core.files import write_whole
 from specialsam.core.geometry import Geometry
+from specialsam.core.place import Place, Spread, alone
 from specialsam.core.types import Embedding
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter, fingerprint
@@ -31,6 +35,9 @@ from specialsam.training.settings import TrainSettings
 from specialsam.training.state import EpochFacts, Item, State, TrainingData, TrainResult
 from specialsam.training.tuning import merge, prepare
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 SAVE_EVERY_SECONDS = 60.0
 """Longest time of training that a kill in the middle of an epoch costs."""
 
@@ -40,13 +47,13 @@ def train(
     data: TrainingData,
     settings: TrainSettings,
     folder: Path,
-    accelerator: Any,
-    progress: Callable[[int, int, str], None] | None = None,
+    place: Place,
+    progress: Progress | None = None,
     watch: Callable[[list[EpochFacts]], tuple[list[str], bool]] | None = None,
 ) -> TrainResult:
     """Tune `segmenter` in place and return the history; checkpoints in `folder` make a second call go on.
 
-    `accelerator` is an `accelerate.Accelerator` (CPU, GPU, several processes, bf16). `watch` sees the history after
+    `place` is where it runs (CPU, GPU, several processes). `watch` sees the history after
     each epoch and answers with warnings and whether to stop. The weights left in `segmenter`, on the device where they
     were, are those of the best epoch on validation (or the last, by `settings.keep`). Raises TrainingError when there
     is nothing to train on or the loss is not finite.
@@ -54,7 +61,7 @@ def train(
     if not data.train:
         raise TrainingError("expected at least one training image with an object, got none; check masks and splits")
     sam: Any = segmenter.sam
-    home = segmenter.device
+    accelerator, home = place.accelerator, segmenter.device
     segmenter.forget_ids()
     base_decoder, encoder_before = segmenter.decoder_id, fingerprint(segmenter.encoder)
     sam.to(accelerator.device)
@@ -69,7 +76,7 @@ def train(
     segmenter.encoder.eval()
 
     if not state.history:
-        loss, iou = validate(segmenter, data, settings)
+        loss, iou = validate(segmenter, data, settings, place.spread)
         state.history.append(EpochFacts(0, None, loss, iou))
         state.remember_if_best()
         state.save(accelerator)
@@ -91,7 +98,7 @@ def train(
             if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
                 state.save(accelerator)
                 last_save = time.monotonic()
-        val_loss, val_iou = validate(segmenter, data, settings)
+        val_loss, val_iou = validate(segmenter, data, settings, place.spread)
         state.finish_epoch(val_loss, val_iou, learning_rate(epoch * steps_an_epoch - 1, total_steps, settings))
         warnings, halt = watch(state.history) if watch else ([], False)
         state.history[-1].warnings = warnings
@@ -102,9 +109,8 @@ def train(
             state.stop = f"no better validation IoU for {settings.patience} epochs (best: epoch {state.best_epoch})"
         elif epoch == settings.epochs:
             state.stop = f"all {settings.epochs} epochs done"
-        if accelerator.is_main_process:
-            with (folder / "log.jsonl").open("a") as lines:
-                lines.write(json.dumps({"event": "epoch", **asdict(state.history[-1])}) + "\n")
+        if place.main:
+            _log(folder / "log.jsonl", state.history[1:])
         state.save(accelerator)
 
     if settings.keep == "best" and data.val:
@@ -116,6 +122,12 @@ def train(
     return TrainResult(
         state.history, best, state.stop, encoder_before, fingerprint(segmenter.encoder), state.total_steps
     )
+
+
+def _log(path: Path, history: Sequence[EpochFacts]) -> None:
+    """The whole history, a line an epoch."""
+    text = "".join(json.dumps({"event": "epoch", **asdict(facts)}) + "\n" for facts in history)
+    write_whole(path, lambda beside: beside.write_text(text))
 
 
 def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
@@ -135,8 +147,8 @@ def _step(
     items: Sequence[Item],
     settings: TrainSettings,
     purpose: tuple[int, int],
-    optimizer: Any,
-    accelerator: Any,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
 ) -> tuple[float, float, float]:
     """One optimiser step on `items`, this process's share of them; (loss, gradient norm, seconds spent reading)."""
     began = time.monotonic()
@@ -147,7 +159,7 @@ def _step(
     read = time.monotonic() - began
     optimizer.zero_grad(set_to_none=True)
     total, objects = 0.0, sum(min(len(m), settings.objects) for m in every)
-    for batch in draw_batch(own, masks, settings, purpose):
+    for batch in draw_batch(own, masks, settings, purpose, data.draw):
         with accelerator.autocast():
             loss = batch_loss(segmenter, inputs, frames, batch, settings, purpose)
         weight = sum(len(p) for p in batch.prompts) / max(1, objects)
@@ -165,7 +177,7 @@ def _step(
     return total, norm, read
 
 
-def _summed(parameters: Sequence[torch.nn.Parameter], loss: float, accelerator: Any) -> float:
+def _summed(parameters: Sequence[torch.nn.Parameter], loss: float, accelerator: Accelerator) -> float:
     """Give every process the sum of all gradients, and return that of the losses; what no process used keeps none.
 
     In one piece and once a step: processes may differ in the number of passes (points an object, corrections, an empty
@@ -195,26 +207,43 @@ def _inputs(
     return torch.stack([pixels for pixels, _ in pairs]).to(device), [geometry for _, geometry in pairs]
 
 
-def validate(segmenter: Segmenter, data: TrainingData, settings: TrainSettings) -> tuple[float, float]:
+def validate(
+    segmenter: Segmenter, data: TrainingData, settings: TrainSettings, spread: Spread = alone
+) -> tuple[float, float]:
     """(loss, IoU) on the validation items, the same prompts every time: mean over strategies, objects and images."""
-    losses, ious = [], []
-    for item in data.val:
-        masks = data.masks(item)
-        embedding = _val_embedding(segmenter, data, item, settings)
-        for strategy in settings.validation:
-            rng = generator(settings.seed, "validation", item.id, strategy)
-            for indices, prompts in draw(strategy, masks, rng):
-                answer = segmenter.decode(embedding, prompts, multimask=settings.masks == "three").best()
-                truth = masks[indices]
-                frame = embedding.geometry
-                target, valid = targets(Batch([item.id], [0], [prompts], [truth]), [frame])
-                loss = mixed(answer.logits[:, 0], target, valid, resolve_mix(settings.loss))
-                losses.append(float(loss.mean()))
-                found = answer.masks()[:, 0]
-                ious.append(float(np.mean([overlap(m, t)["iou"] for m, t in zip(found, truth, strict=True)])))
-    if not losses:
+    pairs = [pair for found in spread(partial(_validated, segmenter, data, settings), data.val) for pair in found]
+    if not pairs:
         return float("nan"), float("nan")
-    return float(np.mean(losses)), float(np.mean(ious))
+    return float(np.mean([loss for loss, _ in pairs])), float(np.mean([iou for _, iou in pairs]))
+
+
+def per_image_iou(
+    segmenter: Segmenter, data: TrainingData, settings: TrainSettings, spread: Spread = alone
+) -> list[float]:
+    """IoU of each validation item, with the prompts of `validate`, whose IoU is the mean of these."""
+    found = spread(partial(_validated, segmenter, data, settings), data.val)
+    return [float(np.mean([iou for _, iou in pairs])) if pairs else float("nan") for pairs in found]
+
+
+def _validated(
+    segmenter: Segmenter, data: TrainingData, settings: TrainSettings, item: Item
+) -> list[tuple[float, float]]:
+    """(loss, IoU) of one validation item, for each strategy and group of prompts: means over objects."""
+    out = []
+    masks = data.masks(item)
+    embedding = _val_embedding(segmenter, data, item, settings)
+    for strategy in settings.validation:
+        rng = generator(settings.seed, "validation", item.id, strategy)
+        for indices, prompts in draw(strategy, masks, rng):
+            answer = segmenter.decode(embedding, prompts, multimask=settings.masks == "three").best()
+            truth = masks[indices]
+            frame = embedding.geometry
+            target, valid = targets(Batch([item.id], [0], [prompts], [truth]), [frame])
+            loss = mixed(answer.logits[:, 0], target, valid, resolve_mix(settings.loss))
+            found = answer.masks()[:, 0]
+            iou = float(np.mean([overlap(m, t)["iou"] for m, t in zip(found, truth, strict=True)]))
+            out.append((float(loss.mean()), iou))
+    return out
 
 
 def _val_embedding(segmenter: Segmenter, data: TrainingData, item: Item, settings: TrainSettings) -> Embedding:

@@ -12,7 +12,7 @@ from torch import Tensor
 from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.types import Prediction, Prompts
 from specialsam.models.segmenter import SINGLE, THREE, Segmenter
-from specialsam.prompts import check_mixture, correction_clicks, draw, generator
+from specialsam.prompts import Draw, check_mixture, correction_clicks, draw, generator
 from specialsam.training.losses import mixed, resolve_mix, soft_iou
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import Item
@@ -29,7 +29,11 @@ class Batch:
 
 
 def draw_batch(
-    items: Sequence[Item], masks: Sequence[BoolArray], settings: TrainSettings, purpose: tuple[int, int]
+    items: Sequence[Item],
+    masks: Sequence[BoolArray],
+    settings: TrainSettings,
+    purpose: tuple[int, int],
+    draw: Draw = draw,
 ) -> list[Batch]:
     """Prompts of one step: one strategy for all images, fresh random numbers, grouped by number of points."""
     mixture = check_mixture(settings.prompts)

@@ -16,18 +16,19 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from specialsam.core.files import write_whole
+from specialsam.core.settings import Settings
 from specialsam.models.decode import decode, embed_prompts
 from specialsam.models.efficientnet import WIDTHS, imagenet_weights
 from specialsam.models.folder import save_pretrained
@@ -46,10 +47,8 @@ SINGLE_LOSS = {"focal": 4.0, "dice": 1.0}
 AUX_CHANNELS = 32
 
 
-class PretrainSettings(BaseModel):
+class PretrainSettings(Settings):
     """Everything that decides a pre-training run; saved with it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: EncoderKind = Field(
         "lite", description="image encoder: lite (on ImageNet weights), conv, vit (plain, windowed) or tinyvit"
@@ -369,7 +368,7 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
-def _log(folder: Path, row: dict[str, Any]) -> None:
+def _log(folder: Path, row: Mapping[str, object]) -> None:
     with (folder / "log.jsonl").open("a") as lines:
         lines.write(json.dumps({"time": time.time(), **row}) + "\n")
 

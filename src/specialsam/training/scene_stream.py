@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -101,7 +100,7 @@ def _edges(targets: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(down, across).max(0) > 0.25, np.float32)
 
 
-def _click_and_box(mask: np.ndarray[Any, Any], rng: np.random.Generator) -> tuple[Any, Any]:
+def _click_and_box(mask: BoolArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """One random foreground pixel (1, 2) and one jittered tight box (4,), float32 pixels."""
     rows, columns = np.nonzero(mask)
     pick = rng.integers(len(rows))
@@ -112,7 +111,7 @@ def _click_and_box(mask: np.ndarray[Any, Any], rng: np.random.Generator) -> tupl
     return np.array([[columns[pick], rows[pick]]], np.float32), box
 
 
-def _low_res_click(target: np.ndarray[Any, Any], rng: np.random.Generator) -> int:
+def _low_res_click(target: FloatArray, rng: np.random.Generator) -> int:
     inside = np.flatnonzero(target > 0.5)
     return int(rng.choice(inside)) if len(inside) else int(target.argmax())
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from specialsam.core.settings import Settings
 from specialsam.prompts import check_mixture
 from specialsam.training.losses import resolve_mix
 from specialsam.training.tuning import Mode
 
 
-class TrainSettings(BaseModel):
+class TrainSettings(Settings):
     """How the decoder is tuned. The defaults suit a few hundred images; recipes override them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     mode: Mode = Field("decoder", description="what is tuned: decoder, decoder+prompt, lora, or all (small encoders)")
     lora_rank: int = Field(8, description="rank of the low-rank terms in mode lora", ge=1)

@@ -6,25 +6,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from specialsam.core.errors import TrainingError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.types import Embedding
+from specialsam.prompts import Draw, draw
 from specialsam.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
 class Item:
-    """One training item, a record in one view: `id` names its masks, `key` its embedding in the store."""
+    """One training item, a record in one view.
+
+    `id` names its masks and `masks` tells what they were read from, `key` names its embedding in the store.
+    """
 
     id: str
     record: str
     key: str = ""
+    masks: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,8 @@ class TrainingData:
     """Where a step finds what it needs.
 
     `embeddings` maps items to stored embeddings, `masks` an item to its true masks bool (P, H, W). `pixels` maps an
-    item to encoder input (3, S, S) and is needed only where the encoder itself is tuned.
+    item to encoder input (3, S, S) and is needed only where the encoder itself is tuned. `draw` places the prompts of
+    a step, by the strategies of the settings; those of validation are always placed by `prompts.draw`.
     """
 
     train: Sequence[Item]
@@ -40,6 +51,7 @@ class TrainingData:
     embeddings: Callable[[Sequence[Item]], list[Embedding]]
     masks: Callable[[Item], BoolArray]
     pixels: Callable[[Item], tuple[Tensor, Geometry]] | None = None
+    draw: Draw = draw
 
 
 @dataclass
@@ -73,14 +85,21 @@ class TrainResult:
         return self.encoder_before == self.encoder_after
 
 
+DAMAGE = (
+    *(RuntimeError, UnpicklingError, EOFError, BadZipFile),
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError, OSError),
+)
+"""What reading a damaged file raises, in zipfile and in torch."""
+
+
 class State:
     """All that a killed run needs to go on, in one file that is replaced whole."""
 
     def __init__(
-        self, path: Path, sam: Any, optimizer: Any, base_decoder: str, settings: TrainSettings, data: TrainingData
+        self, path: Path, sam: Any, optimizer: Optimizer, base_decoder: str, settings: TrainSettings, data: TrainingData
     ):
         self.path, self.sam, self.optimizer = path, sam, optimizer
-        names = "\n".join(f"{item.id} {item.key}" for item in [*data.train, *data.val])
+        names = "\n".join(f"{item.id} {item.key} {item.masks}" for item in [*data.train, *data.val])
         self.identity = f"{settings.model_dump_json()}\n{base_decoder}\n{names}"
         self.history: list[EpochFacts] = []
         self.epoch, self.step, self.total_steps, self.stop = 1, 0, 0, ""
@@ -119,7 +138,7 @@ class State:
     def load_best(self) -> None:
         self.sam.load_state_dict(self.best, strict=False)
 
-    def save(self, accelerator: Any) -> None:
+    def save(self, accelerator: Accelerator) -> None:
         """Write the file in the main process, whose state is that of all; nobody waits, so that nobody can hang."""
         if not accelerator.is_main_process:
             return
@@ -140,16 +159,20 @@ class State:
         if not self.path.exists():
             return
         try:
+            with ZipFile(self.path) as parts:  # torch writes checksums and never reads them
+                damaged = parts.testzip()
+            if damaged is not None:
+                raise ValueError(f"{damaged} is not what was written")
             state = torch.load(self.path, map_location=device, weights_only=True)
-        except (RuntimeError, UnpicklingError, EOFError, ValueError) as error:
+            if state["identity"] != self.identity:
+                return
+            self.history = [EpochFacts(**facts) for facts in state["history"]]
+            self.epoch, self.step, self.total_steps, self.best_epoch = state["progress"]
+            self.stop, self.sums, self.best = state["stop"], state["sums"], state["best"]
+            self.sam.load_state_dict(state["tuned"], strict=False)
+            self.optimizer.load_state_dict(state["optimizer"])
+        except DAMAGE as error:
             raise TrainingError(
                 f"expected the state of a tuning run in {self.path}, got a damaged one ({type(error).__name__}); "
                 "delete it to start anew"
             ) from error
-        if state["identity"] != self.identity:
-            return
-        self.history = [EpochFacts(**facts) for facts in state["history"]]
-        self.epoch, self.step, self.total_steps, self.best_epoch = state["progress"]
-        self.stop, self.sums, self.best = state["stop"], state["sums"], state["best"]
-        self.sam.load_state_dict(state["tuned"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
