@@ -14,8 +14,8 @@ import torch
 from specialsam.advice.subject import Subject
 from specialsam.core.geometry import BoolArray
 from specialsam.core.types import Dataset, Embedding, Prompts, Record, Sample
+from specialsam.data.content import digest_array
 from specialsam.data.splits import split_records
-from specialsam.embeddings import digest_array
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import Group, draw

@@ -13,15 +13,15 @@ from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specialsam.advice.guard.mixtures import per_image_iou
 from specialsam.advice.probes.blind import Kind, _partners, blind, blind_decoder, blind_settings, rival_iou, shortcut
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
+from specialsam.core.place import Place
 from specialsam.core.types import Embedding
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
-from specialsam.training.loop import train
+from specialsam.training.loop import per_image_iou, train
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import Item, TrainingData
 
@@ -185,7 +185,7 @@ def test_blind_settings_leave_the_encoder_alone() -> None:
 def judged(base: Segmenter, own: Encoded, settings: TrainSettings, folder: Path, kind: Kind) -> str:
     """Tune the specialist and a blind decoder, and compare them on the validation images."""
     specialist = clone(base)
-    accelerator = Accelerator(cpu=True)
+    accelerator = Place(Accelerator(cpu=True))
     train(specialist, own.data, settings, folder, accelerator)
     real, rival = per_image_iou(specialist, own.data, settings), rival_iou(own.data, settings)
     decoder, result = blind_decoder(base, own.data, settings, folder, accelerator, kind)
@@ -208,7 +208,13 @@ def test_bars_of_any_direction_need_the_image_and_a_second_call_goes_on(base: Se
     assert judged(base, own, settings, tmp_path, "shuffled") == "pass"
     steps: list[int] = []
     again, result = blind_decoder(
-        base, own.data, settings, tmp_path, Accelerator(cpu=True), "shuffled", lambda done, *_: steps.append(done)
+        base,
+        own.data,
+        settings,
+        tmp_path,
+        Place(Accelerator(cpu=True)),
+        "shuffled",
+        lambda done, *_: steps.append(done),
     )
     assert steps == []
     assert result.history[-1].epoch == 2

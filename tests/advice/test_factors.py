@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from specialsam.advice.forecast.curve import Forecast
-from specialsam.advice.forecast.factors import factors
+from specialsam.advice.forecast.factors import Case, factors
 from specialsam.advice.probes.monitor import review
 from specialsam.core.findings import Factor, Finding
 from specialsam.training.state import EpochFacts
@@ -33,7 +33,7 @@ def case(
     """One experiment of the study, its measured gain put in as the forecast."""
     now, doubled = Forecast(500, gain, gain - 0.02, gain + 0.02), Forecast(1000, gain + 0.01, gain - 0.02, gain + 0.04)
     samples = {"images": 500, "objects": 2000, "views": views}
-    return factors(base, ("by box", base + 0.01), samples, loss, size, now, doubled, stability(study))
+    return factors(Case(base, ("by box", base + 0.01), samples, loss, size), now, doubled, stability(study))
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,5 @@ def test_where_the_interval_holds_zero_nothing_is_told() -> None:
 def test_without_a_trained_pilot_stability_is_unknown() -> None:
     now = Forecast(10, 0.1, 0.05, 0.2)
     samples = {"images": 10, "objects": 10, "views": 10}
-    found = factors(0.5, ("by box", 0.6), samples, {"dice": 1.0}, MOBILE, now, now, None)[4]
+    found = factors(Case(0.5, ("by box", 0.6), samples, {"dice": 1.0}, MOBILE), now, now, None)[4]
     assert (found.by_rule, found.here, found.says) == (None, None, "no pilot was trained")

@@ -18,18 +18,18 @@ from specialsam.advice.guard.mixtures import (
     Measure,
     guard,
     interpolate,
-    per_image_iou,
     retention_measure,
 )
 from specialsam.advice.guard.retention import retention_iou, retention_set
 from specialsam.core.errors import ModelError, UsageError
+from specialsam.core.place import Place
 from specialsam.core.settings import parse_settings
 from specialsam.core.types import Embedding
 from specialsam.models.load import load_model
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
-from specialsam.training.loop import train, validate
+from specialsam.training.loop import per_image_iou, train, validate
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import Item, TrainingData
 
@@ -234,7 +234,7 @@ def test_a_ruined_decoder_is_refused_and_a_helpful_one_is_kept(
         tuned = clone(base, "tuned")
         folder = tmp_path / str(lr)
         folder.mkdir()
-        train(tuned, data, recipe, folder, Accelerator(cpu=True))
+        train(tuned, data, recipe, folder, Place(Accelerator(cpu=True)))
         measure = partial(per_image_iou, data=data, settings=recipe)
         found = guard(base, tuned, measure, None, GuardSettings(alphas=(0.5, 1)))
         assert found.kept in kept, found.says

@@ -40,7 +40,7 @@ def test_a_common_shift_is_measured_to_the_pixel_and_hides_no_other_answer(dx: i
     assert found.level == "fail"
     assert found.numbers["shift in x"] == pytest.approx(-dx, abs=1)
     assert found.numbers["shift in y"] == pytest.approx(-dy, abs=1)
-    assert f"{-dx:+.0f} px in x" in found.remedy
+    assert f"{float(found.numbers['shift in x']):+.0f} px in x" in found.remedy
     assert labels(subject) == ("fail", "pass", "pass")
 
 

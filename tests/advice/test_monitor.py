@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from specialsam.advice.probes.monitor import MonitorSettings, monitor, review
 from specialsam.core.findings import alarms
+from specialsam.core.place import Place
 from specialsam.models.specialist import clone
 from specialsam.training.loop import train
 from specialsam.training.settings import TrainSettings
@@ -247,14 +248,14 @@ def test_training_stops_where_a_chosen_check_fails_and_not_otherwise(tmp_path, m
     made = {"batch": 2, "patience": 0, "validation": ("interior",), "prompts": {"random": 1.0}}
     learned = clone(base, "learned")
     calm = TrainSettings(lr=2e-3, epochs=8, **made)
-    assert train(learned, data, calm, tmp_path, Accelerator(cpu=True)).best_epoch > 0
+    assert train(learned, data, calm, tmp_path, Place(Accelerator(cpu=True))).best_epoch > 0
     results = {}
     for stop in (("validation gain",), ("training loss",)):
         watch = monitor(MonitorSettings(stops=stop))
         folder = tmp_path / stop[0]
         folder.mkdir()
         wild = TrainSettings(lr=1.0, epochs=4, **made)
-        results[stop[0]] = train(clone(learned, "wild"), data, wild, folder, Accelerator(cpu=True), watch=watch)
+        results[stop[0]] = train(clone(learned, "wild"), data, wild, folder, Place(Accelerator(cpu=True)), watch=watch)
     halted, ran_on = results["validation gain"], results["training loss"]
     assert len(halted.history) == 1 + 3
     assert halted.stop.startswith("stopped by the monitor after epoch 3: epoch 3: validation IoU")

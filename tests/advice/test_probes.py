@@ -31,6 +31,7 @@ from specialsam.advice.probes.looks import (
 from specialsam.advice.subject import Subject
 from specialsam.core.errors import DataError
 from specialsam.core.findings import Finding, alarms
+from specialsam.core.place import Place
 from specialsam.core.types import Dataset, Embedding, Prediction, Prompts, Record, Sample
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
@@ -99,7 +100,7 @@ def tuned_on(base: Segmenter, samples: Sequence[Sample], folder: Path, blind: bo
     tuned = clone(base, "tuned")
     prompts = {"center_of_mass": 1.0} if blind else {"random": 0.5, "box_jitter": 0.5}
     settings = TrainSettings(epochs=8 if blind else 3, lr=2e-3 if blind else 5e-4, prompts=prompts)
-    train(tuned, data, settings, folder, Accelerator(cpu=True))
+    train(tuned, data, settings, folder, Place(Accelerator(cpu=True)))
     return tuned
 
 

@@ -23,7 +23,7 @@ from specialsam.metrics.overlaps import overlap
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
-from specialsam.prompts import STRATEGIES, generator
+from specialsam.prompts import draw, generator
 from specialsam.synth.scenes import SMALLEST
 from specialsam.training.pretrain import VALIDATION_SEED, PretrainSettings, _scenes
 
@@ -91,7 +91,7 @@ def test_iou_is_the_mean_of_click_and_box_over_the_objects(base: Segmenter, gene
     embedding = base.encode(item.image())
     means = []
     for name in ("interior", "box"):
-        answer = base.decode(embedding, STRATEGIES[name](item.masks, generator(0))).masks()[:, 0]
+        answer = base.decode(embedding, draw(name, item.masks, generator(0))[0][1]).masks()[:, 0]
         both, either = (answer & item.masks).sum((1, 2)), (answer | item.masks).sum((1, 2))
         means.append((both / either).mean())
     assert retention_iou(base, general)[0] == pytest.approx(np.mean(means), abs=1e-6)

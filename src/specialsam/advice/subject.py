@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from specialsam.core.geometry import BoolArray
-from specialsam.core.types import Dataset, Embedding, Record, Sample, Split
+from specialsam.core.types import Dataset, Embedding, Record, Sample, Split, Truth
 from specialsam.models.segmenter import Segmenter
-from specialsam.prompts import Group, draw
-
-Draw = Callable[[str, BoolArray, np.random.Generator], list[Group]]
+from specialsam.prompts import Draw, draw
 
 
 @dataclass(frozen=True)
 class Subject:
     """A data set, its split, and the parts that a run would train and measure with.
 
-    `splits` gives each record that is used its split, `load` reads a sample, `embed` answers with the embedding that
+    `splits` gives each record that is used its split, `load` reads a sample, `truth` its objects alone (from where they
+    are packed; None reads the sample), `embed` answers with the embedding that
     training will see (stored), `draw` places prompts. `believed` is the number of images with objects that the user
     believes to have, None where nobody said.
     """
@@ -28,9 +24,14 @@ class Subject:
     splits: Mapping[str, Split]
     load: Callable[[Record], Sample]
     segmenter: Segmenter
-    embed: Callable[[Sample, Segmenter], Embedding]
+    embed: Callable[[Truth, Segmenter], Embedding]
     draw: Draw = draw
+    truth: Callable[[Record], Truth] | None = None
     believed: int | None = None
+
+    def true(self, record: Record) -> Truth:
+        """The objects of a record."""
+        return self.truth(record) if self.truth else self.load(record)
 
     def of(self, *splits: Split) -> list[Record]:
         """Records of the given splits (all three where none is given), in the data set's order."""

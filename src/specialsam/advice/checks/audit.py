@@ -13,12 +13,13 @@ from specialsam.advice.checks.data_checks import (
     mask_values,
     object_size,
 )
-from specialsam.advice.checks.image_facts import ImageFacts, Progress, gather
+from specialsam.advice.checks.image_facts import ImageFacts, gather
 from specialsam.advice.checks.label_checks import belonging, common_shift, label_noise, mask_alignment, masks_belong
 from specialsam.advice.checks.prompt_checks import prompt_frame
 from specialsam.advice.checks.setup_checks import embedding_parity, encoder_mode, room_for_improvement
 from specialsam.advice.checks.split_checks import class_mix, exact_duplicates, layout_shortcut, near_duplicates
 from specialsam.advice.subject import Subject
+from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
 from specialsam.core.findings import Finding
 from specialsam.core.types import Problem

@@ -25,6 +25,7 @@ _SMOOTH = 1.2
 _NEUTRAL = 127
 _LEVELS = 1024
 
+Bytes = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.int64]
 
 
@@ -33,7 +34,7 @@ def working_scale(size: tuple[int, int]) -> float:
     return min(1.0, WORKING_SIDE / max(size))
 
 
-def shrink(array: npt.NDArray[np.uint8], scale: float) -> ImageArray:
+def shrink(array: Bytes, scale: float) -> Bytes:
     """Scale a uint8 (H, W[, 3]) array by `scale` <= 1, averaging over areas; each side keeps at least one pixel."""
     if scale >= 1:
         return array
@@ -41,8 +42,11 @@ def shrink(array: npt.NDArray[np.uint8], scale: float) -> ImageArray:
     return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def gradient_rank(image: ImageArray) -> ImageArray:
-    """Rank 0..255 of each pixel's colour gradient (Lab, Sobel after a light blur) within its image, uint8 (H, W)."""
+def gradient_rank(image: ImageArray) -> Bytes:
+    """Rank 0..255 of each pixel's colour gradient (Lab, Sobel after a light blur) within its image, uint8 (H, W).
+
+    `image` is uint8 RGB (H, W, 3).
+    """
     lab = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), (0, 0), _SMOOTH)
     along = cv2.Sobel(lab, cv2.CV_32F, 1, 0).reshape(-1, 3)
     across = cv2.Sobel(lab, cv2.CV_32F, 0, 1).reshape(-1, 3)
@@ -70,14 +74,17 @@ def outline_points(mask: BoolArray) -> Points:
 
 
 def thinned(points: Points, most: int) -> Points:
-    """At most `most` of the points, evenly along their order."""
+    """At most `most` of the points int64 (N, 2), evenly along their order."""
     if len(points) <= most:
         return points
     return np.asarray(points[np.linspace(0, len(points) - 1, most).astype(np.int64)], np.int64)
 
 
-def agreement(rank: ImageArray, points: Points) -> float:
-    """Mean gradient rank in 0..1 under outline points (N, 2); points off the image and no points at all count .5."""
+def agreement(rank: Bytes, points: Points) -> float:
+    """Mean gradient rank in 0..1 under outline points int64 (N, 2) as (x, y); .5 for points off the image and for none.
+
+    `rank` uint8 (H, W) is that of `gradient_rank`.
+    """
     if not len(points):
         return 0.5
     height, width = rank.shape
@@ -88,8 +95,11 @@ def agreement(rank: ImageArray, points: Points) -> float:
     return float(values.mean()) / 255
 
 
-def shift_map(rank: ImageArray, points: Points) -> FloatArray:
-    """Agreement for every shift of the outline: float32 (33, 33), entry [dy + 16, dx + 16] for points + (dx, dy)."""
+def shift_map(rank: Bytes, points: Points) -> FloatArray:
+    """Agreement for every shift of the outline: float32 (33, 33), entry [dy + 16, dx + 16] for points + (dx, dy).
+
+    `rank` uint8 (H, W) is that of `gradient_rank`, `points` int64 (N, 2) are (x, y) of the outline.
+    """
     side = 2 * REACH + 1
     if not len(points):
         return np.full((side, side), 0.5, np.float32)
@@ -102,6 +112,6 @@ def shift_map(rank: ImageArray, points: Points) -> FloatArray:
 
 
 def best_shift(shifts: FloatArray) -> tuple[int, int]:
-    """(dx, dy) at which a shift map is highest: by how much the outline would have to move."""
+    """(dx, dy) at which a shift map float32 (33, 33) is highest: by how much the outline would have to move."""
     row, column = divmod(int(np.argmax(shifts)), shifts.shape[1])
     return column - REACH, row - REACH

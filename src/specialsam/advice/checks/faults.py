@@ -10,15 +10,15 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
-from specialsam.advice.subject import Draw, Subject
+from specialsam.advice.subject import Subject
 from specialsam.core.geometry import BoolArray
 from specialsam.core.randomness import generator
 from specialsam.core.types import Embedding, Prediction, Prompts, Record, Sample, Split
-from specialsam.data.images import read_image
+from specialsam.data.images import read_image, write_png
 from specialsam.data.splits import stable_hash
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
-from specialsam.prompts import Group, draw
+from specialsam.prompts import Draw, Group, draw
 from specialsam.training.settings import TrainSettings
 
 BLOCK = 16
@@ -139,7 +139,7 @@ def _copies(case: Case, flipped: bool) -> Case:
             source = sources[len(taken) % len(sources)]
             path = folder / f"{record.id.replace('/', '-')}.png"
             pixels = read_image(source.image)
-            cv2.imwrite(str(path), np.ascontiguousarray((pixels[:, ::-1] if flipped else pixels)[..., ::-1]))
+            write_png(path, pixels[:, ::-1] if flipped else pixels)
             taken[record.id] = source
             record = replace(record, image=path if flipped else source.image)
         records.append(record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +23,12 @@ from specialsam.advice.checks.edges import (
     working_scale,
 )
 from specialsam.advice.subject import Subject
+from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
 from specialsam.core.types import Record, Sample, Split
+from specialsam.data.content import digest_array
 from specialsam.data.duplicates import perceptual_hash
-from specialsam.embeddings import digest_array
 
 SKETCH_SIDE = 160
 """Longest side of the gradients kept in memory for comparing outlines with other images (some 20 KB an image)."""
@@ -38,7 +39,6 @@ LAYOUT_OBJECTS = 16
 FAR = 8
 """Working pixels from which on a shifted outline counts as one that is off."""
 THUMBNAIL = 32
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,10 @@ Change = Callable[[FloatArray, tuple[int, int]], FloatArray]
 
 @dataclass(frozen=True)
 class Drawn:
-    """One object's prompt: the mask it is for, its foreground points (K, 2), its box (4,) or None, and its image."""
+    """One object's prompt: the mask bool (H, W) it is for, its foreground points float32 (K, 2), and its image.
+
+    `box` is float32 (4,), or None where the strategy has none.
+    """
 
     strategy: str
     file: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from shutil import rmtree
 
@@ -11,7 +12,6 @@ import torch
 
 from specialsam.advice.checks.audit import audit
 from specialsam.advice.checks.faults import FAULTS, Case
-from specialsam.advice.guard.mixtures import per_image_iou
 from specialsam.advice.probes.blind import blind, blind_decoder, rival_iou, shortcut
 from specialsam.advice.probes.looks import encoder_unchanged, run_probes, validation_leak
 from specialsam.advice.probes.monitor import review
@@ -20,7 +20,9 @@ from specialsam.core.console import Progress
 from specialsam.core.errors import TrainingError
 from specialsam.core.findings import Finding
 from specialsam.core.geometry import BoolArray
-from specialsam.core.types import Embedding, Record, Sample
+from specialsam.core.place import here
+from specialsam.core.types import Embedding, Record, Sample, Truth
+from specialsam.data.content import digest_array
 from specialsam.data.loading import load
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import split_records, stable_hash
@@ -28,7 +30,7 @@ from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter, fingerprint
 from specialsam.models.specialist import clone
 from specialsam.synth.scenes import write_dataset
-from specialsam.training.loop import train
+from specialsam.training.loop import per_image_iou, train
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import Item, TrainingData
 
@@ -61,11 +63,10 @@ class Trial:
 
 def run_self_test(folder: Path, faults: Sequence[str], clean: int, progress: Progress | None = None) -> list[Trial]:
     """Plant each of `faults` once, and run `clean` clean cases with other seeds; generated data go to `folder`."""
-    segmenter = load_model("nano")
     trials = []
     total = len(faults) + clean
     for number, name in enumerate(faults):
-        case = FAULTS[name].plant(_clean_case(folder, seed=number % 3, segmenter=segmenter))
+        case = FAULTS[name].plant(_clean_case(folder, number % 3))
         findings = audit(case.subject)
         if FAULTS[name].trained:
             findings += after_training(case)
@@ -73,15 +74,17 @@ def run_self_test(folder: Path, faults: Sequence[str], clean: int, progress: Pro
         if progress:
             progress(number + 1, total, name)
     for seed in range(clean):
-        case = _clean_case(folder, seed, segmenter)
+        case = _clean_case(folder, seed)
         trials.append(Trial("", seed, (), (*audit(case.subject), *after_training(case))))
         if progress:
             progress(len(faults) + seed + 1, total, f"clean, seed {seed}")
     return trials
 
 
-def _clean_case(folder: Path, seed: int, segmenter: Segmenter) -> Case:
-    data = folder / f"data-{seed}"
+@lru_cache(maxsize=3)
+def _clean_case(folder: Path, seed: int) -> Case:
+    """A case without a fault; faults are planted in copies, so all of a seed share its images and embeddings."""
+    segmenter, data = load_model("nano"), folder / f"data-{seed}"
     write_dataset(data, IMAGES, SIDE, 40_000 + 1000 * seed, camouflage=0.3)
     dataset = open_dataset(f"folder:{data}")
     names = [CATEGORIES[int(4 * stable_hash(f"category:{record.id}"))] for record in dataset.records]
@@ -89,24 +92,30 @@ def _clean_case(folder: Path, seed: int, segmenter: Segmenter) -> Case:
     splits = split_records(records, (0.6, 0.15, 0.25), seed)
     made: dict[tuple[str, str], Embedding] = {}
 
-    def embed(sample: Sample, model: Segmenter) -> Embedding:
-        if (key := (sample.id, model.encoder_id)) not in made:
-            made[key] = model.encode(sample.image)
+    def embed(truth: Truth, model: Segmenter) -> Embedding:
+        image = truth.image if isinstance(truth, Sample) else load(truth.record).image
+        if (key := (digest_array(image), model.encoder_id)) not in made:  # a planted load may give another image
+            made[key] = model.encode(image)
         return made[key]
 
-    subject = Subject(replace(dataset, records=records), splits, load, segmenter, embed)
+    samples = {record.id: load(record) for record in records}
+    subject = Subject(replace(dataset, records=records), splits, partial(_kept, samples), segmenter, embed)
     return Case(subject, folder / f"runs-{seed}", seed, SETTINGS.model_copy(update={"seed": seed}))
+
+
+def _kept(samples: Mapping[str, Sample], record: Record) -> Sample:
+    """A sample as it was read, for a record that is as it was; another file under its name is read anew."""
+    kept = samples.get(record.id)
+    return kept if kept is not None and kept.record == record else load(record)
 
 
 def after_training(case: Case) -> list[Finding]:
     """Tune on the case's training images, and ask every check that speaks after training."""
-    from accelerate import Accelerator
-
-    subject, settings = case.subject, case.settings
+    subject, settings, place = case.subject, case.settings, here()
     data = _training_data(case)
     tuned = clone(subject.segmenter, "tuned", share_encoder=not case.moves_encoder)
     try:
-        result = train(tuned, data, settings, _fresh(case.folder / "tuned"), Accelerator())
+        result = train(tuned, data, settings, _fresh(case.folder / "tuned"), place)
     except TrainingError as error:
         return [Finding("training stability", "fail", str(error), {}, (), "lower the learning rate")]
     if case.moves_encoder:
@@ -114,7 +123,7 @@ def after_training(case: Case) -> list[Finding]:
             for parameter in tuned.encoder.parameters():
                 parameter.mul_(1.001)
         result = replace(result, encoder_after=fingerprint(tuned.encoder))
-    unseeing, _ = blind_decoder(subject.segmenter, data, settings, _fresh(case.folder / "blind"), Accelerator())
+    unseeing, _ = blind_decoder(subject.segmenter, data, settings, _fresh(case.folder / "blind"), place)
     broken = case.broken(tuned) if case.broken else tuned
     on_test = replace(data, val=[_item(record) for record in subject.of("test") if _objects(subject, record)])
     ids = {split: [record.id for record in subject.of(split)] for split in ("train", "val", "test")}

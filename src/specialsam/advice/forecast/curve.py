@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -148,7 +147,7 @@ def labels_needed(curves: Curves, wished: float) -> Needed:
     return Needed(wished, max(1, round(float(middle))), float(low), float(high), says)
 
 
-def curve_rows(curves: Curves, ns: Sequence[int]) -> list[dict[str, Any]]:
+def curve_rows(curves: Curves, ns: Sequence[int]) -> list[dict[str, float]]:
     """The fitted curve for a figure: n, gain, low, high."""
     return [vars(curves.forecast(n)) for n in ns]
 

@@ -7,6 +7,7 @@ weakest mode), so each is computed and shown, and beside it what was measured he
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from specialsam.advice.forecast.curve import Forecast
 from specialsam.core.findings import Factor, Finding
@@ -16,23 +17,28 @@ ROOM, SAMPLES, CAPACITY = 0.75, 5_000, 100_000_000
 """Base IoU below which the study sees room, samples that it wants, and parameters between its two models."""
 
 
-def factors(
-    base: float,
-    best: tuple[str, float],
-    samples: Mapping[str, int],
-    loss: Mapping[str, float],
-    parameters: tuple[int, int],
-    now: Forecast,
-    doubled: Forecast,
-    stability: Finding | None,
-) -> tuple[Factor, ...]:
-    """The five factors in the study's order.
+@dataclass(frozen=True)
+class Case:
+    """What is to be tuned, and on what.
 
     `base` is the base's IoU by the prompt of the forecast, `best` the name and IoU of its best mode, `samples` training
-    images, objects and views, `loss` the weights of the mix, `parameters` those of the encoder and of what is tuned,
-    `now` and `doubled` the forecast gain at the training images that there are and at twice as many, `stability` what
-    the monitor said of the largest pilot.
+    images, objects and views, `loss` the weights of the mix, `parameters` those of the encoder and of what is tuned.
     """
+
+    base: float
+    best: tuple[str, float]
+    samples: Mapping[str, int]
+    loss: Mapping[str, float]
+    parameters: tuple[int, int]
+
+
+def factors(case: Case, now: Forecast, doubled: Forecast, stability: Finding | None) -> tuple[Factor, ...]:
+    """The five factors in the study's order.
+
+    `now` and `doubled` are the forecast gain at the training images that there are and at twice as many, `stability`
+    what the monitor said of the largest pilot (None: none was trained).
+    """
+    base, best, samples, loss, parameters = case.base, case.best, case.samples, case.loss, case.parameters
     forecast = points(Interval(now.gain, now.low, now.high, now.n))
     gain = f"the pilots forecast {forecast} IoU points at {now.n:,} training images"
     helps = now.low > 0 or (False if now.high <= 0 else None)

@@ -7,33 +7,30 @@ less elsewhere (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from specialsam.advice.guard.retention import ALLOWED_LOSS, GENERATED, retention_iou, retention_set
 from specialsam.core.errors import ModelError
 from specialsam.core.findings import Finding, Level
+from specialsam.core.place import Spread, alone
+from specialsam.core.settings import Settings
 from specialsam.embeddings import EmbeddingStore
 from specialsam.evaluation.statistics import Interval, flat, paired_bootstrap, points
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
-from specialsam.training.loop import validate
-from specialsam.training.settings import TrainSettings
-from specialsam.training.state import TrainingData
 
 Kept = Literal["base", "tuned", "mixture"]
 Measure = Callable[[Segmenter], Sequence[float]]
 """From a model to one IoU in 0..1 an image, the same images in the same order every time."""
 
 
-class GuardSettings(BaseModel):
+class GuardSettings(Settings):
     """Which mixtures are tried, and what a specialist may lose."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     enabled: bool = Field(True, description="choose among mixtures; off hands on the tuned model whatever it does")
     alphas: tuple[float, ...] = Field((0, 0.25, 0.5, 0.75, 1), description="shares of the tuned weights; 0 is the base")
@@ -113,19 +110,18 @@ def _check_same(base: Segmenter, tuned: Segmenter, first: Mapping[str, Tensor], 
         raise ModelError(f"expected base and tuned model of one architecture, got {base.name} and {tuned.name}: {what}")
 
 
-def per_image_iou(segmenter: Segmenter, data: TrainingData, settings: TrainSettings) -> list[float]:
-    """IoU of each validation item, with the prompts of `training.loop.validate`, whose IoU is the mean of these."""
-    return [validate(segmenter, replace(data, val=[item]), settings)[1] for item in data.val]
-
-
 def retention_measure(
-    base: Segmenter, settings: GuardSettings, seed: int = 0, store: EmbeddingStore | None = None
+    base: Segmenter,
+    settings: GuardSettings,
+    seed: int = 0,
+    store: EmbeddingStore | None = None,
+    spread: Spread = alone,
 ) -> Measure | None:
     """What `guard` asks about general images by its settings; None where they say "none"."""
     if settings.retention == "none" or not settings.enabled:
         return None
     general = retention_set(base, settings.retention, settings.retention_images, seed, store)
-    return lambda segmenter: retention_iou(segmenter, general).tolist()
+    return lambda segmenter: retention_iou(segmenter, general, spread=spread).tolist()
 
 
 def guard(

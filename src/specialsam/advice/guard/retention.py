@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -17,11 +17,13 @@ import numpy.typing as npt
 
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
+from specialsam.core.place import Spread, alone
 from specialsam.core.types import Embedding, Record, Sample
 from specialsam.data import open_dataset
+from specialsam.data.content import digest_array
 from specialsam.data.loading import load
 from specialsam.data.splits import stable_hash
-from specialsam.embeddings import EmbeddingStore, digest_array
+from specialsam.embeddings import EmbeddingStore
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import Group, draw, generator
@@ -109,19 +111,20 @@ def retention_set(
     return RetentionSet(str(source), segmenter.encoder_id, tuple(items), tuple(left_out))
 
 
-def retention_iou(segmenter: Segmenter, general: RetentionSet, multimask: bool = False) -> IouArray:
+def retention_iou(
+    segmenter: Segmenter, general: RetentionSet, multimask: bool = False, spread: Spread = alone
+) -> IouArray:
     """IoU of each general image, float64 (n,) in 0..1: mean over its objects by one click and by box.
 
     The single mask answers, or with `multimask` the one of three with the best own score. Stored embeddings serve
     every model with the encoder that made them; one whose encoder was tuned too encodes the images anew.
     """
     stored = segmenter.encoder_id == general.encoder_id
-    return np.array(
-        [
-            _iou(segmenter, item.embedding() if stored else segmenter.encode(item.image()), item, multimask)
-            for item in general.items
-        ]
-    )
+
+    def measured(item: RetentionItem) -> float:
+        return _iou(segmenter, item.embedding() if stored else segmenter.encode(item.image()), item, multimask)
+
+    return np.array(list(spread(measured, general.items)))
 
 
 def _candidates(source: str, count: int, seed: int) -> tuple[list[tuple[str, Callable[[], Sample]]], list[str]]:
@@ -165,10 +168,9 @@ def _chosen(sample: Sample, objects: int, seed: int) -> BoolArray:
 
 
 def _encoded(sample: Sample, segmenter: Segmenter, store: EmbeddingStore | None) -> Callable[[], Embedding]:
-    """A reader of the sample's embedding, made now unless the store has it."""
+    """A reader of the sample's embedding, made when it is first asked for, or now in a store that lacks it."""
     if store is None:
-        made = segmenter.encode(sample.image)
-        return lambda: made
+        return cache(lambda: segmenter.encode(sample.image))
     if store.encoder_id != segmenter.encoder_id:
         raise UsageError(f"expected a store of encoder {segmenter.encoder_id}, got one of {store.encoder_id}")
     key = store.key(digest_array(sample.image))

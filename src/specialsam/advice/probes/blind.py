@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import torch
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.findings import LEVELS, Finding, Level
 from specialsam.core.geometry import Geometry
+from specialsam.core.place import Place
 from specialsam.core.types import Embedding
 from specialsam.evaluation.rivals import disc, disc_radius, relative_area
 from specialsam.evaluation.statistics import Interval, flat, paired_bootstrap, points
@@ -56,7 +57,7 @@ def blind_decoder(
     data: TrainingData,
     settings: TrainSettings,
     folder: Path,
-    accelerator: Any,
+    place: Place,
     kind: Kind = "mean",
     progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[Segmenter, TrainResult]:
@@ -69,7 +70,7 @@ def blind_decoder(
     model = clone(base, f"blind decoder ({kind})")
     own = folder / f"blind-{kind}"
     own.mkdir(parents=True, exist_ok=True)
-    return model, train(model, blinded, blind_settings(settings), own, accelerator, progress)
+    return model, train(model, blinded, blind_settings(settings), own, place, progress)
 
 
 def blind_settings(settings: TrainSettings) -> TrainSettings:
@@ -106,9 +107,9 @@ def shortcut(
 ) -> Finding:
     """Whether the specialist leads what has not looked: the blind decoder and the disc, on the same images.
 
-    All three are one IoU in 0..1 an image, `names` the images. "fail" where the specialist's lead over one of them is
-    shown to be below `near` (the whole paired bootstrap interval), "warn" where no lead is shown (the interval holds 0,
-    or there is one image), "pass" otherwise. A blind decoder tuned for too short a time passes too easily.
+    All three are (N,), one IoU in 0..1 an image, `names` the images. "fail" where the specialist's lead over one of
+    them is shown to be below `near` (the whole paired bootstrap interval), "warn" where no lead is shown (the interval
+    holds 0, or there is one image), "pass" otherwise. A blind decoder tuned for too short a time passes too easily.
     """
     real, unseeing, trivial = (np.asarray(values, np.float64).ravel() for values in (real_iou, blind_iou, rival_iou))
     leads = {

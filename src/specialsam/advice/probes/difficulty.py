@@ -5,8 +5,6 @@ The image is the unit: objects of one image that fall in the same group are aver
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -34,11 +32,8 @@ def by_difficulty(
     base: str,
     tuned: str,
     strategy: str,
-    metric: str = "iou",
-    output: str = "single",
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """Base against tuned in groups of objects, one line a group.
+    """IoU of base against tuned, their single masks, in groups of objects, one line a group.
 
     `rows` has the columns of `core.types.Row` (several runs of a model are averaged, failures count as the worst
     value), `facts` the columns record, object, area, contrast, boundary, one line an object. Quarters are of all
@@ -55,16 +50,14 @@ def by_difficulty(
         raise DataError(f"expected facts with the columns {', '.join(wanted)}, missing: {', '.join(missing)}")
     if facts.duplicated(["record", "object"]).any():
         raise DataError("expected one line of facts an object, got an object twice")
-    objects = _objects(rows, base, tuned, strategy, metric, output).merge(
-        facts[wanted], on=["record", "object"], how="left"
-    )
-    groups: list[tuple[str, list[str], Any]] = []
+    objects = _objects(rows, base, tuned, strategy).merge(facts[wanted], on=["record", "object"], how="left")
+    groups: list[tuple[str, list[str], pd.Series[str]]] = []
     names = objects["category"].where(objects["category"] != "", UNKNOWN)
     groups.append(("category", sorted(set(names)), names))
     for factor, (column, bins) in QUARTERS.items():
         groups.append((factor, [*bins, UNKNOWN], _quarters(objects[column], bins)))
     lines = [
-        {"factor": factor, "bin": name} | _line(objects, (place == name).to_numpy(), seed)
+        {"factor": factor, "bin": name} | _line(objects, (place == name).to_numpy())
         for factor, names, place in groups
         for name in names
         if (place == name).any()
@@ -72,7 +65,7 @@ def by_difficulty(
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def _objects(rows: pd.DataFrame, base: str, tuned: str, strategy: str, metric: str, output: str) -> pd.DataFrame:
+def _objects(rows: pd.DataFrame, base: str, tuned: str, strategy: str) -> pd.DataFrame:
     """One line an object: record, object, category, base, tuned, gain.
 
     `tables.pairs` gives one line a record; each object goes through it as a record of its own, so that failures,
@@ -82,28 +75,29 @@ def _objects(rows: pd.DataFrame, base: str, tuned: str, strategy: str, metric: s
     if absent:
         raise DataError(f"expected result rows with the columns of Row, missing: {', '.join(absent)}")
     single = rows.assign(record=rows["object"].astype(int).astype(str) + "@" + rows["record"].astype(str))
-    table = pairs(single, base, tuned, strategy, metric, output)
+    table = pairs(single, base, tuned, strategy)
     if table["record"].duplicated().any():
         raise DataError("expected rows of one data set, split and prompt source, got several: filter them first")
-    categories = single.fillna({"category": ""}).groupby("record")["category"].first()
+    categories = single["category"].astype(object).fillna("").groupby(single["record"]).first()
     table["category"] = table["record"].map(categories)
     split = table["record"].str.partition("@")
     return table.assign(record=split[2], object=split[0].astype("int64"))
 
 
-def _quarters(values: Any, bins: tuple[str, str, str, str]) -> Any:
+def _quarters(values: pd.Series[float], bins: tuple[str, str, str, str]) -> pd.Series[str]:
     """The bin of each value by its rank; equal values share their mean rank and so their bin."""
-    place = np.ceil(values.astype(float).rank(pct=True) * 4 - 1e-9).clip(1, 4)
+    ranks = values.astype(float).rank(pct=True)
+    place = pd.Series(np.ceil(ranks * 4 - 1e-9), values.index).clip(1, 4)
     return place.map(dict(enumerate(bins, 1))).fillna(UNKNOWN)
 
 
-def _line(objects: pd.DataFrame, inside: npt.NDArray[np.bool_], seed: int) -> dict[str, float | int]:
+def _line(objects: pd.DataFrame, inside: npt.NDArray[np.bool_]) -> dict[str, float | int]:
     from scipy import stats
 
     images = objects[inside].groupby("record")[["base", "tuned", "gain"]].mean()
     others = objects[~inside].groupby("record")["gain"].mean().to_numpy(float)
     gain = images["gain"].to_numpy(float)
-    interval = paired_bootstrap(np.zeros_like(gain), gain, seed)
+    interval = paired_bootstrap(np.zeros_like(gain), gain)
     return {
         "n": len(images),
         "base": float(images["base"].mean()),

@@ -10,24 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from specialsam.advice.probes.promptability import (
     Look,
     Point,
-    Progress,
     answers,
     background_click,
     clicks_prompt,
+    embeddings_by,
     look,
     moved_click,
+    of_each,
 )
 from specialsam.advice.subject import Subject
+from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
 from specialsam.core.findings import Finding
 from specialsam.core.geometry import BoolArray
+from specialsam.core.place import Spread, alone
 from specialsam.core.randomness import generator
 from specialsam.core.types import Embedding, Record
 from specialsam.evaluation.rivals import disc, disc_radius, relative_area
@@ -39,6 +45,8 @@ from specialsam.prompts import interior_point
 PLAIN, BLIND, SHUFFLED, BACKGROUND, MOVED = "plain", "blind", "shuffled", "background", "moved"
 SHIFTS = {"shift 10 %": 0.1, "shift 25 %": 0.25, "shift 50 %": 0.5}
 BASE, TUNED, DISC = "base", "tuned", "disc"
+PARTS = 8
+"""Parts that images are summed in for their mean embedding: the same sums, whoever makes them."""
 
 LARGE_SHARE = 0.8
 """Share of the IoU that is too much to reach without the image; 5 tuned decoders on generated scenes: .59 to .84."""
@@ -78,6 +86,7 @@ def probe_rows(
     subject: Subject,
     seed: int = 0,
     progress: Progress | None = None,
+    spread: Spread = alone,
 ) -> list[ProbeRow]:
     """All probes of both models and the disc, whose radius is that of the median object probed.
 
@@ -87,37 +96,46 @@ def probe_rows(
     models = {BASE: base, TUNED: tuned}
     order = generator(seed, "probes").permutation(len(records))
     shuffled = [records[index] for index in order]
-    blind, last, areas = _first_pass(models, shuffled, subject, seed)
-    radius = disc_radius(areas)
-    rows: list[ProbeRow] = []
-    for seen in look(models, shuffled, subject, seed, progress):
-        own = {name: embedding.geometry for name, embedding in seen.embeddings.items()}
-        other = {name: replace(last[name], geometry=own[name], key="") for name in models}
-        mean = {name: replace(blind[name], geometry=own[name], key="") for name in models}
-        rows += _image_rows(models, seen, {BLIND: mean, SHUFFLED: other}, radius, seed)
-        last = seen.embeddings
-    return rows
-
-
-def _first_pass(
-    models: Mapping[str, Segmenter], records: Sequence[Record], subject: Subject, seed: int
-) -> tuple[dict[str, Embedding], dict[str, Embedding], list[float]]:
-    """The mean embedding and the last image's, by model, and the relative areas of all objects."""
-    blind: dict[str, Embedding] = {}
-    last: dict[str, Embedding] = {}
-    areas: list[float] = []
-    count = 0
-    for seen in look(models, records, subject, seed):
-        count += 1
-        areas += [relative_area(mask) for mask in seen.masks]
-        for name, embedding in seen.embeddings.items():
-            tensor = embedding.tensor.float()
-            before = blind[name].tensor if name in blind else tensor * 0
-            blind[name] = Embedding(before + (tensor - before) / count, embedding.geometry)
-        last = seen.embeddings
+    parts = list(spread(partial(_part, models, subject, seed), [shuffled[i::PARTS] for i in range(PARTS)]))
+    count = sum(len(part.ids) for part in parts)
     if count < 2:
         raise DataError(f"expected at least two images with objects to probe, got {count}")
-    return blind, last, areas
+    blind = {name: torch.stack([part.sums[name] for part in parts if part.ids]).sum(0) / count for name in models}
+    radius = disc_radius([area for part in parts for area in part.areas])
+    filled = {name for part in parts for name in part.ids}
+    probed = [record for record in shuffled if record.id in filled]
+    before = dict(zip([record.id for record in probed], [probed[-1], *probed[:-1]], strict=True))
+
+    def rows(seen: Look) -> list[ProbeRow]:
+        own = {name: embedding.geometry for name, embedding in seen.embeddings.items()}
+        last = embeddings_by(models, subject.true(before[seen.truth.id]), subject)
+        other = {name: replace(last[name], geometry=own[name], key="") for name in models}
+        mean = {name: Embedding(blind[name], own[name]) for name in models}
+        return _image_rows(models, seen, {BLIND: mean, SHUFFLED: other}, radius, seed)
+
+    return of_each(rows, models, shuffled, subject, seed, progress, spread)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Of a part of the images: ids of those with objects, sums of embeddings (C, h, w) by model, relative areas."""
+
+    ids: list[str]
+    sums: dict[str, Tensor]
+    areas: list[float]
+
+
+def _part(models: Mapping[str, Segmenter], subject: Subject, seed: int, records: Sequence[Record]) -> _Part:
+    part = _Part([], {}, [])
+    for record in records:
+        seen = look(models, record, subject, seed)
+        if seen is None:
+            continue
+        part.ids.append(record.id)
+        part.areas.extend(relative_area(mask) for mask in seen.masks)
+        for name, embedding in seen.embeddings.items():
+            part.sums[name] = part.sums.get(name, 0) + embedding.tensor.float()
+    return part
 
 
 def _image_rows(
@@ -132,9 +150,9 @@ def _image_rows(
     rows: list[ProbeRow] = []
 
     def add(place: int, probe: str, model: str, mask: BoolArray, truth: BoolArray) -> None:
-        rows.append(ProbeRow(seen.sample.id, seen.objects[place], probe, model, overlap(mask, truth)["iou"]))
+        rows.append(ProbeRow(seen.truth.id, seen.objects[place], probe, model, overlap(mask, truth)["iou"]))
 
-    for place, mask in enumerate(disc(plain, seen.sample.size, radius)):
+    for place, mask in enumerate(disc(plain, seen.truth.size, radius)):
         add(place, PLAIN, DISC, mask, seen.masks[place])
     for model, segmenter in models.items():
         first = [mask for mask, _ in answers(segmenter, seen.embeddings[model], plain)]
@@ -155,12 +173,12 @@ def _clicks(seen: Look, seed: int) -> tuple[list[tuple[int, str]], list[Point]]:
     places: list[tuple[int, str]] = []
     points: list[Point] = []
     for place, mask in enumerate(seen.masks):
-        rng = generator(seed, "probes", seen.sample.id, seen.objects[place])
+        rng = generator(seed, "probes", seen.truth.id, seen.objects[place])
         turn = rng.uniform(0, 2 * np.pi)
         for probe, share in SHIFTS.items():
             places.append((place, probe))
             points.append(moved_click(mask, (share * np.cos(turn), share * np.sin(turn))))
-        beside = background_click(mask, rng, seen.sample.masks)
+        beside = background_click(mask, rng, seen.truth.masks)
         elsewhere = [interior_point(other) for other in seen.masks if not mask[interior_point(other)[::-1]]]
         moved = elsewhere[int(rng.integers(len(elsewhere)))] if elsewhere else beside
         for probe, point in ((BACKGROUND, beside), (MOVED, moved)):

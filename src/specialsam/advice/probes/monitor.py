@@ -15,9 +15,10 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from specialsam.core.findings import Finding, Level
+from specialsam.core.settings import Settings
 from specialsam.training.state import EpochFacts
 
 LOSS, STABILITY, OVERFITTING, NORM, GAIN, PROMPT = (
@@ -53,10 +54,8 @@ Signal = Literal[
 ]
 
 
-class MonitorSettings(BaseModel):
+class MonitorSettings(Settings):
     """What may stop a run; everything else only warns."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     stops: tuple[Signal, ...] = Field((), description="checks whose failure stops the run")
     falling: int = Field(3, description="epochs since the best validation IoU that count as overfitting", ge=2)

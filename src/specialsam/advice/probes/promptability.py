@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import pandas as pd
 
 from specialsam.advice.subject import Subject
+from specialsam.core.console import Progress
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, FloatArray
 from specialsam.core.masks import tight_boxes
+from specialsam.core.place import Spread, alone
 from specialsam.core.randomness import generator
-from specialsam.core.types import Embedding, Prediction, Prompts, Record, Sample
+from specialsam.core.types import Embedding, Prediction, Prompts, Record, Truth
 from specialsam.evaluation.evaluate import PIECE_PIXELS
 from specialsam.evaluation.statistics import bootstrap_mean
 from specialsam.metrics.overlaps import overlap
@@ -28,8 +31,8 @@ from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import correction_clicks, interior_point
 from specialsam.prompts.strategies import random_pixels
 
-Progress = Callable[[int, int, str], None]
 Point = tuple[float, float]
+Found = TypeVar("Found")
 
 CLICK_DEPTH, CLICK_NOISE, BOX_SCALE, BOX_SHIFT, BACKGROUND = (
     "click depth",
@@ -57,7 +60,7 @@ COLUMNS = ["model", "axis", "value", "record", "object", "iou", "predicted"]
 class Look:
     """One image as the checks see it: chosen objects (indices, masks bool (P, H, W)) and an embedding a model."""
 
-    sample: Sample
+    truth: Truth
     objects: list[int]
     masks: BoolArray
     embeddings: dict[str, Embedding]
@@ -72,34 +75,51 @@ class Clicks:
     curve: pd.DataFrame
 
 
-def look(
+def look(models: Mapping[str, Segmenter], record: Record, subject: Subject, seed: int) -> Look | None:
+    """One image; None for one without an object, which has nothing to prompt for.
+
+    The embedding is asked once an encoder.
+    """
+    truth = subject.true(record)
+    kept = np.flatnonzero(truth.masks.any((1, 2)))
+    if not len(kept):
+        return None
+    kept = np.sort(generator(seed, "objects", record.id).permutation(kept)[:MOST_OBJECTS])
+    return Look(truth, kept.tolist(), truth.masks[kept], embeddings_by(models, truth, subject))
+
+
+def embeddings_by(models: Mapping[str, Segmenter], truth: Truth, subject: Subject) -> dict[str, Embedding]:
+    """The embedding of an image for each model, asked once an encoder."""
+    by_encoder: dict[str, Embedding] = {}
+    for segmenter in models.values():
+        if segmenter.encoder_id not in by_encoder:
+            by_encoder[segmenter.encoder_id] = subject.embed(truth, segmenter)
+    return {name: by_encoder[segmenter.encoder_id] for name, segmenter in models.items()}
+
+
+def of_each(
+    work: Callable[[Look], list[Found]],
     models: Mapping[str, Segmenter],
     records: Sequence[Record],
     subject: Subject,
     seed: int,
     progress: Progress | None = None,
-) -> Iterator[Look]:
-    """Images one after the other; an image without an object has nothing to prompt for and is passed over.
+    spread: Spread = alone,
+) -> list[Found]:
+    """What `work` finds in each image, in their order. Raises DataError where no image has an object."""
 
-    The embedding is asked once an encoder and image. Raises DataError where no image has an object.
-    """
-    found = 0
-    for number, record in enumerate(records, 1):
-        sample = subject.load(record)
-        kept = np.flatnonzero(sample.masks.any((1, 2)))
-        if len(kept):
-            found += 1
-            kept = np.sort(generator(seed, "objects", record.id).permutation(kept)[:MOST_OBJECTS])
-            by_encoder: dict[str, Embedding] = {}
-            for segmenter in models.values():
-                if segmenter.encoder_id not in by_encoder:
-                    by_encoder[segmenter.encoder_id] = subject.embed(sample, segmenter)
-            embeddings = {name: by_encoder[segmenter.encoder_id] for name, segmenter in models.items()}
-            yield Look(sample, kept.tolist(), sample.masks[kept], embeddings)
+    def seen(record: Record) -> list[Found] | None:
+        image = look(models, record, subject, seed)
+        return None if image is None else work(image)
+
+    answers = []
+    for number, answer in enumerate(spread(seen, records), 1):
+        answers.append(answer)
         if progress:
-            progress(number, len(records), record.id)
-    if not found:
+            progress(number, len(records), records[number - 1].id)
+    if all(answer is None for answer in answers):
         raise DataError(f"expected images with objects to prompt for, got {len(records)} images without any")
+    return [found for answer in answers if answer is not None for found in answer]
 
 
 def object_size(mask: BoolArray) -> float:
@@ -114,7 +134,7 @@ def within(point: tuple[float, float], size: tuple[int, int]) -> Point:
 
 
 def click_at_depth(mask: BoolArray, depth: float, rng: np.random.Generator) -> Point:
-    """A random pixel (x, y) of the object's largest component at a depth from 0 (deepest point) to 1 (border)."""
+    """A random pixel (x, y) of a bool (H, W) mask's largest component at a depth from 0 (deepest) to 1 (border)."""
     if not 0 <= depth <= 1:
         raise UsageError(f"expected a click depth from 0 (deepest) to 1 (border), got {depth}")
     x, y = interior_point(mask)
@@ -131,14 +151,18 @@ def click_at_depth(mask: BoolArray, depth: float, rng: np.random.Generator) -> P
 
 
 def moved_click(mask: BoolArray, offset: tuple[float, float]) -> Point:
-    """The interior point moved by `offset` (x, y) in object sizes, kept in the image; it may leave the object."""
+    """The interior point of a bool (H, W) mask moved by `offset` (x, y) in object sizes, kept in the image.
+
+    It may leave the object.
+    """
     (x, y), size = interior_point(mask), object_size(mask)
     return within((x + offset[0] * size, y + offset[1] * size), (mask.shape[0], mask.shape[1]))
 
 
 def background_click(mask: BoolArray, rng: np.random.Generator, others: BoolArray | None = None) -> Point | None:
-    """A random pixel (x, y) beside the object, outside of `others` (P, H, W) and FAR from it where there is room.
+    """A random pixel (x, y) beside the object, outside of `others` and FAR from it where there is room.
 
+    `mask` is bool (H, W), `others` bool (P, H, W).
     None where the object fills the image.
     """
     outside = ~mask
@@ -153,7 +177,10 @@ def background_click(mask: BoolArray, rng: np.random.Generator, others: BoolArra
 
 
 def changed_box(mask: BoolArray, scale: float = 1.0, offset: tuple[float, float] = (0.0, 0.0)) -> FloatArray:
-    """The tight box float32 (4,), scaled about its centre and moved by `offset` object sizes, cut at the image."""
+    """The tight box float32 (4,) of a bool (H, W) mask, scaled about its centre, moved by `offset` object sizes.
+
+    It is cut at the image.
+    """
     low, high = tight_boxes(mask[None])[0].astype(np.float64).reshape(2, 2)
     centre, half = (low + high) / 2, (high - low + 1) / 2 * scale - 0.5
     centre = centre + np.array(offset) * object_size(mask)
@@ -188,22 +215,26 @@ def promptability(
     subject: Subject,
     seed: int = 0,
     progress: Progress | None = None,
+    spread: Spread = alone,
 ) -> pd.DataFrame:
     """IoU with the object under prompts of falling quality: model, axis, value, record, object, iou, predicted.
 
     `predicted` is the model's own estimate of that IoU. On the axis "background click" the prompt lies beside the
     object and a low IoU is right; an object that fills its image has no such line.
     """
-    lines: list[tuple[str, str, float, str, int, float, float]] = []
-    for seen in look(models, records, subject, seed, progress):
-        clicks, boxes = _prompts(seen, seed)
+
+    def lines(seen: Look) -> list[tuple[str, str, float, str, int, float, float]]:
+        out = []
         for model, segmenter in models.items():
-            for places, prompts in (clicks, boxes):
+            for places, prompts in _prompts(seen, seed):
                 found = answers(segmenter, seen.embeddings[model], prompts)
                 for (place, axis, value), (mask, score) in zip(places, found, strict=True):
                     iou = overlap(mask, seen.masks[place])["iou"]
-                    lines.append((model, axis, value, seen.sample.id, seen.objects[place], iou, score))
-    return pd.DataFrame(lines, columns=COLUMNS)
+                    out.append((model, axis, value, seen.truth.id, seen.objects[place], iou, score))
+        return out
+
+    found = of_each(lines, models, records, subject, seed, progress, spread)
+    return pd.DataFrame(found, columns=COLUMNS)
 
 
 _Place = tuple[int, str, float]
@@ -216,7 +247,7 @@ def _prompts(seen: Look, seed: int) -> tuple[tuple[list[_Place], Prompts], tuple
     framed: list[_Place] = []
     boxes: list[FloatArray] = []
     for place, mask in enumerate(seen.masks):
-        rng = generator(seed, "promptability", seen.sample.id, seen.objects[place])
+        rng = generator(seed, "promptability", seen.truth.id, seen.objects[place])
         noise, turn = rng.normal(size=2), rng.uniform(0, 2 * np.pi)
         for depth in LEVELS[CLICK_DEPTH]:
             where.append((place, CLICK_DEPTH, depth))
@@ -224,7 +255,7 @@ def _prompts(seen: Look, seed: int) -> tuple[tuple[list[_Place], Prompts], tuple
         for share in LEVELS[CLICK_NOISE]:  # one direction an object: along the axis only the distance grows
             where.append((place, CLICK_NOISE, share))
             points.append(moved_click(mask, (share * noise[0], share * noise[1])))
-        beside = background_click(mask, rng, seen.sample.masks)
+        beside = background_click(mask, rng, seen.truth.masks)
         if beside is not None:
             where.append((place, BACKGROUND, LEVELS[BACKGROUND][0]))
             points.append(beside)
@@ -245,6 +276,7 @@ def clicks_to(
     most: int = 20,
     seed: int = 0,
     progress: Progress | None = None,
+    spread: Spread = alone,
 ) -> Clicks:
     """Clicks until the IoU reaches each target, the next one always in the middle of the largest error.
 
@@ -253,15 +285,22 @@ def clicks_to(
     """
     if most < 1 or not targets or not all(0 < target <= 1 for target in targets):
         raise UsageError(f"expected at least one click and targets in 0..1, got {most} and {targets}")
+
+    def lines(seen: Look) -> list[tuple[str, str, int, FloatArray]]:
+        return [
+            (model, seen.truth.id, index, line)
+            for model, segmenter in models.items()
+            for index, line in zip(
+                seen.objects, _click_curve(segmenter, seen.embeddings[model], seen.masks, most), strict=True
+            )
+        ]
+
     counts: list[dict[str, object]] = []
     curve: list[tuple[str, str, int, int, float]] = []
-    for seen in look(models, records, subject, seed, progress):
-        for model, segmenter in models.items():
-            ious = _click_curve(segmenter, seen.embeddings[model], seen.masks, most)
-            for index, line in zip(seen.objects, ious, strict=True):
-                key = {"model": model, "record": seen.sample.id, "object": index}
-                counts.append(key | {f"noc{round(100 * goal)}": _first(line, goal, most) for goal in targets})
-                curve += [(model, seen.sample.id, index, number, iou) for number, iou in enumerate(line.tolist(), 1)]
+    for model, record, index, line in of_each(lines, models, records, subject, seed, progress, spread):
+        key = {"model": model, "record": record, "object": index}
+        counts.append(key | {f"noc{round(100 * goal)}": _first(line, goal, most) for goal in targets})
+        curve += [(model, record, index, number, iou) for number, iou in enumerate(line.tolist(), 1)]
     return Clicks(pd.DataFrame(counts), pd.DataFrame(curve, columns=["model", "record", "object", "click", "iou"]))
 
 
