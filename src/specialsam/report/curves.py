@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -25,35 +23,32 @@ def training_figure(history: History) -> Figure:
     figure, (losses, ious) = blank(7.6, 3.1, 1, 2)
     epochs = _series(history, "epoch")
     train, val, iou = _series(history, "train_loss"), _series(history, "val_loss"), 100 * _series(history, "val_iou")
-    mark: dict[str, Any] = {"marker": "o", "markersize": 2.8, "linewidth": 1.6}
-    if np.isfinite(train).any():
-        losses.plot(epochs, train, color=LIGHT["base"], label="training", **mark)
-    if np.isfinite(val).any():
-        losses.plot(epochs, val, color=LIGHT["tuned"], label="validation", **mark)
-    if np.isfinite(iou).any():
-        ious.plot(epochs, iou, color=LIGHT["tuned"], label="specialist", **mark)
+    for axis, series, colour, name in (
+        (losses, train, "base", "training"),
+        (losses, val, "tuned", "validation"),
+        (ious, iou, "tuned", "specialist"),
+    ):
+        if np.isfinite(series).any():
+            axis.plot(epochs, series, color=LIGHT[colour], label=name, marker="o", markersize=2.8, linewidth=1.6)
     base = 100 * history.base_iou
     if np.isfinite(base):
         ious.axhline(base, color=LIGHT["base"], linewidth=1.4, linestyle=(0, (4, 3)), label=f"base ({base:.1f})")
     best = epochs == history.best_epoch
     for axis, line in ((losses, val if np.isfinite(val).any() else train), (ious, iou)):
         if best.any() and np.isfinite(line[best]).all():
-            ring: dict[str, Any] = {
-                "marker": "o",
-                "s": 70,
-                "facecolors": "none",
-                "edgecolors": LIGHT["ink"],
-                "linewidths": 1.4,
-            }
-            axis.scatter(epochs[best], line[best], label=f"kept: epoch {history.best_epoch}", zorder=3, **ring)
+            axis.scatter(
+                epochs[best], line[best], 70, marker="o", facecolors="none", edgecolors=LIGHT["ink"], linewidths=1.4,
+                label=f"kept: epoch {history.best_epoch}", zorder=3,
+            )  # fmt: skip
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.margins(x=0.04, y=0.12)
     warned = np.array([bool(epoch.get("warnings")) for epoch in history.trained])
     if warned.any():
-        foot: dict[str, Any] = {"marker": "^", "s": 28, "color": LIGHT["worse"], "clip_on": False, "zorder": 4}
         for axis in (losses, ious):
-            at_foot = np.full(int(warned.sum()), 0.0)
-            axis.scatter(epochs[warned], at_foot, label="warning", transform=axis.get_xaxis_transform(), **foot)
+            axis.scatter(
+                epochs[warned], np.zeros(int(warned.sum())), 28, marker="^", color=LIGHT["worse"], clip_on=False,
+                label="warning", transform=axis.get_xaxis_transform(), zorder=4,
+            )  # fmt: skip
     for axis, y, title in ((losses, "loss", "Loss"), (ious, "validation IoU (%)", "Validation IoU")):
         label(axis, "epoch", y, title)
         if axis.get_legend_handles_labels()[0]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from specialsam.core.errors import DataError
-from specialsam.report.numbers import count, interval, number, score, trend, words
+from specialsam.report.facts import Rows, TableRow
+from specialsam.report.numbers import brief, count, interval, number, score, trend, words
 from specialsam.report.palette import LIGHT, SIZE, blank, column, label, legend
-
-_Rows = Sequence[Mapping[str, Any]]
 
 MOST_BINS = 20
 """A factor with more bins than this shows both ends only."""
@@ -26,15 +23,15 @@ LOOKS = {
 """Name, colour and mark of a gain by its interval."""
 
 
-def by_factor(rows: _Rows) -> list[tuple[str, list[Mapping[str, Any]]]]:
+def by_factor(rows: Rows) -> list[tuple[str, list[TableRow]]]:
     """(factor in words, its lines), in order of appearance."""
-    factors: dict[str, list[Mapping[str, Any]]] = {}
+    factors: dict[str, list[TableRow]] = {}
     for row in rows:
         factors.setdefault(words(row["factor"]), []).append(row)
     return list(factors.items())
 
 
-def losses(rows: _Rows) -> tuple[str, ...]:
+def losses(rows: Rows) -> tuple[str, ...]:
     """Sentences: where the specialist loses for sure, where it is not shown to gain, and how far to believe this."""
     sure = [row for row in rows if trend(row["low"], row["high"]) == "down"]
     unsure = [row for row in rows if trend(row["low"], row["high"]) == "flat" and number(row["gain"]) < 0]
@@ -59,18 +56,18 @@ def said(sentences: Sequence[str]) -> tuple[str, ...]:
     return tuple(sentence if sentence.endswith(".") else f"{sentence}." for sentence in sentences)
 
 
-def _case(row: Mapping[str, Any]) -> str:
+def _case(row: TableRow) -> str:
     limits = interval(row["low"], row["high"], sign=True)
     return f"{words(row['factor'])} is {row['bin']} ({score(row['gain'], sign=True)} {limits}, n = {count(row['n'])})"
 
 
-def _gain(row: Mapping[str, Any]) -> float:
+def _gain(row: TableRow) -> float:
     return number(row["gain"])
 
 
-def _drawn(rows: _Rows) -> list[Mapping[str, Any]]:
+def _drawn(rows: Rows) -> list[TableRow]:
     """The lines that the figure shows: finite gains, of long factors both ends, in the table's order."""
-    out: list[Mapping[str, Any]] = []
+    out: list[TableRow] = []
     for _, bins in by_factor([row for row in rows if np.isfinite(number(row["gain"]))]):
         ranked = sorted(range(len(bins)), key=lambda index: _gain(bins[index]))
         half = MOST_BINS // 2
@@ -79,12 +76,12 @@ def _drawn(rows: _Rows) -> list[Mapping[str, Any]]:
     return out
 
 
-def left_out(rows: _Rows) -> int:
+def left_out(rows: Rows) -> int:
     """How many lines the figure leaves to the table."""
     return len(rows) - len(_drawn(rows))
 
 
-def difficulty_figure(rows: _Rows) -> Figure:
+def difficulty_figure(rows: Rows) -> Figure:
     """A dot and its interval for each bin, grouped by factor, in the table's order. DataError without a finite gain.
 
     Of a factor with more than `MOST_BINS` bins the lowest and the highest gains are drawn (`left_out` counts the rest).
@@ -97,11 +94,11 @@ def difficulty_figure(rows: _Rows) -> Figure:
     heads: list[tuple[float, str]] = []
     y = 0.0
     for factor, bins in by_factor(drawn):
-        heads.append((y, factor))
+        heads.append((y, brief(factor)))
         for row in bins:
             y += 1
             spots.append(y)
-            names.append(f"{textwrap.shorten(str(row['bin']), 34)}  (n = {count(row['n'])})")
+            names.append(f"{brief(str(row['bin']))}  (n = {count(row['n'])})")
         y += 1.35
     ordered = [row for _, bins in by_factor(drawn) for row in bins]
     gains, lows, highs = (column(ordered, name, 100) for name in ("gain", "low", "high"))
@@ -120,8 +117,10 @@ def difficulty_figure(rows: _Rows) -> Figure:
     axis.set_yticks(places, names)
     axis.set_ylim(y - 0.6, -0.7)
     for height, factor in heads:
-        bold: dict[str, Any] = {"fontsize": SIZE + 0.5, "fontweight": "bold", "color": LIGHT["ink"]}
-        axis.text(0.005, height, factor, transform=axis.get_yaxis_transform(), va="center", **bold)
+        axis.text(
+            0.005, height, factor, transform=axis.get_yaxis_transform(), va="center",
+            fontsize=SIZE + 0.5, fontweight="bold", color=LIGHT["ink"], in_layout=False,
+        )  # fmt: skip
     axis.grid(axis="y", visible=False)
     axis.grid(axis="x", color=LIGHT["line"], linewidth=0.7)
     axis.margins(x=0.06)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,16 @@ from specialsam.core.errors import DataError
 from specialsam.core.findings import Finding
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
 from specialsam.core.types import Problem
+from specialsam.report.numbers import number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Decision = Literal["go", "no-go", "unsure"]
 Kind = Literal["best gain", "median gain", "worst gain", "failure"]
+TableRow = Mapping[str, object]
+"""A line of a table: what stands in each column. `report.numbers.number` makes a float of it."""
+Rows = Sequence[TableRow]
 
 DECISIONS: tuple[Decision, ...] = ("go", "no-go", "unsure")
 SUMMARY_COLUMNS = ("model", "strategy", "output", "metric", "mean", "low", "high", "n", "failed")
@@ -38,7 +42,7 @@ RELIABILITY_COLUMNS = ("model", "predicted", "actual", "n")
 DIFFICULTY_COLUMNS = ("factor", "bin", "n", "base", "tuned", "gain", "low", "high")
 BASELINE_COLUMNS = SUMMARY_COLUMNS[:-1]
 PILOT_COLUMNS = ("n", "gain", "low", "high")
-"""Columns that each table needs. Any table may have those of `report.protocol.PLACE` too, and further ones."""
+"""Columns that each table needs; every table may have those of `report.protocol.PLACE` too, and further ones."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,10 @@ class RunFacts:
     command: str
     date: str
     seconds: Mapping[str, float] = field(default_factory=dict)
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     licence: str = "unknown"
     verdict: tuple[str, ...] = ()
@@ -81,7 +85,7 @@ class DataFacts:
     problems: tuple[Problem, ...] = ()
     splits: Mapping[str, int] = field(default_factory=dict)
     categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    areas: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0))
+    areas: npt.NDArray[np.floating] = field(default_factory=lambda: np.zeros(0))
     notes: tuple[str, ...] = ()
 
 
@@ -93,13 +97,13 @@ class History:
     (0..1), its validation IoU, is taken from there when NaN. `best_epoch` is the epoch that was kept (0: the base).
     """
 
-    epochs: tuple[Mapping[str, Any], ...]
+    epochs: tuple[TableRow, ...]
     base_val_iou: float = math.nan
     best_epoch: int | None = None
     stop_reason: str = ""
 
     @property
-    def trained(self) -> tuple[Mapping[str, Any], ...]:
+    def trained(self) -> tuple[TableRow, ...]:
         """The epochs in which something was trained: all but epoch 0."""
         return tuple(epoch for epoch in self.epochs if epoch.get("epoch") != 0)
 
@@ -109,7 +113,7 @@ class History:
         if math.isfinite(self.base_val_iou):
             return self.base_val_iou
         first = next((epoch.get("val_iou") for epoch in self.epochs if epoch.get("epoch") == 0), None)
-        return math.nan if first is None else float(first)
+        return number(first)
 
 
 @dataclass(frozen=True)
@@ -252,7 +256,7 @@ def need(name: str, frame: pd.DataFrame | None, columns: tuple[str, ...]) -> Non
         raise DataError(f"report: the {name} table needs columns {', '.join(columns)}; missing {missing}")
 
 
-def rows_of(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
+def rows_of(frame: pd.DataFrame | None) -> list[TableRow]:
     """Rows of a table as plain dictionaries, in order; none for a missing or an empty table."""
     if frame is None or not len(frame):
         return []

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from specialsam.core.errors import DataError
-from specialsam.report.facts import Report, rows_of
-from specialsam.report.numbers import count, metric_name, number, score, strategy_name, words
+from specialsam.report.facts import Report, Rows, TableRow, rows_of
+from specialsam.report.numbers import brief, count, metric_name, number, score, strategy_name, words
 from specialsam.report.palette import LIGHT, SIZE, blank, label, legend
 from specialsam.report.protocol import by_protocol, same_place
 from specialsam.report.tables import MODELS, OUTPUTS
@@ -26,7 +26,6 @@ MOST_CATEGORIES = 40
 HATCHES = ("", "////", "....", "xxxx")
 
 _Values = npt.NDArray[np.float64]
-_Rows = Sequence[Mapping[str, Any]]
 
 
 def models_figure(report: Report) -> Figure:
@@ -49,7 +48,7 @@ def models_figure(report: Report) -> Figure:
         bars = [(*look, "", [row for row in shown if row["model"] == model]) for model, look in models.items()]
         for index, rival in enumerate(rivals):
             own = [row for row in rows if row["output"] == "rival" and row["model"] == rival]
-            bars.append((f"Rival: {words(rival)}", LIGHT["rival"], HATCHES[index % len(HATCHES)], own))
+            bars.append((f"Rival: {brief(words(rival), 24)}", LIGHT["rival"], HATCHES[index % len(HATCHES)], own))
         _grouped(axis, strategies, bars, metric)
         label(axis, "", f"{metric_name(metric)} (%)", OUTPUTS[output][0])
     label(axes[-1], "kind of prompt", f"{metric_name(metric)} (%)", OUTPUTS[outputs[-1]][0])
@@ -57,22 +56,22 @@ def models_figure(report: Report) -> Figure:
     return figure
 
 
-def _grouped(axis: Axes, strategies: list[str], bars: list[tuple[str, str, str, Any]], metric: str) -> None:
+def _grouped(axis: Axes, strategies: list[str], bars: Sequence[tuple[str, str, str, Rows]], metric: str) -> None:
     """Bars of each strategy side by side, only those that it has, centred on its tick."""
     present = {s: [i for i, bar in enumerate(bars) if any(r["strategy"] == s for r in bar[3])] for s in strategies}
     width = 0.84 / max((len(indices) for indices in present.values()), default=1)
     for index, (name, colour, hatch, rows) in enumerate(bars):
         mine = [row for row in rows if row["strategy"] in strategies]
+        named = [str(row["strategy"]) for row in mine]
+        offsets = [present[strategy].index(index) - (len(present[strategy]) - 1) / 2 for strategy in named]
         spots = np.array(
-            [
-                strategies.index(row["strategy"])
-                + (present[row["strategy"]].index(index) - (len(present[row["strategy"]]) - 1) / 2) * width
-                for row in mine
-            ]
+            [strategies.index(strategy) + offset * width for strategy, offset in zip(named, offsets, strict=True)]
         )
         means, lows, highs = (100 * _values(mine, field) for field in ("mean", "low", "high"))
-        look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": LIGHT["surface"], "linewidth": 0}
-        axis.bar(spots, np.nan_to_num(means), 0.9 * width, label=name, **look)
+        axis.bar(
+            spots, np.nan_to_num(means), 0.9 * width, label=name,
+            color=colour, hatch=hatch, edgecolor=LIGHT["surface"], linewidth=0,
+        )  # fmt: skip
         errors = np.nan_to_num(np.stack([means - lows, highs - means])).clip(0)
         if len(mine):
             axis.errorbar(spots, means, errors, fmt="none", ecolor=LIGHT["ink"], elinewidth=1, capsize=2)
@@ -108,7 +107,7 @@ def categories_figure(report: Report) -> Figure:
     axis.errorbar(
         gains, places, xerr=errors, fmt="none", ecolor=LIGHT["ink"], elinewidth=1, capsize=2, label="95 % interval"
     )
-    names = [f"{textwrap.shorten(words(row['category']), 34)}  (n = {count(row['n'])})" for row in rows]
+    names = [f"{brief(words(row['category']))}  (n = {count(row['n'])})" for row in rows]
     axis.set_yticks(places, names)
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.axvline(0, color=LIGHT["muted"], linewidth=0.9)
@@ -120,7 +119,7 @@ def categories_figure(report: Report) -> Figure:
     return figure
 
 
-def categories_of(report: Report) -> list[dict[str, Any]]:
+def categories_of(report: Report) -> list[TableRow]:
     """Lines of the categories with a finite gain, by the verdict's protocol (the table's first where it has none)."""
     protocols = by_protocol(rows_of(report.by_category), key_row(report))
     return [row for row in protocols[0][1] if np.isfinite(number(row["gain"]))] if protocols else []
@@ -183,8 +182,11 @@ def gains_figure(report: Report) -> Figure:
     return figure
 
 
-def sizes_figure(areas: npt.NDArray[Any]) -> Figure:
-    """Histogram of object sizes: area in percent of the image on a logarithmic axis. DataError without any."""
+def sizes_figure(areas: npt.NDArray[np.floating]) -> Figure:
+    """Histogram of object sizes: area in percent of the image on a logarithmic axis. DataError without any.
+
+    `areas` (N,) are fractions 0..1 of the image; those that are not finite or not above 0 are left out.
+    """
     values = np.asarray(areas, np.float64).ravel()
     values = 100 * values[np.isfinite(values) & (values > 0)]
     if not len(values):
@@ -198,11 +200,12 @@ def sizes_figure(areas: npt.NDArray[Any]) -> Figure:
     axis.axvline(median, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (4, 3)), label=f"median {median:.3g} %")
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.tick_params(which="minor", length=0)
     label(axis, "object area (% of the image, logarithmic)", "objects")
     legend(figure, axis)
     return figure
 
 
-def _values(rows: _Rows, name: str) -> _Values:
+def _values(rows: Rows, name: str) -> _Values:
     return np.array([number(row[name]) for row in rows], np.float64)

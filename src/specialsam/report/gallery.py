@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,7 +16,7 @@ from specialsam.core.errors import DataError
 from specialsam.core.files import write_whole
 from specialsam.report.curves import training_figure
 from specialsam.report.difficulty import by_factor, difficulty_figure, left_out
-from specialsam.report.facts import Comparison, DataFacts, Guard, Report, rows_of
+from specialsam.report.facts import Comparison, DataFacts, Guard, Report, Rows, rows_of
 from specialsam.report.figures import (
     MOST_CATEGORIES,
     categories_figure,
@@ -29,7 +29,7 @@ from specialsam.report.figures import (
 )
 from specialsam.report.guard import guard_figure, guard_sentence
 from specialsam.report.learning import learning_figure, needed_sentence
-from specialsam.report.numbers import count, metric_name, score, words
+from specialsam.report.numbers import count, metric_name, number, score, words
 from specialsam.report.pages import AdvicePage
 from specialsam.report.pictures import strip
 from specialsam.report.prompting import (
@@ -49,8 +49,7 @@ if TYPE_CHECKING:
 DPI = 160
 
 _Facts = TypeVar("_Facts")
-_Rows = Sequence[Mapping[str, Any]]
-_Draw = Callable[[Report, _Rows], "Plate"]
+_Draw = Callable[[Report, Rows], "Plate"]
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ def _categories(report: Report) -> Plate:
         caption += f" {protocols[0][0]}; what was measured otherwise is in the table only."
     if len(rows) > MOST_CATEGORIES:
         caption += f" The {MOST_CATEGORIES // 2} best and the {MOST_CATEGORIES // 2} worst of {len(rows)} are drawn."
-    best = max(rows, key=lambda row: float(row["gain"]))
+    best = max(rows, key=lambda row: number(row["gain"]))
     return Plate(caption, f"Gains of {len(rows)} categories; the largest is {words(best['category'])}.", figure)
 
 
@@ -217,7 +216,7 @@ def _guard(guard: Guard) -> Plate:
     )
 
 
-def _promptability(report: Report, rows: _Rows) -> Plate:
+def _promptability(report: Report, rows: Rows) -> Plate:
     said = single_levels(report, rows)
     drawn, _ = levels_of(rows)
     if not drawn and said:
@@ -231,13 +230,13 @@ def _promptability(report: Report, rows: _Rows) -> Plate:
     return Plate(" ".join((caption, *said)), alt, figure)
 
 
-def _clicks(report: Report, rows: _Rows) -> Plate:
+def _clicks(report: Report, rows: Rows) -> Plate:
     figure = clicks_figure(report, rows)
     caption = "Mean IoU after each click, every further one placed in the largest error; shaded: 95 % intervals."
     return Plate(caption, "Lines of mean IoU for base and specialist over the number of clicks.", figure)
 
 
-def _reliability(report: Report, rows: _Rows) -> Plate:
+def _reliability(report: Report, rows: Rows) -> Plate:
     figure = reliability_figure(report, rows)
     errors = calibration_errors(report, rows)
     said = ", ".join(f"{model} {score(error)}" for model, error in errors.items())
@@ -247,7 +246,7 @@ def _reliability(report: Report, rows: _Rows) -> Plate:
     return Plate(caption, f"Reliability diagram of predicted IoU. Expected calibration error: {said} points.", figure)
 
 
-def _difficulty(report: Report, rows: _Rows) -> Plate:
+def _difficulty(report: Report, rows: Rows) -> Plate:
     figure = difficulty_figure(rows)
     factors = ", ".join(factor for factor, _ in by_factor(rows))
     caption = "Mean gain of each group of images; lines are 95 % intervals, those that touch zero are grey."

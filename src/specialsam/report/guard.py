@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from specialsam.core.errors import DataError
-from specialsam.report.facts import Guard, rows_of
+from specialsam.report.facts import Guard, TableRow, rows_of
 from specialsam.report.numbers import interval, number, score, trend
 from specialsam.report.palette import LIGHT, band, blank, column, label, legend
 
@@ -35,7 +34,7 @@ def mixtures(guard: Guard) -> tuple[Mixture, ...]:
     return tuple(_line(guard, row) for row in _rows(guard))
 
 
-def _line(guard: Guard, row: dict[str, Any]) -> Mixture:
+def _line(guard: Guard, row: TableRow) -> Mixture:
     alpha = number(row["alpha"])
     itself = alpha == 0
     return Mixture(
@@ -96,5 +95,5 @@ def guard_figure(guard: Guard) -> Figure:
     return figure
 
 
-def _rows(guard: Guard) -> list[dict[str, Any]]:
+def _rows(guard: Guard) -> list[TableRow]:
     return sorted(rows_of(guard.table), key=lambda row: number(row["alpha"]))

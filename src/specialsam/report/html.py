@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from specialsam.report.difficulty import losses, said
-from specialsam.report.facts import Comparison, DataFacts, Guard, History, Report, RunFacts, rows_of
+from specialsam.report.facts import Comparison, DataFacts, Guard, History, Report, Rows, RunFacts, TableRow, rows_of
 from specialsam.report.gallery import further_plates, plates, save_figures
 from specialsam.report.guard import guard_sentence, mixtures
 from specialsam.report.numbers import metric_name, number
@@ -18,9 +16,6 @@ from specialsam.report.prompting import click_lines, models_of
 from specialsam.report.protocol import by_protocol
 from specialsam.report.tables import result_tables
 from specialsam.report.verdict import key_row, verdict_of
-
-Protocols = list[tuple[str, Any]]
-"""(protocol in words, its lines): with more than one, the words stand above the lines."""
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -58,7 +53,7 @@ def render(report: Report) -> str:
     )
 
 
-def _parts(report: Report) -> dict[str, Any]:
+def _parts(report: Report) -> dict[str, object]:
     """Tables and sentences of the parts that a report may leave out."""
     probes = rows_of(report.probes)
     models = models_of(report, probes)
@@ -75,13 +70,13 @@ def _parts(report: Report) -> dict[str, Any]:
     }
 
 
-def _categories(report: Report) -> Protocols:
-    """Lines by gain, best first, those without a gain last, protocols apart."""
+def _categories(report: Report) -> list[tuple[str, list[TableRow]]]:
+    """(protocol in words, its lines by gain, best first, those without a gain last)."""
     groups = by_protocol(rows_of(report.by_category), key_row(report))
     return [(words, _sorted(rows)) for words, rows in groups]
 
 
-def _sorted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _sorted(rows: Rows) -> list[TableRow]:
     gains = [(number(row["gain"]), row) for row in rows]
     return [row for _, row in sorted(gains, key=lambda pair: -pair[0] if math.isfinite(pair[0]) else math.inf)]
 

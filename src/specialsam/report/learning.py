@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -42,8 +41,10 @@ def learning_figure(curve: LearningCurve) -> Figure:
     axis.set_xlim(0, 2.12 * max(curve.now, 1))
     for n, text in ((curve.now, f"now: {count(curve.now)}"), (2 * curve.now, f"twice: {count(2 * curve.now)}")):
         axis.axvline(n, color=LIGHT["muted"], linewidth=1, linestyle=(0, (4, 3)))
-        place: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "ha": "right", "va": "top", "fontsize": SIZE}
-        axis.text(n - 0.01 * max(curve.now, 1), 0.99, text, color=LIGHT["muted"], **place)
+        axis.text(
+            n - 0.01 * max(curve.now, 1), 0.99, text, color=LIGHT["muted"],
+            transform=axis.get_xaxis_transform(), ha="right", va="top", fontsize=SIZE,
+        )  # fmt: skip
     if math.isfinite(curve.needed) and math.isfinite(curve.wished) and curve.needed <= 2.12 * curve.now:
         axis.plot(
             [curve.needed], [100 * curve.wished], marker="D", markersize=5.5, linestyle="none", color=LIGHT["worse"],

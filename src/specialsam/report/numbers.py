@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import SupportsFloat
 
+from specialsam.core.names import printable
 from specialsam.metrics import METRICS
+from specialsam.prompts import STRATEGIES
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 RAW = frozenset({"mae"})
 """Metrics that are printed as they are, with three decimals, as the field does."""
 
-STRATEGIES = {
-    "interior": "click inside",
-    "center_of_mass": "click at centre of mass",
-    "edge": "click on the edge",
-    "random": "one random click",
-    "grid4": "grid of up to 4 clicks",
-    "random3": "3 random clicks",
-    "points2": "2 spread clicks",
-    "points3": "3 spread clicks",
-    "points5": "5 spread clicks",
-    "box": "box",
-    "box_jitter": "box, loosely drawn",
-    "box_point": "box and click",
-}
-"""Prompt strategies in words, for people who do not know their names."""
 
-
-def number(value: Any) -> float:
+def number(value: object) -> float:
     """A float of anything that a table or a dictionary may hold; NaN for None and for what is no number."""
     try:
-        return float(value)
+        return float(value) if isinstance(value, str | SupportsFloat) else math.nan
     except (TypeError, ValueError):
         return math.nan
 
 
-def words(key: str) -> str:
+def words(key: object) -> str:
     """A table's key as words: "wood_oak" to "wood oak", a dash for nothing."""
-    return str(key).replace("_", " ").strip() or DASH
+    return " ".join(printable(str(key)).replace("_", " ").split()) or DASH
+
+
+def brief(name: str, most: int = 34) -> str:
+    """A name as a figure shows it: one line of at most `most` characters, an ellipsis for the rest.
+
+    A first underscore gets a space before it, for matplotlib leaves names that begin with one out of a legend.
+    """
+    text = " ".join(printable(str(name)).split())
+    text = f" {text}" if text.startswith("_") else text
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}{ELLIPSIS}"
 
 
 def metric_name(key: str) -> str:
@@ -53,7 +50,7 @@ def strategy_name(key: str) -> str:
     digits = key.removeprefix("clicks")
     if digits != key and digits.isdigit() and int(digits) > 1:
         return f"1 click and {int(digits) - 1} correction{'s' if int(digits) > 2 else ''}"
-    return STRATEGIES.get(key, words(key))
+    return STRATEGIES[key].title if key in STRATEGIES else words(key)
 
 
 def _finish(text: str, sign: bool) -> str:
@@ -64,7 +61,7 @@ def _finish(text: str, sign: bool) -> str:
     return "+" + text if sign else text
 
 
-def score(value: Any, metric: str = "iou", *, sign: bool = False) -> str:
+def score(value: object, metric: str = "iou", *, sign: bool = False) -> str:
     """A metric's value: "66.4" for a share 0.664, "0.031" for a raw metric, a dash for NaN; `sign` adds a plus."""
     figure = number(value)
     if not math.isfinite(figure):
@@ -72,14 +69,14 @@ def score(value: Any, metric: str = "iou", *, sign: bool = False) -> str:
     return _finish(f"{figure:.3f}" if metric in RAW else f"{100 * figure:.1f}", sign)
 
 
-def interval(low: Any, high: Any, metric: str = "iou", *, sign: bool = False) -> str:
+def interval(low: object, high: object, metric: str = "iou", *, sign: bool = False) -> str:
     """A confidence interval as "[64.1, 68.7]", empty when an end is not known."""
     if not (math.isfinite(number(low)) and math.isfinite(number(high))):
         return ""
     return f"[{score(low, metric, sign=sign)}, {score(high, metric, sign=sign)}]"
 
 
-def probability(value: Any) -> str:
+def probability(value: object) -> str:
     """A p-value: three decimals, "< 0.001" below."""
     figure = number(value)
     if not math.isfinite(figure):
@@ -87,13 +84,13 @@ def probability(value: Any) -> str:
     return "< 0.001" if figure < 0.001 else f"{figure:.3f}"
 
 
-def count(value: Any) -> str:
+def count(value: object) -> str:
     """A whole number with thousands separators, a dash when unknown."""
     figure = number(value)
     return f"{round(figure):,}" if math.isfinite(figure) else DASH
 
 
-def duration(seconds: Any) -> str:
+def duration(seconds: object) -> str:
     """Seconds as people say them: "0.4 s", "48 s", "12 min 5 s", "3 h 2 min"."""
     figure = number(seconds)
     if not math.isfinite(figure):
@@ -108,13 +105,13 @@ def duration(seconds: Any) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def lead(value: Any, other: Any, metric: str = "iou") -> float:
+def lead(value: object, other: object, metric: str = "iou") -> float:
     """By how much `value` is better than `other` (negative: worse), also for metrics where lower is better."""
     difference = number(value) - number(other)
     return difference if metric not in METRICS or METRICS[metric].higher_is_better else -difference
 
 
-def trend(low: Any, high: Any) -> str:
+def trend(low: object, high: object) -> str:
     """A gain's interval in a word: "up" when all of it is above zero, "down" when below, "flat" when it includes zero.
 
     Gains are positive when the specialist is better, whatever the metric (`evaluation.tables.comparison`).

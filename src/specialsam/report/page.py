@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -102,8 +101,11 @@ def environment() -> Environment:
 
 
 def write_page(text: str, path: Path) -> None:
-    """Write a page whole or not at all. SpecialSamError in one line when it cannot be written."""
-    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    """Write a page whole or not at all. SpecialSamError in one line when it cannot be written.
+
+    Paths may hold bytes that are no UTF-8; on the page they stand as escapes.
+    """
+    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def prompt_note(source: str) -> str:
@@ -116,7 +118,7 @@ def problem_kinds(data: DataFacts | None) -> Counter[str]:
     return Counter(problem.kind for problem in data.problems) if data else Counter()
 
 
-def printed(value: Any) -> str:
+def printed(value: object) -> str:
     """A setting or a fact as one line: text as it is, floats short, the rest as JSON."""
     if isinstance(value, str):
         return value
@@ -166,7 +168,7 @@ def sides(comparisons: Sequence[Comparison], tuned: str = "Specialist") -> list[
 
 
 def shown(title: str, note: str, alt: str, image: ImageArray, uri: str | None) -> Shown:
-    """A picture with its place on the page."""
+    """A picture uint8 (h, w, 3) with its place on the page."""
     return Shown(title, note, alt, uri, image.shape[1], image.shape[0])
 
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+import warnings
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from specialsam.report.facts import Rows
 from specialsam.report.numbers import number
 
 Values = npt.NDArray[np.float64]
@@ -52,9 +54,24 @@ def css_variables(colours: dict[str, str]) -> str:
     return " ".join(f"--{name}: {value};" for name, value in colours.items())
 
 
+class Plain(Figure):
+    """A figure that draws every text as it stands: names from other people's disks hold `$`, `\\` and any script.
+
+    Mathematics is switched off while it is drawn, for all texts, those of ticks too, which are made only then; that
+    no font here has a letter leaves a box in its place and no warning.
+    """
+
+    def draw(self, renderer: RendererBase) -> None:
+        with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph .* missing from|Matplotlib currently does not support")
+            for text in self.findobj(Text):
+                text.set_parse_math(False)
+            super().draw(renderer)
+
+
 def blank(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of `width` x `height` inches and its `rows` x `columns` plain axes, row by row; no pyplot state."""
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor=LIGHT["surface"])
+    figure = Plain(figsize=(width, height), layout="constrained", facecolor=LIGHT["surface"])
     axes = figure.subplots(rows, columns, squeeze=False)
     flat = [axis for row in axes for axis in row]
     for axis in flat:
@@ -84,7 +101,10 @@ def label(axis: Axes, x: str = "", y: str = "", title: str = "") -> None:
 def band(
     axis: Axes, x: Values, middle: Values, low: Values, high: Values, colour: str, name: str, marker: str = "o"
 ) -> None:
-    """A line with its interval as a band; values that are not finite leave a gap, a lone point gets a bar."""
+    """A line with its interval as a band; values that are not finite leave a gap, a lone point gets a bar.
+
+    `x`, `middle`, `low` and `high` are float64 (N,) in the axis's units.
+    """
     order = np.argsort(x, kind="stable")
     x, middle, low, high = x[order], middle[order], low[order], high[order]
     axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
@@ -94,7 +114,7 @@ def band(
     axis.plot(x, middle, color=colour, linewidth=1.6, marker=marker or None, markersize=size, label=name)
 
 
-def column(rows: Sequence[Mapping[str, Any]], name: str, factor: float = 1.0) -> Values:
+def column(rows: Rows, name: str, factor: float = 1.0) -> Values:
     """A column of a table's lines as float64 (n,), times `factor`; NaN for what is no number."""
     return factor * np.array([number(row.get(name)) for row in rows], np.float64)
 

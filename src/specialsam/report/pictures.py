@@ -55,7 +55,7 @@ def panels(comparison: Comparison, width: int = WIDTH, tuned: str = "Specialist"
 
 
 def data_uris(images: Sequence[ImageArray], budget: int = BUDGET) -> list[str | None]:
-    """JPEG data URIs of the images, all of one quality, the best that stays within `budget` characters in total.
+    """JPEG data URIs of images uint8 (h, w, 3), all of one quality, the best that stays within `budget` characters.
 
     Where even the lowest quality does not, the images from the first that no longer fits are None.
     """
@@ -68,7 +68,7 @@ def data_uris(images: Sequence[ImageArray], budget: int = BUDGET) -> list[str | 
 
 
 def marked(image: ImageArray, mask: BoolArray | None, width: int = WIDTH) -> ImageArray:
-    """The image at `width` pixels at most with its mask tinted and outlined, uint8 (h, w, 3)."""
+    """The image uint8 (H, W, 3) at `width` px at most, its mask bool (H, W) tinted and outlined: uint8 (h, w, 3)."""
     whole = (0, 0, image.shape[1], image.shape[0])
     small = _cut(image, whole, width)
     return small if mask is None else _overlaid(small, _cut_mask(mask, whole, width))

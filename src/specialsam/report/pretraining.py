@@ -10,13 +10,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from specialsam.core.documents import parse_json
 from specialsam.core.errors import DataError
+from specialsam.report.facts import Rows, TableRow
+from specialsam.report.numbers import brief, number
 from specialsam.report.palette import LIGHT, SIZE, Values, blank, column, label, legend
 
 SCORES: Mapping[str, tuple[str, str, str, str]] = {
@@ -39,14 +41,14 @@ class Stage:
     side: int
     batch: int
     first: int
-    training: tuple[Mapping[str, Any], ...]
-    validation: tuple[Mapping[str, Any], ...]
+    training: tuple[TableRow, ...]
+    validation: tuple[TableRow, ...]
 
     @property
     def images(self) -> int:
         """Images that the stage has seen up to its last logged step."""
-        last = max(int(row["step"]) for row in (*self.training, *self.validation))
-        return (last - self.first) * self.batch
+        last = max(number(row["step"]) for row in (*self.training, *self.validation))
+        return (int(last) - self.first) * self.batch
 
 
 def read_stage(folder: Path) -> Stage:
@@ -54,49 +56,51 @@ def read_stage(folder: Path) -> Stage:
     log, state = folder / "log.jsonl", folder / "state.pt"
     if not log.is_file():
         raise DataError(f"expected a folder that `specialsam pretrain` wrote, got {folder} without log.jsonl")
-    training, validation = {}, {}
-    for number, line in enumerate(log.read_text().splitlines(), 1):
-        row = _row(line, f"{log}, line {number}")
-        if isinstance(row.get("validation"), dict):
-            validation[int(row["step"])] = {"step": int(row["step"]), **row["validation"]}
+    training: dict[int, TableRow] = {}
+    validation: dict[int, TableRow] = {}
+    for index, line in enumerate(log.read_text().splitlines(), 1):
+        step, row = _row(line, f"{log}, line {index}")
+        scores = row.get("validation")
+        if isinstance(scores, dict):
+            validation[step] = {"step": step, **scores}
         else:
-            training[int(row["step"])] = row
+            training[step] = row
     if not training and not validation:
         raise DataError(f"expected at least one line in {log}, got none: the first comes after 50 steps")
-    settings = _settings(state)
+    side, batch, start = _settings(state)
     return Stage(
         folder.name,
-        int(settings["side"]),
-        int(settings["batch"]),
-        int(settings.get("start", 0)),
+        side,
+        batch,
+        start,
         tuple(training[step] for step in sorted(training)),
         tuple(validation[step] for step in sorted(validation)),
     )
 
 
-def _row(line: str, place: str) -> dict[str, Any]:
-    """One line of the log: a JSON object with a step."""
+def _row(line: str, place: str) -> tuple[int, TableRow]:
+    """One line of the log, a JSON object with a step: the step, and all of it."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError as error:
         raise DataError(f"expected JSON at {place}, got {line[:60]!r}; remove the line") from error
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
         raise DataError(f"expected a JSON object with a step at {place}, got {line[:60]!r}; remove the line")
-    return row
+    return row["step"], row
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    """Settings that a run saved with its weights; the weights themselves stay on the disk."""
+def _settings(path: Path) -> tuple[int, int, int]:
+    """(side, batch, first step) of the settings that a run saved with its weights, which stay on the disk."""
     import torch
 
     if not path.is_file():
         raise DataError(f"expected the state beside the log for its settings, got no {path}; wait for the first save")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        settings: dict[str, Any] = json.loads(state["settings"])
+        settings = json.loads(state["settings"])
+        return int(settings["side"]), int(settings["batch"]), int(settings.get("start", 0))
     except Exception as error:  # torch raises errors of many kinds for a damaged file
         raise DataError(f"expected the state of a pre-training run in {path}, got an unreadable file") from error
-    return settings
 
 
 def pretraining_figure(stages: Sequence[Stage]) -> Figure:
@@ -120,7 +124,8 @@ def pretraining_figure(stages: Sequence[Stage]) -> Figure:
         if axis is not rates:
             axis.tick_params(labelbottom=False)
     for stage, (first, last) in zip(stages, spans, strict=True):
-        text = f"{stage.name}, {stage.side} px" if last - first > 0.12 * before else f"{stage.name},\n{stage.side} px"
+        name = brief(stage.name, 24)
+        text = f"{name}, {stage.side} px" if last - first > 0.12 * before else f"{name},\n{stage.side} px"
         scores.text(
             (first + last) / 2000, 1.0, text, transform=scores.get_xaxis_transform(), ha="center", va="bottom",
             fontsize=SIZE - 0.5, color=LIGHT["muted"],
@@ -147,6 +152,6 @@ def _draw(stage: Stage, before: int, scores: Axes, losses: Axes, rates: Axes) ->
     rates.plot(seen, column(stage.training, "lr"), color=LIGHT["ink"], linewidth=1.6)
 
 
-def _seen(stage: Stage, rows: Sequence[Mapping[str, Any]], before: int) -> Values:
+def _seen(stage: Stage, rows: Rows, before: int) -> Values:
     """Thousands of images at each line, float64 (n,)."""
     return np.asarray((before + (column(rows, "step") - stage.first) * stage.batch) / 1000, np.float64)

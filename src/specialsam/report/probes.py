@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from specialsam.report.facts import Report
+from specialsam.report.facts import Report, Rows
 from specialsam.report.numbers import count, interval, score, words
 from specialsam.report.prompting import model_title, models_of
 
@@ -33,12 +32,12 @@ class ProbeLine:
     n: str
 
 
-def probe_titles(report: Report, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def probe_titles(report: Report, rows: Rows) -> tuple[str, ...]:
     """The models of the table as the page calls them, in the order of `models_of`."""
     return tuple(model_title(report, model) for model in models_of(report, rows))
 
 
-def probe_lines(rows: Sequence[Mapping[str, Any]], models: Sequence[str]) -> tuple[ProbeLine, ...]:
+def probe_lines(rows: Rows, models: Sequence[str]) -> tuple[ProbeLine, ...]:
     """One line a probe, in the table's order."""
     lines = []
     for probe in dict.fromkeys(str(row["probe"]) for row in rows):
@@ -48,7 +47,7 @@ def probe_lines(rows: Sequence[Mapping[str, Any]], models: Sequence[str]) -> tup
             for model in models
         )
         sizes = dict.fromkeys(count(own[model]["n"]) for model in models if model in own)
-        notes = [row["note"] for row in own.values() if isinstance(row.get("note"), str) and row["note"]]
+        notes = [told for row in own.values() if isinstance(told := row.get("note"), str) and told]
         name, note = PROBES.get(words(probe), (words(probe), ""))
         lines.append(ProbeLine(name, notes[0] if notes else note, cells, " / ".join(sizes)))
     return tuple(lines)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from specialsam.core.errors import DataError
-from specialsam.report.facts import Report
-from specialsam.report.numbers import DASH, count, interval, number, score, words
+from specialsam.report.facts import Report, Rows, TableRow
+from specialsam.report.numbers import DASH, brief, count, interval, number, score, words
 from specialsam.report.palette import LIGHT, band, blank, column, label, legend
 
-_Rows = Sequence[Mapping[str, Any]]
 _ORDER = {"base": 0, "tuned": 1, "": 2}
 
 AXES = {
@@ -30,6 +27,8 @@ BESIDE = "background click"
 """The axis on which the prompt lies beside the object: low is right."""
 FURTHER = ("rival", "worse", "ink")
 """Colours of models beside base and specialist."""
+NAMED = 18
+"""Characters of a model's name in a legend, which has several beside each other."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,12 @@ def model_title(report: Report, model: object) -> str:
     return {"base": "Base", "tuned": "Specialist"}.get(role(report, model), words(str(model)))
 
 
-def models_of(report: Report, rows: _Rows) -> list[str]:
+def models_of(report: Report, rows: Rows) -> list[str]:
     """The models of a table by name, base first, specialist second."""
     return sorted(dict.fromkeys(str(row["model"]) for row in rows), key=lambda model: _ORDER[role(report, model)])
 
 
-def levels_of(rows: _Rows) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+def levels_of(rows: Rows) -> tuple[list[TableRow], list[TableRow]]:
     """(lines of axes with several values, which are drawn; lines of axes with one, which are said), finite ones."""
     finite = [row for row in rows if np.isfinite(number(row["mean"]))]
     values: dict[str, set[float]] = {}
@@ -69,7 +68,7 @@ def levels_of(rows: _Rows) -> tuple[list[Mapping[str, Any]], list[Mapping[str, A
     return drawn, [row for row in finite if len(values[str(row["axis"])]) == 1]
 
 
-def single_levels(report: Report, rows: _Rows) -> tuple[str, ...]:
+def single_levels(report: Report, rows: Rows) -> tuple[str, ...]:
     """A sentence for each axis with one value only: "Background click: Base 12.1 [10.0, 14.2] (low is right)." """
     out = []
     for axis in dict.fromkeys(str(row["axis"]) for row in levels_of(rows)[1]):
@@ -84,7 +83,7 @@ def single_levels(report: Report, rows: _Rows) -> tuple[str, ...]:
     return tuple(out)
 
 
-def robustness_figure(report: Report, rows: _Rows) -> Figure:
+def robustness_figure(report: Report, rows: Rows) -> Figure:
     """A small panel an axis: IoU over how far the prompt is from a good one, a line a model with its interval.
 
     DataError where no axis has finite means at two values or more.
@@ -102,7 +101,7 @@ def robustness_figure(report: Report, rows: _Rows) -> Figure:
             continue
         own = [row for row in drawn if row["axis"] == names[index]]
         _lines(report, axis, own, "value")
-        name = words(names[index])
+        name = brief(words(names[index]))
         title, x = AXES.get(name, (name.capitalize(), name))
         label(axis, x, "IoU (%)" if index % columns == 0 else "", title)
         axis.margins(x=0.04)
@@ -111,7 +110,7 @@ def robustness_figure(report: Report, rows: _Rows) -> Figure:
     return figure
 
 
-def _limits(rows: _Rows) -> tuple[float, float]:
+def _limits(rows: Rows) -> tuple[float, float]:
     """One range of percent for all panels, around all that is drawn."""
     values = np.concatenate([column(rows, name, 100) for name in ("mean", "low", "high")])
     least, most = np.nanmin(values), np.nanmax(values)
@@ -119,7 +118,7 @@ def _limits(rows: _Rows) -> tuple[float, float]:
     return float(least - room), float(most + room)
 
 
-def clicks_figure(report: Report, rows: _Rows) -> Figure:
+def clicks_figure(report: Report, rows: Rows) -> Figure:
     """IoU after each click, a line a model with its interval. DataError without a finite mean."""
     drawn = [row for row in rows if np.isfinite(number(row["mean"]))]
     if not drawn:
@@ -134,14 +133,14 @@ def clicks_figure(report: Report, rows: _Rows) -> Figure:
     return figure
 
 
-def _lines(report: Report, axis: Axes, rows: _Rows, x: str) -> None:
+def _lines(report: Report, axis: Axes, rows: Rows, x: str) -> None:
     """A band a model, base and specialist in their own colours."""
     models = models_of(report, rows)
     for model in models:
         own = [row for row in rows if str(row["model"]) == model]
         middle, low, high = (column(own, name, 100) for name in ("mean", "low", "high"))
         colour, mark = _look(report, models, model)
-        band(axis, column(own, x), middle, low, high, colour, model_title(report, model), mark)
+        band(axis, column(own, x), middle, low, high, colour, brief(model_title(report, model), NAMED), mark)
 
 
 def _look(report: Report, models: list[str], model: str) -> tuple[str, str]:
@@ -152,7 +151,7 @@ def _look(report: Report, models: list[str], model: str) -> tuple[str, str]:
     return LIGHT[FURTHER[others.index(model) % len(FURTHER)]], "^"
 
 
-def reliability_figure(report: Report, rows: _Rows) -> Figure:
+def reliability_figure(report: Report, rows: Rows) -> Figure:
     """Mean IoU that was reached over the IoU that the model predicted; on the diagonal it knows how good it is.
 
     Discs grow with the number of masks in the bin. DataError without a finite bin.
@@ -171,7 +170,7 @@ def reliability_figure(report: Report, rows: _Rows) -> Figure:
         axis.plot(predicted, actual, color=colour, linewidth=1.2)
         sizes = 8 + 70 * column(own, "n") / largest
         axis.scatter(predicted, actual, sizes, c=colour, marker=mark, alpha=0.8, linewidths=0)
-        axis.plot([], [], color=colour, marker=mark, markersize=4, label=model_title(report, model))
+        axis.plot([], [], color=colour, marker=mark, markersize=4, label=brief(model_title(report, model), NAMED))
     axis.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
     axis.grid(axis="x", color=LIGHT["line"], linewidth=0.7)
     label(axis, "predicted IoU (%)", "reached IoU (%)")
@@ -179,7 +178,7 @@ def reliability_figure(report: Report, rows: _Rows) -> Figure:
     return figure
 
 
-def calibration_errors(report: Report, rows: _Rows) -> dict[str, float]:
+def calibration_errors(report: Report, rows: Rows) -> dict[str, float]:
     """Expected calibration error of each model, a fraction: |predicted - reached| over bins, weighted by their masks.
 
     Guo et al. 2017, "On calibration of modern neural networks", with IoU in the place of accuracy.
@@ -194,11 +193,11 @@ def calibration_errors(report: Report, rows: _Rows) -> dict[str, float]:
     return out
 
 
-def _in_use(row: Mapping[str, Any]) -> bool:
+def _in_use(row: TableRow) -> bool:
     return bool(np.isfinite([number(row["predicted"]), number(row["actual"])]).all() and number(row["n"]) > 0)
 
 
-def click_lines(report: Report, rows: _Rows) -> tuple[ClickLine, ...]:
+def click_lines(report: Report, rows: Rows) -> tuple[ClickLine, ...]:
     """The table of clicks, printed."""
     return tuple(
         ClickLine(
@@ -212,11 +211,11 @@ def click_lines(report: Report, rows: _Rows) -> tuple[ClickLine, ...]:
     )
 
 
-def _clicks(value: Any) -> str:
+def _clicks(value: object) -> str:
     return f"{number(value):.1f}" if math.isfinite(number(value)) else DASH
 
 
-def _failures(row: Mapping[str, Any]) -> str:
+def _failures(row: TableRow) -> str:
     failed, n = number(row["failures"]), number(row["n"])
     share = f" ({score(failed / n)} %)" if math.isfinite(failed) and n > 0 else ""
     return count(failed) + share

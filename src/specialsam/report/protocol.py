@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
+from specialsam.report.facts import Rows, TableRow
 from specialsam.report.numbers import words
 
 PLACE = ("dataset", "split", "prompt_source", "resolution", "soft", "subset", "variant")
@@ -17,28 +18,28 @@ PROMPTS = {
     "hand": "prompts placed by hand",
 }
 
-_Row = TypeVar("_Row", bound=Mapping[str, Any])
+_Row = TypeVar("_Row", bound=TableRow)
 
 
-def place(row: Mapping[str, Any]) -> dict[str, str]:
+def place(row: TableRow) -> dict[str, str]:
     """What a line says of its protocol, column by column, as text; what is absent, empty or NaN is left out."""
     return {name: _text(row[name]) for name in PLACE if name in row and not _nothing(row[name])}
 
 
-def same_place(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def same_place(one: TableRow, other: TableRow) -> bool:
     """Whether two lines of tables were measured by the same protocol, as far as both name it."""
     first, second = place(one), place(other)
     return all(first[name] == second[name] for name in first.keys() & second.keys())
 
 
-def differing(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def differing(rows: Rows) -> tuple[str, ...]:
     """Columns of the protocol in which the lines differ; to leave out what others name is to differ."""
     places = [place(row) for row in rows]
     return tuple(name for name in PLACE if len({found.get(name, "") for found in places}) > 1)
 
 
 def by_protocol(
-    rows: Sequence[_Row], first: Mapping[str, Any] | None = None, columns: Sequence[str] | None = None
+    rows: Sequence[_Row], first: TableRow | None = None, columns: Sequence[str] | None = None
 ) -> list[tuple[str, list[_Row]]]:
     """(protocol in words, its lines) in order of appearance, the protocol of the line `first` before all others.
 
@@ -56,7 +57,7 @@ def by_protocol(
     return [(protocol_words(group[0], apart), group) for group in ordered]
 
 
-def protocol_words(row: Mapping[str, Any], apart: Sequence[str] = ()) -> str:
+def protocol_words(row: TableRow, apart: Sequence[str] = ()) -> str:
     """A line's protocol in words: "data set camo, test split, prompts from the truth, scored at 512 px".
 
     Columns of `apart` that the line does not name are said to be missing, because other lines differ in them.
@@ -84,10 +85,10 @@ def _in_words(name: str, value: str) -> str:
             return f"{name} {words(value)}"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """As text; a whole float, which a column with gaps makes of an integer, as the integer that it was."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _nothing(value: Any) -> bool:
+def _nothing(value: object) -> bool:
     return value is None or value == "" or bool(value != value)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from specialsam.report.facts import Report, rows_of
+from specialsam.report.facts import Report, Rows, TableRow, rows_of
 from specialsam.report.numbers import (
     count,
     interval,
@@ -78,10 +78,10 @@ class Group:
 class _Tables:
     """The tables' lines of one metric and one protocol as dictionaries, and the verdict's line."""
 
-    comparison: list[dict[str, Any]]
-    summary: list[dict[str, Any]]
+    comparison: Rows
+    summary: Rows
     models: tuple[str, ...]
-    key: dict[str, Any] | None
+    key: TableRow | None
 
 
 def result_tables(report: Report) -> tuple[tuple[str, tuple[Group, ...]], ...]:
@@ -105,8 +105,8 @@ def mean_tables(summary: pd.DataFrame | None, model: str) -> tuple[tuple[str, tu
 
 def _apart(whole: _Tables, metric: str) -> Iterator[Group]:
     """Groups of all protocols, the verdict's first; where there are several, the first group of each has its words."""
-    comparison = [row | {"_compared": True} for row in whole.comparison if row["metric"] == metric]
-    summary = [row | {"_compared": False} for row in whole.summary if row["metric"] == metric]
+    comparison = [{**row, "_compared": True} for row in whole.comparison if row["metric"] == metric]
+    summary = [{**row, "_compared": False} for row in whole.summary if row["metric"] == metric]
     protocols = by_protocol([*comparison, *summary], whole.key, _told_apart(comparison, summary))
     for protocol, rows in protocols:
         sides = [[row for row in rows if row["_compared"] is compared] for compared in (True, False)]
@@ -114,7 +114,7 @@ def _apart(whole: _Tables, metric: str) -> Iterator[Group]:
             yield replace(group, protocol=protocol) if len(protocols) > 1 and not index else group
 
 
-def _told_apart(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> list[str]:
+def _told_apart(one: Rows, other: Rows) -> list[str]:
     """Columns of the protocol that differ, but for those that one table lacks and the other fills with one value."""
     within = {*differing(one), *differing(other)}
     shared = set(one[0]) & set(other[0]) if one and other else set()
@@ -143,15 +143,15 @@ def _groups(tables: _Tables) -> Iterator[Group]:
         if lines:
             yield Group(title, note, output not in MODELS, tuple(lines))
     others = [row for row in summary if row["output"] not in TRIVIAL and row["model"] not in tables.models]
-    for model, output in dict.fromkeys((row["model"], row["output"]) for row in others):
+    for model, output in dict.fromkeys((str(row["model"]), str(row["output"])) for row in others):
         title = OUTPUTS.get(output, (words(output), ""))[0].lower()
         lines = [_alone(row, math.nan) for row in others if (row["model"], row["output"]) == (model, output)]
         yield Group(f"Further model: {model}, {title}", "not part of the verdict", True, tuple(lines))
 
 
-def _compared(tables: _Tables, row: dict[str, Any]) -> Line:
+def _compared(tables: _Tables, row: TableRow) -> Line:
     metric = str(row["metric"])
-    side: dict[str, dict[str, Any]] = {}
+    side: dict[str, TableRow] = {}
     for line in tables.summary:
         if all(line[name] == row[name] for name in ("strategy", "output")):
             side.setdefault(str(line["model"]), line)
@@ -177,14 +177,14 @@ def _compared(tables: _Tables, row: dict[str, Any]) -> Line:
     )
 
 
-def _tuned_mean(comparison: Sequence[dict[str, Any]], rival: dict[str, Any]) -> float:
+def _tuned_mean(comparison: Rows, rival: TableRow) -> float:
     for row in comparison:
         if row["strategy"] == rival["strategy"] and row["output"] == "single":
             return number(row["tuned"])
     return math.nan
 
 
-def _alone(row: dict[str, Any], tuned: float, named: bool = False) -> Line:
+def _alone(row: TableRow, tuned: float, named: bool = False) -> Line:
     metric = str(row["metric"])
     ahead = lead(tuned, row["mean"], metric)
     failed = number(row["failed"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from specialsam.report.facts import Report, rows_of
+from specialsam.report.facts import Report, TableRow, rows_of
 from specialsam.report.numbers import (
     RAW,
     count,
@@ -59,7 +59,7 @@ class Verdict:
     strategy: str = ""
 
 
-def key_row(report: Report) -> dict[str, Any] | None:
+def key_row(report: Report) -> TableRow | None:
     """The line of the comparison that the verdict rests on: main metric, main strategy, one mask; None without one.
 
     What the report does not name, or names in vain, is taken from the comparison's first fitting line.
@@ -78,7 +78,7 @@ def key_row(report: Report) -> dict[str, Any] | None:
     return None
 
 
-def mean_of(report: Report, model: str, row: dict[str, Any], output: str) -> float:
+def mean_of(report: Report, model: str, row: TableRow, output: str) -> float:
     """A model's mean in another output, else as in `row`, from the summary; NaN when it was not measured."""
     for line in rows_of(report.summary):
         wanted = (model, row["strategy"], output, row["metric"])
@@ -117,7 +117,7 @@ def verdict_of(report: Report) -> Verdict:
     )
 
 
-def _reason(report: Report, row: dict[str, Any], direction: str) -> tuple[str, Level]:
+def _reason(report: Report, row: TableRow, direction: str) -> tuple[str, Level]:
     if direction == "down":
         return "worse", "worse"
     if direction == "flat":
@@ -147,14 +147,14 @@ def _checks_sentence(report: Report) -> str:
     return f"What FAILED among the checks: {', '.join(failed)}." if failed else ""
 
 
-def _protocol_sentence(report: Report, row: dict[str, Any]) -> str:
+def _protocol_sentence(report: Report, row: TableRow) -> str:
     """Which protocol this is about, where the comparison holds several."""
     if len(by_protocol(rows_of(report.comparison))) < 2:
         return ""
     return f"This is about one of several protocols in the tables: {protocol_words(row)}."
 
 
-def best_rival(report: Report, row: dict[str, Any]) -> dict[str, Any] | None:
+def best_rival(report: Report, row: TableRow) -> TableRow | None:
     """The trivial rival with the best mean on the row's strategy and metric (any strategy where none has this one)."""
     rivals = [
         other
@@ -168,18 +168,18 @@ def best_rival(report: Report, row: dict[str, Any]) -> dict[str, Any] | None:
     return max(same or rivals, key=lambda other: lead(other["mean"], 0.0, metric), default=None)
 
 
-def _three(report: Report, row: dict[str, Any]) -> tuple[float, float]:
+def _three(report: Report, row: TableRow) -> tuple[float, float]:
     """(base's mean with the best of three by its own score, the specialist's best honest mean), NaN if not measured."""
     base = mean_of(report, report.base_model, row, "three_best")
     single, three = number(row["tuned"]), mean_of(report, report.tuned_model, row, "three_best")
     return base, three if lead(three, single, str(row["metric"])) > 0 else single
 
 
-def _percent(value: Any, metric: str) -> str:
+def _percent(value: object, metric: str) -> str:
     return score(value, metric) + ("" if metric in RAW else " %")
 
 
-def _result(row: dict[str, Any], direction: str) -> str:
+def _result(row: TableRow, direction: str) -> str:
     metric, strategy = str(row["metric"]), str(row["strategy"])
     limits = interval(row["low"], row["high"], metric, sign=True)
     tail = {
@@ -197,7 +197,7 @@ def _result(row: dict[str, Any], direction: str) -> str:
     )
 
 
-def _rival_sentence(report: Report, row: dict[str, Any]) -> str:
+def _rival_sentence(report: Report, row: TableRow) -> str:
     rival = best_rival(report, row)
     if rival is None:
         return "No trivial rival was measured, so it is not known whether a rule without a model would do as well."
@@ -212,7 +212,7 @@ def _rival_sentence(report: Report, row: dict[str, Any]) -> str:
     return text + (", and so does the base." if wins and base else ", which the base does not." if wins else ".")
 
 
-def _three_sentence(report: Report, row: dict[str, Any]) -> str:
+def _three_sentence(report: Report, row: TableRow) -> str:
     base, tuned = _three(report, row)
     if not math.isfinite(base):
         return ""
@@ -224,7 +224,7 @@ def _three_sentence(report: Report, row: dict[str, Any]) -> str:
     )
 
 
-def _others(report: Report, row: dict[str, Any]) -> list[str]:
+def _others(report: Report, row: TableRow) -> list[str]:
     trends: dict[str, list[str]] = {"up": [], "flat": [], "down": [], "unknown": []}
     for other in rows_of(report.comparison):
         same = all(other[name] == row[name] for name in ("output", "metric"))
@@ -247,7 +247,7 @@ def _others(report: Report, row: dict[str, Any]) -> list[str]:
     return [text + (f" (WORSE with: {', '.join(trends['down'])})." if trends["down"] and len(parts) > 1 else ".")]
 
 
-def _cautions(report: Report, row: dict[str, Any], direction: str) -> list[str]:
+def _cautions(report: Report, row: TableRow, direction: str) -> list[str]:
     out = []
     n = number(row["n"])
     if n < FEW:
