@@ -20,11 +20,13 @@ from PIL import Image
 
 from specialsam.advice.guard.mixtures import interpolate
 from specialsam.core.errors import UsageError
-from specialsam.embeddings import EmbeddingStore, digest_file
+from specialsam.data.content import digest_file
+from specialsam.embeddings import EmbeddingStore
 from specialsam.models.load import load_model
 from specialsam.models.specialist import read_card
 from specialsam.pipeline.advise import advice_text, run_advise
 from specialsam.pipeline.audit import findings_text, run_audit
+from specialsam.pipeline.job import Request
 from specialsam.pipeline.pilots import PilotSettings, ground, joined, sizes
 from specialsam.pipeline.plan import plan
 from specialsam.pipeline.seeds import run_seeds, seeds_text
@@ -41,12 +43,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def advised(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("advise") / "run"
-    return run_advise(str(data), "nano", folder, small(train={"epochs": 2, "lr": 3e-4}), PilotSettings(wished=0.05))
+    return run_advise(
+        Request(str(data), "nano", folder), small(train={"epochs": 2, "lr": 3e-4}), PilotSettings(wished=0.05)
+    )
 
 
 def test_audit_of_clean_discs_fails_on_their_likeness_and_ease_alone(data: Path, tmp_path: Path) -> None:
     """A disc on noise is a disc on noise: the compared thumbnails look alike, and the base is good at discs."""
-    found = run_audit(str(data), "nano", tmp_path / "audit", small(), believed=IMAGES)
+    found = run_audit(Request(str(data), "nano", tmp_path / "audit", believed=IMAGES), small())
     failed = [finding.check for finding in found.findings if finding.level == "fail"]
     assert set(failed) <= {"near-duplicates across splits", "room for improvement"}
     assert "near-duplicates across splits" in failed
@@ -60,7 +64,7 @@ def test_audit_counts_what_was_believed_and_shows_suspects(data: Path, tmp_path:
     copy = discs(tmp_path / "data", IMAGES)
     for path in sorted((copy / "masks").iterdir())[:10]:
         Image.fromarray(np.zeros((72, 96), np.uint8)).save(path)
-    found = run_audit(str(copy), "nano", tmp_path / "audit", small(), believed=IMAGES)
+    found = run_audit(Request(str(copy), "nano", tmp_path / "audit", believed=IMAGES), small())
     counts = next(finding for finding in found.findings if finding.check == "image counts")
     assert counts.level == "fail"
     assert "30" in counts.says
@@ -94,14 +98,14 @@ def test_a_second_call_trains_no_pilot_again(data: Path, advised: Any, monkeypat
 
     monkeypatch.setattr("specialsam.training.loop._step", no_step)
     settings = small(train={"epochs": 2, "lr": 3e-4})
-    again = run_advise(str(data), "nano", advised.folder, settings, PilotSettings(wished=0.05))
+    again = run_advise(Request(str(data), "nano", advised.folder), settings, PilotSettings(wished=0.05))
     assert again.now == advised.now
 
 
 def test_too_few_images_for_pilots_is_one_line(tmp_path: Path) -> None:
     few = discs(tmp_path / "few", 4)
     with pytest.raises(UsageError, match="expected at least 4 training images for pilots"):
-        run_advise(str(few), "nano", tmp_path / "run", small(), PilotSettings())
+        run_advise(Request(str(few), "nano", tmp_path / "run"), small(), PilotSettings())
 
 
 def test_pilots_are_nested_and_measured_on_images_that_none_learns_from(data: Path) -> None:
@@ -126,7 +130,7 @@ def test_the_main_job_hands_on_what_the_guard_chose_and_shows_its_probes(data: P
     """The saved weights are those of a fresh interpolation between the base and the tuned weights of the best epoch."""
     settings = small(train={"epochs": 2, "lr": 3e-4}, guard={"retention": "generated", "retention_images": 4}, probes=6)
     folder = tmp_path / "run"
-    outcome = run_specialize(str(data), "nano", folder, settings)
+    outcome = run_specialize(Request(str(data), "nano", folder), settings)
     assert outcome is not None
     page = outcome.report.read_text()
     for words in ("What was handed on", "How it takes prompts", "Where it gains and loses", "Checks"):
@@ -144,7 +148,7 @@ def test_the_main_job_hands_on_what_the_guard_chose_and_shows_its_probes(data: P
 def test_a_ruined_decoder_is_not_handed_on(data: Path, tmp_path: Path) -> None:
     """A learning rate of 0.05 ruins the decoder; with the last epoch kept only the guard stands in the way."""
     settings = small(train={"epochs": 1, "lr": 0.05, "keep": "last", "warmup": 0}, guard={"retention": "none"})
-    run_specialize(str(data), "nano", tmp_path / "run", settings, measure=False)
+    run_specialize(Request(str(data), "nano", tmp_path / "run"), settings, measured=False)
     card = read_card(tmp_path / "run" / "specialist")
     assert (card.tuned, card.alpha) == ("base", 0)
     assert "The base is kept" in card.note
@@ -154,7 +158,7 @@ def test_a_ruined_decoder_is_not_handed_on(data: Path, tmp_path: Path) -> None:
 
 def test_several_seeds_share_split_and_embeddings_and_end_in_one_table(data: Path, tmp_path: Path) -> None:
     """Oracle: the runs' own comparisons, whose mean over the seeds is the table's gain."""
-    found = run_seeds(str(data), "nano", tmp_path / "run", small(train={"epochs": 1, "lr": 3e-4}), 2)
+    found = run_seeds(Request(str(data), "nano", tmp_path / "run"), small(train={"epochs": 1, "lr": 3e-4}), 2)
     single = found.table[(found.table.output == "single") & (found.table.strategy == "interior")].iloc[0]
     own = [pd.read_csv(tmp_path / "run" / f"seed-{seed}" / "comparison.csv") for seed in (0, 1)]
     gains = [
@@ -167,4 +171,4 @@ def test_several_seeds_share_split_and_embeddings_and_end_in_one_table(data: Pat
     assert "interior" in seeds_text(found.table)
     assert len(list((tmp_path / "run" / "embeddings").rglob("*.safetensors"))) == 1, "encoded once for all seeds"
     with pytest.raises(UsageError, match="at least 2 seeds"):
-        run_seeds(str(data), "nano", tmp_path / "one", small(), 1)
+        run_seeds(Request(str(data), "nano", tmp_path / "one"), small(), 1)

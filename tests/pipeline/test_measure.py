@@ -20,7 +20,17 @@ from specialsam.embeddings import EmbeddingStore
 from specialsam.evaluation.evaluate import EvaluateSettings
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
-from specialsam.pipeline.measure import gains_table, means_table, names_of, run_embed, run_evaluate
+from specialsam.pipeline.job import Request
+from specialsam.pipeline.measure import (
+    Comparison,
+    gains_table,
+    means_table,
+    names_of,
+    price_embed,
+    run_embed,
+    run_evaluate,
+    verify_store,
+)
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.pipeline.specialize import run_specialize
 
@@ -53,7 +63,7 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("specialsam.report.html.write_report", lambda *_: None)
         patched.setattr("specialsam.report.html.save_figures", lambda *_: None)
-        assert run_specialize(str(data), "nano", folder, TUNING) is not None
+        assert run_specialize(Request(str(data), "nano", folder), TUNING) is not None
     return folder
 
 
@@ -62,7 +72,7 @@ def test_base_and_specialist_on_three_strategies_encode_each_image_once(
 ) -> None:
     models = ["nano", str(tuned / "specialist")]
     three = settings(strategies=("interior", "box", "clicks3"))
-    measured = run_evaluate(str(data), models, tmp_path / "run", three, "all", None, None)
+    measured = run_evaluate(Comparison(str(data), models, tmp_path / "run", "all"), three)
     assert sum(encoded) == IMAGES
     own = measured.summary[measured.summary.output != "rival"]
     assert set(own["model"]) == {"nano", "discs"}
@@ -87,7 +97,7 @@ def test_a_specialist_is_measured_on_its_own_test_split(
     splits = json.loads((tuned / "run.json").read_text())["splits"]
     unseen = {name for name, split in splits.items() if split == "test"}
     models = ["nano", str(tuned / "specialist")]
-    run_evaluate(str(data), models, tmp_path / "run", settings(strategies=("interior", "box")), "test", None, None)
+    run_evaluate(Comparison(str(data), models, tmp_path / "run", "test"), settings(strategies=("interior", "box")))
     rows = pd.read_parquet(tmp_path / "run" / "results.parquet")
     assert set(rows["record"]) == unseen
     assert "note:" not in capsys.readouterr().out
@@ -102,16 +112,16 @@ def test_another_split_than_the_specialists_is_said(
     data: Path, tuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shares = (0.4, 0.2, 0.4)
-    run_evaluate(str(data), [str(tuned / "specialist")], tmp_path / "run", settings(), "test", shares, None)
+    run_evaluate(Comparison(str(data), [str(tuned / "specialist")], tmp_path / "run", "test", shares), settings())
     assert "note: discs was tuned on other images" in capsys.readouterr().out
 
 
 def test_a_store_is_filled_and_read(data: Path, tmp_path: Path, encoded: list[int]) -> None:
     store = tmp_path / "store"
-    live = run_evaluate(str(data), ["nano"], tmp_path / "live", settings(), "test", None, None)
+    live = run_evaluate(Comparison(str(data), ["nano"], tmp_path / "live", "test"), settings())
     count = sum(encoded)
     for name in ("first", "second"):
-        stored = run_evaluate(str(data), ["nano"], tmp_path / name, settings(), "test", None, store)
+        stored = run_evaluate(Comparison(str(data), ["nano"], tmp_path / name, "test", store=store), settings())
         assert sum(encoded) == 2 * count, "encoded once for the live run, once for the store"
         assert len(list(store.rglob("*.safetensors"))) == 1, "one shard for all images, not one an image"
         np.testing.assert_allclose(stored.summary["mean"], live.summary["mean"], atol=0.01)
@@ -121,7 +131,7 @@ def test_killed_evaluation_goes_on(
     data: Path, tmp_path: Path, encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Oracle: the unbroken evaluation."""
-    whole = run_evaluate(str(data), ["nano"], tmp_path / "whole", settings(), "all", None, None)
+    whole = run_evaluate(Comparison(str(data), ["nano"], tmp_path / "whole", "all"), settings())
     assert sum(encoded) == IMAGES
     real, calls = Segmenter.encode, iter(range(100))
 
@@ -133,24 +143,24 @@ def test_killed_evaluation_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(Segmenter, "encode", deadly)
         with pytest.raises(KeyboardInterrupt):
-            run_evaluate(str(data), ["nano"], tmp_path / "run", settings(), "all", None, None)
+            run_evaluate(Comparison(str(data), ["nano"], tmp_path / "run", "all"), settings())
     assert not (tmp_path / "run" / "means.csv").exists()
-    again = run_evaluate(str(data), ["nano"], tmp_path / "run", settings(), "all", None, None)
+    again = run_evaluate(Comparison(str(data), ["nano"], tmp_path / "run", "all"), settings())
     assert sum(encoded) == 2 * IMAGES, "five before the kill, the others after it"
     pd.testing.assert_frame_equal(again.summary, whole.summary)
 
 
 def test_other_models_in_the_same_folder_are_refused(data: Path, tuned: Path, tmp_path: Path) -> None:
-    run_evaluate(str(data), ["nano"], tmp_path / "run", settings(), "val", None, None)
-    with pytest.raises(UsageError, match="another source, model or settings; choose another --out"):
-        run_evaluate(str(data), [str(tuned / "specialist")], tmp_path / "run", settings(), "val", None, None)
+    run_evaluate(Comparison(str(data), ["nano"], tmp_path / "run", "val"), settings())
+    with pytest.raises(UsageError, match=r"holds a run with another models\.nano, models\.discs; choose another --out"):
+        run_evaluate(Comparison(str(data), [str(tuned / "specialist")], tmp_path / "run", "val"), settings())
 
 
 def test_a_split_without_images_and_tables_without_iou_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"expected images in split test of .*, got none"):
-        run_evaluate(str(data), ["nano"], tmp_path / "run", settings(), "test", (0.8, 0.2, 0.0), None)
+        run_evaluate(Comparison(str(data), ["nano"], tmp_path / "run", "test", (0.8, 0.2, 0.0)), settings())
     with pytest.raises(UsageError, match="expected overlap among the groups"):
-        run_evaluate(str(data), ["nano"], tmp_path / "run", settings(groups=("boundary",)), "test", None, None)
+        run_evaluate(Comparison(str(data), ["nano"], tmp_path / "run", "test"), settings(groups=("boundary",)))
 
 
 def test_names_are_short_and_differ() -> None:
@@ -178,24 +188,26 @@ def test_verify_names_the_damaged_entry_and_embed_mends_it(
 ) -> None:
     store = tmp_path / "store"
     chosen = SpecializeSettings.parse({"duplicates": False})
-    run_embed(str(data), "nano", store, chosen, None, False, False)
+    run_embed(Request(str(data), "nano", store, store=store), chosen)
     assert sum(encoded) == IMAGES
-    run_embed(str(data), "nano", store, chosen, None, False, True)
+    verify_store(Request(str(data), "nano", store, store=store), chosen)
     assert capsys.readouterr().out.splitlines()[-1] == f"{store}: 0 damaged embeddings"
     flip_byte(store)
-    run_embed(str(data), "nano", store, chosen, None, False, True)
+    verify_store(Request(str(data), "nano", store, store=store), chosen)
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == f"{store}: 1 damaged embeddings"
     assert printed[-2].startswith("damaged: 0")
-    run_embed(str(data), "nano", store, chosen, None, False, False)
+    run_embed(Request(str(data), "nano", store, store=store), chosen)
     assert sum(encoded) == IMAGES + 1
     assert "1 made" in capsys.readouterr().out
-    run_embed(str(data), "nano", store, chosen, None, False, True)
+    verify_store(Request(str(data), "nano", store, store=store), chosen)
     assert capsys.readouterr().out.splitlines()[-1] == f"{store}: 0 damaged embeddings"
 
 
 def test_price_of_a_store_writes_nothing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_embed(str(data), "nano", tmp_path / "store", SpecializeSettings(duplicates=False), None, True, False)
+    price_embed(
+        Request(str(data), "nano", tmp_path / "store", store=tmp_path / "store"), SpecializeSettings(duplicates=False)
+    )
     assert f"{IMAGES} of {IMAGES} embeddings to make" in capsys.readouterr().out
     assert not (tmp_path / "store").exists()
 
@@ -207,7 +219,7 @@ def test_verify_of_another_encoders_store_says_whose_it_is(data: Path, tmp_path:
     shard.write_bytes(b"")
     own = load_model("nano").encoder_id
     with pytest.raises(StoreError, match=f"expected embeddings of encoder {own} in .*, found embeddings of {other}"):
-        run_embed(str(data), "nano", tmp_path / "store", SpecializeSettings(), None, False, True)
+        verify_store(Request(str(data), "nano", tmp_path / "store", store=tmp_path / "store"), SpecializeSettings())
 
 
 def test_embeddings_of_two_encoders_in_one_store_stay_apart(data: Path, tmp_path: Path, encoded: list[int]) -> None:
@@ -224,7 +236,7 @@ def test_embeddings_of_two_encoders_in_one_store_stay_apart(data: Path, tmp_path
     with theirs.writer() as writer:
         writer.put(theirs.key("file:x"), other.encode(image), "000")
     before = sum(encoded)
-    run_embed(str(data), "nano", store, chosen, None, False, False)
+    run_embed(Request(str(data), "nano", store, store=store), chosen)
     assert sum(encoded) - before == IMAGES
     assert len(EmbeddingStore(store, other.encoder_id)) == 1
     assert len(EmbeddingStore(store, load_model("nano").encoder_id)) == IMAGES

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,13 +23,16 @@ import torch
 from disc_data import discs, small
 from PIL import Image
 
+from specialsam.core.console import say
 from specialsam.core.errors import SpecialSamError, UsageError
 from specialsam.core.types import Prompts
 from specialsam.embeddings import EmbeddingStore
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
+from specialsam.models.specialist import read_card
 from specialsam.pipeline import specialize as job
-from specialsam.pipeline.specialize import resume, run_folder, run_specialize
+from specialsam.pipeline.job import Request
+from specialsam.pipeline.specialize import price_specialize, resume, run_folder, run_specialize
 
 SEED_COLUMNS = (
     "model,prompt_strategy,iou_mean,iou_std,dice_mean,dice_std,f1_mean,f1_std,"
@@ -69,7 +73,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one unbroken run, to be read only."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    assert run_specialize(str(data), "nano", folder, small()) is not None
+    assert run_specialize(Request(str(data), "nano", folder), small()) is not None
     return folder
 
 
@@ -142,7 +146,7 @@ def test_saved_specialist_is_the_tuned_model_bit_for_bit(
 
     monkeypatch.setattr(job, "clone", kept)
     settings = small(train={"epochs": 1, "keep": "last"}, guard={"enabled": False})
-    assert run_specialize(str(data), "nano", tmp_path / "run", settings, measure=False) is None
+    assert run_specialize(Request(str(data), "nano", tmp_path / "run"), settings, measured=False) is None
     loaded = load_model(tmp_path / "run" / "specialist").sam.state_dict()
     base = load_model("nano").sam.state_dict()
     expected = tuned[0].sam.state_dict()
@@ -156,7 +160,7 @@ def test_second_identical_call_encodes_nothing_and_gives_equal_tables(
 ) -> None:
     before = {name: (whole / name).read_text() for name in TABLES}
     rows = rows_of(whole)
-    outcome = run_specialize(str(data), "nano", whole, small())
+    outcome = run_specialize(Request(str(data), "nano", whole), small())
     assert outcome is not None
     assert encoded == []
     assert {name: (whole / name).read_text() for name in TABLES} == before
@@ -165,8 +169,8 @@ def test_second_identical_call_encodes_nothing_and_gives_equal_tables(
 
 def test_other_settings_in_the_same_folder_are_refused_in_one_line(whole: Path, data: Path) -> None:
     before = (whole / "run.json").read_text()
-    with pytest.raises(UsageError, match="another source, model or settings; choose another --out") as caught:
-        run_specialize(str(data), "nano", whole, small(seed=1))
+    with pytest.raises(UsageError, match=r"holds a run with another settings\.seed; choose another --out") as caught:
+        run_specialize(Request(str(data), "nano", whole), small(seed=1))
     assert "\n" not in str(caught.value)
     assert (whole / "run.json").read_text() == before
 
@@ -224,11 +228,12 @@ def test_killed_run_goes_on_to_the_same_tables(
     with monkeypatch.context() as patched:
         patched.setattr(job, "stage", deadly)
         patched.setattr("specialsam.pipeline.embedded.stage", deadly)
+        patched.setattr("specialsam.evaluation.results.stage", deadly)
         with pytest.raises(KeyboardInterrupt):
-            run_specialize(str(data), "nano", folder, small())
+            run_specialize(Request(str(data), "nano", folder), small())
     assert killed == [where]
     assert not (folder / "summary.csv").exists()
-    assert run_specialize(str(data), "nano", folder, small()) is not None
+    assert run_specialize(Request(str(data), "nano", folder), small()) is not None
     for name in TABLES:
         pd.testing.assert_frame_equal(pd.read_csv(folder / name), pd.read_csv(whole / name), check_exact=True)
     pd.testing.assert_frame_equal(rows_of(folder), rows_of(whole), check_exact=True)
@@ -239,11 +244,11 @@ def test_train_then_specialize_goes_on_in_the_same_folder(
     whole: Path, data: Path, tmp_path: Path, encoded: list[int]
 ) -> None:
     folder = tmp_path / "run"
-    assert run_specialize(str(data), "nano", folder, small(), measure=False) is None
+    assert run_specialize(Request(str(data), "nano", folder), small(), measured=False) is None
     assert (folder / "specialist" / "specialist.json").exists()
     assert not (folder / "rows-base.jsonl").exists()
     assert sum(encoded) == IMAGES
-    assert run_specialize(str(data), "nano", folder, small()) is not None
+    assert run_specialize(Request(str(data), "nano", folder), small()) is not None
     assert sum(encoded) == IMAGES
     pd.testing.assert_frame_equal(rows_of(folder), rows_of(whole), check_exact=True)
 
@@ -258,7 +263,7 @@ def test_unreadable_images_are_counted_and_shown(
     truncate(data / "images" / f"{test}.png")
     truncate(data / "images" / f"{train}.png")
     folder = tmp_path / "run"
-    outcome = run_specialize(str(data), "nano", folder, small(train={"epochs": 1}))
+    outcome = run_specialize(Request(str(data), "nano", folder), small(train={"epochs": 1}))
     assert outcome is not None
     printed = capsys.readouterr().out
     assert f"failed: {train}: " in printed
@@ -297,7 +302,7 @@ def test_views_are_encoded_and_trained_on(data: Path, tmp_path: Path, encoded: l
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(job, "train", spied)
-        run_specialize(str(data), "nano", folder, small(views="flip", train={"epochs": 1}), measure=False)
+        run_specialize(Request(str(data), "nano", folder), small(views="flip", train={"epochs": 1}), measured=False)
     assert small(views="flip") == small(views={"count": 1, "flip": 1.0})
     sizes = list(json.loads((folder / "run.json").read_text())["splits"].values())
     assert seen == [2 * sizes.count("train"), sizes.count("val")]
@@ -307,7 +312,7 @@ def test_views_are_encoded_and_trained_on(data: Path, tmp_path: Path, encoded: l
 @pytest.mark.usefixtures("without_pictures")
 def test_limit_takes_a_stable_subset(whole: Path, data: Path, tmp_path: Path, encoded: list[int]) -> None:
     for name in ("one", "two"):
-        run_specialize(str(data), "nano", tmp_path / name, small(train={"epochs": 1}), limit=6, measure=False)
+        run_specialize(Request(str(data), "nano", tmp_path / name, limit=6), small(train={"epochs": 1}), measured=False)
     first, second = (json.loads((tmp_path / name / "run.json").read_text())["splits"] for name in ("one", "two"))
     assert first == second
     assert len(first) == 6
@@ -317,7 +322,7 @@ def test_limit_takes_a_stable_subset(whole: Path, data: Path, tmp_path: Path, en
 
 def test_dry_run_prices_and_writes_nothing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
-    assert run_specialize(str(data), "nano", folder, small(), dry_run=True) is None
+    say(price_specialize(Request(str(data), "nano", folder), small()))
     assert not folder.exists()
     line = capsys.readouterr().out.splitlines()[-1]
     assert re.search(rf"{IMAGES} of {IMAGES} embeddings to make \(0 stored\): \d+\.\d\d GB and about .*\d s", line)
@@ -329,7 +334,7 @@ def test_whole_model_is_tuned_on_pixels(data: Path, tmp_path: Path) -> None:
     base = load_model("nano")
     before = base.encoder_id
     settings = small(train={"epochs": 1, "mode": "all", "keep": "last", "lr": 1e-4})
-    assert run_specialize(str(data), "nano", tmp_path / "run", settings, limit=8) is not None
+    assert run_specialize(Request(str(data), "nano", tmp_path / "run", limit=8), settings) is not None
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     tuned = load_model(tmp_path / "run" / "specialist")
     assert tuned.encoder_id != before == load_model("nano").encoder_id
@@ -348,7 +353,7 @@ def test_whole_model_is_tuned_on_pixels(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_pictures")
 def test_int8_embeddings_are_smaller_and_change_little(whole: Path, data: Path, tmp_path: Path) -> None:
-    assert run_specialize(str(data), "nano", tmp_path / "run", small(precision="int8")) is not None
+    assert run_specialize(Request(str(data), "nano", tmp_path / "run"), small(precision="int8")) is not None
     encoder = load_model("nano").encoder_id
     sizes = [
         sum(entry.bytes for entry in EmbeddingStore(folder / "embeddings", encoder, precision).entries())
@@ -374,7 +379,7 @@ def test_tables_need_the_overlap_group() -> None:
 
 def test_no_test_split_is_refused_before_the_work(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected images in the test split"):
-        run_specialize(str(data), "nano", tmp_path / "run", small(fractions=(0.8, 0.2, 0.0)))
+        run_specialize(Request(str(data), "nano", tmp_path / "run"), small(fractions=(0.8, 0.2, 0.0)))
     assert not (tmp_path / "run").exists()
 
 
@@ -387,13 +392,15 @@ def test_run_folder_is_named_after_source_and_model(tmp_path: Path) -> None:
 MEMORY = """
 import sys
 from pathlib import Path
-from specialsam.pipeline.run import peak_memory_mb
-from specialsam.pipeline.measure import run_evaluate
+from specialsam.core.machine import peak_memory_mb
+from specialsam.pipeline.measure import Comparison, run_evaluate
 from specialsam.evaluation.evaluate import EvaluateSettings
+from specialsam.pipeline.job import Request
 settings = EvaluateSettings(strategies=("interior",), groups=("overlap",))
 for name in sys.argv[2:]:
     folder = Path(sys.argv[1])
-    run_evaluate(f"folder:{folder / name}", ["nano"], folder / f"run-{name}", settings, "all", None, folder / "store")
+    asked = Comparison(f"folder:{folder / name}", ["nano"], folder / f"run-{name}", "all", store=folder / "store")
+    run_evaluate(asked, settings)
     print(f"peak {peak_memory_mb()}")
 """
 
@@ -410,3 +417,77 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     )
     few, many = (float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak"))
     assert many - few < 60
+
+
+def rows_and_tables(folder: Path) -> list[pd.DataFrame]:
+    return [rows_of(folder), *(pd.read_csv(folder / name) for name in TABLES)]
+
+
+def as_fresh(folder: Path, fresh: Path) -> None:
+    """The tables of a run that went on are those of a run from nothing; each result is there once."""
+    for own, other in zip(rows_and_tables(folder), rows_and_tables(fresh), strict=True):
+        pd.testing.assert_frame_equal(own, other, check_exact=True)
+    cards = [read_card(place / "specialist") for place in (folder, fresh)]
+    assert cards[0].model_dump(exclude={"version"}) == cards[1].model_dump(exclude={"version"})
+
+
+def invert(path: Path) -> None:
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_pictures")
+def test_corrected_masks_are_learned_and_measured_anew(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All masks were inverted and are put right; then the mask of one test image alone is changed."""
+    copy = Path(shutil.copytree(data, tmp_path / "data"))
+    masks = sorted((copy / "masks").iterdir())
+    for path in masks:
+        invert(path)
+    folder, settings = tmp_path / "run", small(train={"epochs": 1})
+    first = run_specialize(Request(str(copy), "nano", folder), settings)
+    assert first is not None
+    wrong = read_card(folder / "specialist").data_fingerprint
+    for path in masks:
+        invert(path)
+    capsys.readouterr()
+    second = run_specialize(Request(str(copy), "nano", folder), settings)
+    said = capsys.readouterr().out
+    assert second is not None
+    assert f"images or masks {IMAGES} changed since the last call; what they touch is done again" in said
+    assert "embeddings: 0 made" in said
+    assert run_specialize(Request(str(copy), "nano", tmp_path / "fresh"), settings) is not None
+    as_fresh(folder, tmp_path / "fresh")
+    assert read_card(folder / "specialist").data_fingerprint != wrong
+    split = json.loads((folder / "run.json").read_text())["splits"]
+    test = next(name for name, part in split.items() if part == "test")
+    invert(copy / "masks" / f"{test}.png")
+    capsys.readouterr()
+    assert run_specialize(Request(str(copy), "nano", folder), settings) is not None
+    said = capsys.readouterr().out
+    assert "base: 1 of 2 test images measured again" in said
+    assert "1 changed since" in said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_pictures")
+def test_added_images_join_and_each_prompt_has_one_line(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(data, tmp_path / "data"))
+    later = discs(tmp_path / "later", 8, first=500)
+    folder, settings = tmp_path / "run", small(train={"epochs": 1})
+    assert run_specialize(Request(str(copy), "nano", folder), settings) is not None
+    for kind in ("images", "masks"):
+        for path in (later / kind).iterdir():
+            shutil.copy(path, copy / kind / f"later-{path.name}")
+    capsys.readouterr()
+    assert run_specialize(Request(str(copy), "nano", folder), settings) is not None
+    said = capsys.readouterr().out
+    assert "images or masks 8 added since the last call" in said
+    assert "embeddings: 8 made" in said
+    assert run_specialize(Request(str(copy), "nano", tmp_path / "fresh"), settings) is not None
+    as_fresh(folder, tmp_path / "fresh")
+    summary = pd.read_csv(folder / "summary.csv")
+    assert not summary.duplicated(["model", "prompt_strategy"]).any()

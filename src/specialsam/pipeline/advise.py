@@ -10,16 +10,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
 
 from specialsam.advice.forecast.curve import Curves, Forecast, Needed, Pilot, curve_rows, fit, labels_needed
-from specialsam.advice.forecast.factors import factors
+from specialsam.advice.forecast.factors import Case, factors
 from specialsam.advice.forecast.judgement import Decision, Judgement, decide
-from specialsam.advice.guard.mixtures import per_image_iou
 from specialsam.advice.probes.blind import blind, blind_decoder, blind_settings, rival_iou, shortcut
 from specialsam.advice.probes.monitor import STABILITY, review
 from specialsam.advice.subject import Subject
@@ -27,15 +24,16 @@ from specialsam.core.console import say, stage
 from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.findings import Factor, Finding, alarms
+from specialsam.core.geometry import FloatArray
 from specialsam.data.loading import load
+from specialsam.evaluation.evaluate import EvaluateSettings
+from specialsam.evaluation.results import Results
 from specialsam.evaluation.rivals import disc_radius
 from specialsam.evaluation.statistics import bootstrap_mean, paired_bootstrap
-from specialsam.evaluation.tables import summary
-from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.audit import examined, splits_as_stated
-from specialsam.pipeline.embedded import Embedded
-from specialsam.pipeline.pictures import comparisons, object_pairs
+from specialsam.pipeline.job import Job, Request, open_job
+from specialsam.pipeline.pictures import Shown, comparisons, object_pairs
 from specialsam.pipeline.pilots import (
     BASE,
     PILOT,
@@ -50,15 +48,14 @@ from specialsam.pipeline.pilots import (
     sizes,
     tuned_on,
 )
-from specialsam.pipeline.plan import Plan, plan
 from specialsam.pipeline.reporting import PROTOCOL, data_facts, run_facts
-from specialsam.pipeline.run import Run
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.report import pages
 from specialsam.report.advice import save_advice_figures, write_advice
 from specialsam.report.facts import Advice as Verdict
 from specialsam.report.facts import Decision as ReportDecision
 from specialsam.report.facts import Kind
+from specialsam.training.loop import per_image_iou
 from specialsam.training.losses import resolve_mix
 from specialsam.training.state import TrainResult
 
@@ -70,7 +67,7 @@ DECISIONS: dict[Decision, ReportDecision] = {"GO": "go", "NO-GO": "no-go", "UNSU
 
 @dataclass(frozen=True)
 class Advised:
-    """What was found before tuning; `rows` are those of base and largest pilot on the images kept apart."""
+    """What was found before tuning; `results` are those of base and largest pilot on the images kept apart."""
 
     folder: Path
     judgement: Judgement
@@ -80,129 +77,107 @@ class Advised:
     now: Forecast
     doubled: Forecast
     needed: Needed
-    rows: Any
+    results: Results
     seconds: dict[str, float]
 
 
-def run_advise(
-    source: str,
-    model: str,
-    folder: Path,
-    settings: SpecializeSettings,
-    pilot: PilotSettings,
-    store: Path | None = None,
-    limit: int | None = None,
-    believed: int | None = None,
-    base_model: str | None = None,
-) -> Advised:
-    """Audit, baseline, pilots, blind decoder, forecast, verdict; writes `advice.html` and `advice.json` in `folder`."""
-    segmenter = load_model(model, base_model)
-    whole = plan(source, settings.fractions, settings.seed, limit, settings.duplicates)
-    layout = replace(whole, splits={name: split for name, split in whole.splits.items() if split != "test"})
-    identity: dict[str, Any] = {"job": "advise", "source": source, "model": model, "limit": limit}
-    identity |= {"encoder": segmenter.encoder_id}
-    identity |= {"settings": settings.model_dump(mode="json"), "pilot": pilot.model_dump(mode="json")}
-    run = Run(folder, identity | {"store": str(store) if store else None, "base": base_model, "believed": believed})
-    say(f"{source}: " + ", ".join(f"{count} {split}" for split, count in whole.split_sizes().items()))
-    embedded = Embedded(store or folder / "embeddings", segmenter, layout, settings, folder / "targets.sqlite")
-    with run.timed("embed"):
-        embedded.prepare()
-    with run.timed("audit"):
-        subject = Subject(whole.dataset, splits_as_stated(whole), load, segmenter, embedded.embed, believed=believed)
-        facts, findings = examined(subject, whole)
-    field = ground(layout.of("train"), layout.groups, pilot, settings.seed)
-    if len(field.pool) < 2 or not field.apart:
-        raise UsageError(f"{source}: expected at least 4 training images for pilots, got {len(layout.of('train'))}")
-    with run.timed("pilots"):
-        pilots, largest, result, rows = _pilots(run, segmenter, embedded, field, settings, pilot)
-    with run.timed("blind decoder"):
-        findings.append(_blind(segmenter, largest, embedded, field, settings, pilot, folder))
-    findings += review(result.history)
-    main = settings.main_strategy
-    means = summary(rows, metrics=("iou",))
-    own, best = _base_modes(means, main)
-    curves = fit(pilots, 1 - own, settings.seed)
-    count = len(layout.of("train"))
-    now, doubled = curves.forecast(count), curves.forecast(2 * count)
-    needed = labels_needed(curves, pilot.wished)
-    judgement = decide(findings, now, doubled, needed, (*best, own))
-    judged = _factors(segmenter, largest, embedded, settings, own, best, (now, doubled), findings)
-    done = Advised(
-        folder, judgement, tuple(findings), judged, pilots, now, doubled, needed, rows, dict(run.facts["seconds"])
-    )
-    areas = np.array([one.area_share for fact in facts for one in fact.objects])
-    with run.timed("page"):
-        _write(run, done, curves, means, (segmenter, largest), embedded, whole, settings, areas)
-    return done
+def run_advise(request: Request, settings: SpecializeSettings, pilot: PilotSettings) -> Advised:
+    """Audit, baseline, pilots, blind decoder, forecast, verdict; writes `advice.html` and `advice.json`."""
+    with open_job("advise", request, settings, {"pilot": pilot.model_dump(mode="json")}) as opened:
+        whole, timed = opened.plan, opened.ledger.timed
+        untouched = {name: split for name, split in whole.splits.items() if split != "test"}
+        job = opened.with_plan(replace(whole, splits=untouched))
+        say(f"{request.source}: " + ", ".join(f"{count} {split}" for split, count in whole.split_sizes().items()))
+        with timed("embed"):
+            job.embedded.prepare()
+        with timed("audit"):
+            stated, embed = splits_as_stated(whole), job.embedded.embed
+            subject = Subject(whole.dataset, stated, load, job.segmenter, embed, believed=request.believed)
+            facts, findings = examined(subject, whole)
+        train = job.plan.of("train")
+        field = ground(train, job.plan.groups, pilot, settings.seed)
+        if len(field.pool) < 2 or not field.apart:
+            raise UsageError(f"{request.source}: expected at least 4 training images for pilots, got {len(train)}")
+        with timed("pilots"):
+            piloted = _pilots(job, field, pilot)
+        with timed("blind decoder"):
+            findings.append(_blind(job, piloted.largest, field, pilot))
+        findings += review(piloted.result.history)
+        means = piloted.results.summary(("iou",))
+        own, best = _base_modes(means, settings.main_strategy)
+        curves = fit(piloted.pilots, 1 - own, settings.seed)
+        forecasts = curves.forecast(len(train)), curves.forecast(2 * len(train))
+        needed = labels_needed(curves, pilot.wished)
+        judgement = decide(findings, *forecasts, needed, (*best, own))
+        judged = _factors(job, piloted.largest, (own, best), forecasts, findings)
+        rows, seconds = piloted.results, dict(job.ledger.facts["seconds"])
+        found = judgement, tuple(findings), judged, piloted.pilots
+        done = Advised(job.folder, *found, *forecasts, needed, rows, seconds)
+        if job.place.main:
+            areas = np.array([one.area_share for fact in facts for one in fact.objects])
+            with timed("page"):
+                _write(replace(job, plan=whole), done, _curve(done, curves), piloted.largest, areas)
+        return done
 
 
-def _pilots(
-    run: Run,
-    segmenter: Segmenter,
-    embedded: Embedded,
-    field: Ground,
-    settings: SpecializeSettings,
-    pilot: PilotSettings,
-) -> tuple[tuple[Pilot, ...], Segmenter, TrainResult, Any]:
-    """Every pilot, the largest one's model and history, and the rows of base and largest pilot in all modes."""
-    data = embedded.training_data()
-    total = len(embedded.plan.of("train"))
-    radius = disc_radius(embedded.relative_areas())
+@dataclass(frozen=True)
+class Piloted:
+    """Every pilot; the largest one's model and history, and the results of base and largest pilot in all modes."""
+
+    pilots: tuple[Pilot, ...]
+    largest: Segmenter
+    result: TrainResult
+    results: Results
+
+
+def _pilots(job: Job, field: Ground, pilot: PilotSettings) -> Piloted:
+    """Tune and measure pilots of all sizes and seeds."""
+    settings, data = job.settings, job.embedded.training_data()
+    total = len(job.plan.of("train"))
+    radius = disc_radius(job.embedded.relative_areas())
     main = settings.evaluate.model_copy(update={"strategies": (settings.main_strategy,), "groups": ("overlap",)})
     modes = tuple(dict.fromkeys((settings.main_strategy, *MODES)))
     full = main.model_copy(update={"strategies": modes})
-    found: list[Pilot] = []
-    rows: Any = None
+    counts, found = sizes(total, len(field.pool), pilot), []
     for seed in range(settings.seed, settings.seed + pilot.seeds):
-        for count in sizes(total, len(field.pool), pilot):
+        for count in counts:
             chosen = limited(data, joined(field.pool, count, seed))
             own = pilot_training(settings.train, pilot, seed)
             with stage(f"pilot on {count} of {total} images") as progress:
-                tuned, result = tuned_on(segmenter, chosen, own, run.folder / "pilots" / f"{count}-{seed}", progress)
-            last = count == sizes(total, len(field.pool), pilot)[-1]
+                tuned, result = tuned_on(job, chosen, own, job.folder / "pilots" / f"{count}-{seed}", progress)
+            asked: tuple[EvaluateSettings, float | None] = (full, radius) if count == counts[-1] else (main, None)
             with stage(f"measuring the pilot on {len(field.apart)} images kept apart") as progress:
-                models = {BASE: segmenter, PILOT: tuned}
-                rows = measured(
-                    models, field.apart, embedded, full if last else main, radius if last else None, progress
-                )
-            gains = gains_of(rows, settings.main_strategy)
+                results = measured(job, tuned, field.apart, *asked, progress)
+            gains = gains_of(results, settings.main_strategy)
             found.append(Pilot(count, seed, gains))
             interval = bootstrap_mean(gains)
             say(
                 f"pilot on {count} images: gain {100 * interval.mean:+.1f} IoU points "
                 f"({100 * interval.low:+.1f} to {100 * interval.high:+.1f}, n {interval.n})"
             )
-    return tuple(found), tuned, result, rows
+    return Piloted(tuple(found), tuned, result, results)
 
 
-def _blind(
-    segmenter: Segmenter,
-    largest: Segmenter,
-    embedded: Embedded,
-    field: Ground,
-    settings: SpecializeSettings,
-    pilot: PilotSettings,
-    folder: Path,
-) -> Finding:
+def _blind(job: Job, largest: Segmenter, field: Ground, pilot: PilotSettings) -> Finding:
     """The largest pilot against a decoder that was tuned alike without seeing any image, on the images kept apart."""
-    data = embedded.training_data()
-    count = sizes(len(embedded.plan.of("train")), len(field.pool), pilot)[-1]
+    settings, place, data = job.settings, job.place, job.embedded.training_data()
+    count = sizes(len(job.plan.of("train")), len(field.pool), pilot)[-1]
     chosen = limited(data, joined(field.pool, count, settings.seed))
     own = pilot_training(settings.train, pilot, settings.seed)
     with stage("blind decoder: tuned without seeing any image") as progress:
-        unseeing, _ = blind_decoder(segmenter, chosen, own, folder / "pilots", Accelerator(), progress=progress)
+        unseeing, _ = blind_decoder(job.segmenter, chosen, own, job.folder / "pilots", place, progress=progress)
     apart = {record.id for record in field.apart}
     items = [item for item in data.train if item.id in apart]
     test = replace(chosen, val=items)
     return shortcut(
-        per_image_iou(largest, test, own),
-        per_image_iou(unseeing, blind(test), blind_settings(own)),
+        per_image_iou(largest, test, own, place.spread),
+        per_image_iou(unseeing, blind(test), blind_settings(own), place.spread),
         rival_iou(test, own),
         [item.record for item in items],
     )
 
 
-def _base_modes(means: Any, main: str) -> tuple[float, tuple[str, float]]:
+def _base_modes(means: pd.DataFrame, main: str) -> tuple[float, tuple[str, float]]:
     """The base's IoU by the main prompt's single mask, and (name, IoU) of its best other mode that needs no truth."""
     base = means[(means.model == BASE) & (means.output != "three_oracle")]
     own = base[(base.strategy == main) & (base.output == "single")]
@@ -213,39 +188,27 @@ def _base_modes(means: Any, main: str) -> tuple[float, tuple[str, float]]:
 
 
 def _factors(
-    segmenter: Segmenter,
+    job: Job,
     largest: Segmenter,
-    embedded: Embedded,
-    settings: SpecializeSettings,
-    own: float,
-    best: tuple[str, float],
+    base_modes: tuple[float, tuple[str, float]],
     forecasts: tuple[Forecast, Forecast],
     findings: Sequence[Finding],
 ) -> tuple[Factor, ...]:
-    data = embedded.training_data()
-    objects = sum(len(data.masks(item)) for item in data.train if "|" not in item.id)
-    samples = {"images": len(embedded.plan.of("train")), "objects": objects, "views": len(data.train)}
+    data, segmenter = job.embedded.training_data(), job.segmenter
+    objects = sum(len(data.masks(item)) for item in data.train if item.id == item.record)
+    samples = {"images": len(job.plan.of("train")), "objects": objects, "views": len(data.train)}
     encoder = sum(p.numel() for p in segmenter.encoder.parameters())
     before, after = segmenter.sam.state_dict(), largest.sam.state_dict()
     tuned = sum(value.numel() for name, value in after.items() if not value.equal(before[name]))
     stability = next((finding for finding in findings if finding.check == STABILITY), None)
-    return factors(own, best, samples, resolve_mix(settings.train.loss), (encoder, tuned), *forecasts, stability)
+    case = Case(*base_modes, samples, resolve_mix(job.settings.train.loss), (encoder, tuned))
+    return factors(case, *forecasts, stability)
 
 
-def _write(
-    run: Run,
-    done: Advised,
-    curves: Curves,
-    means: Any,
-    models: tuple[Segmenter, Segmenter],
-    embedded: Embedded,
-    whole: Plan,
-    settings: SpecializeSettings,
-    areas: Any,
-) -> None:
+def _write(job: Job, done: Advised, curve: pages.LearningCurve, largest: Segmenter, areas: FloatArray) -> None:
     """advice.json for programs, rows.parquet, and the page."""
-    rows = done.rows
-    write_whole(done.folder / "rows.parquet", lambda path: rows.to_parquet(path, index=False))
+    settings, whole = job.settings, job.plan
+    done.results.save(done.folder / "rows.parquet")
     plain = {
         "decision": done.judgement.decision,
         "headline": done.judgement.headline,
@@ -261,20 +224,22 @@ def _write(
     write_whole(done.folder / "advice.json", lambda path: path.write_text(json.dumps(plain, indent=1) + "\n"))
     main = settings.main_strategy
     records = {record.id: record for record in whole.dataset.records}
-    table = object_pairs(rows, BASE, PILOT, main)
-    shown = comparisons(table, records, load, embedded.embed, models, main, settings.evaluate.seed)
+    table = object_pairs(done.results, BASE, PILOT, main)
+    pictures = Shown(records, load, job.embedded.embed, (job.segmenter, largest))
+    shown = comparisons(table, pictures, main, settings.evaluate.seed)
     first = {comparison.kind: comparison for comparison in reversed(shown)}
     title = f"{whole.dataset.name}: is a specialist worth it?"
+    means = done.results.summary(("iou",))
     page = pages.AdvicePage(
-        run=run_facts(run, whole, settings, title),
+        run=run_facts(job, title),
         advice=Verdict(DECISIONS[done.judgement.decision], done.judgement.headline, done.judgement.reasons),
-        curve=_curve(done, curves),
+        curve=curve,
         factors=done.factors,
-        baseline=means[means.model != PILOT],
+        baseline=means[means["model"] != PILOT],
         findings=done.findings,
         comparisons=tuple(first[kind] for kind in PICTURES if kind in first),
-        commands=_commands(run),
-        data=data_facts(whole, areas, embedded.problems()),
+        commands=_commands(job.request),
+        data=data_facts(whole, areas, job.embedded.problems()),
         protocol=PROTOCOL[:3],
     )
     write_advice(page, done.folder / "advice.html")
@@ -300,12 +265,10 @@ def _curve(done: Advised, curves: Curves) -> pages.LearningCurve:
     )
 
 
-def _commands(run: Run) -> tuple[tuple[str, str], ...]:
-    identity = run.facts["identity"]
-    store = identity["store"] or str(run.folder / "embeddings")
-    extra = f" --limit {identity['limit']}" if identity["limit"] else ""
-    extra += f" --base {identity['base']}" if identity["base"] else ""
-    text = f"specialsam specialize {identity['source']} --model {identity['model']} --store {store}{extra}"
+def _commands(asked: Request) -> tuple[tuple[str, str], ...]:
+    extra = f" --limit {asked.limit}" if asked.limit else ""
+    extra += f" --base {asked.base}" if asked.base else ""
+    text = f"specialsam specialize {asked.source} --model {asked.model} --store {asked.embeddings}{extra}"
     return (("Specialise, with the embeddings that are made already and the settings below", text),)
 
 

@@ -18,11 +18,10 @@ from specialsam.core.files import write_whole
 from specialsam.core.findings import Finding, alarms, worst
 from specialsam.core.types import Record, Split
 from specialsam.data.loading import load
-from specialsam.models.load import load_model
 from specialsam.pipeline.embedded import embeddings_of
-from specialsam.pipeline.plan import Plan, plan
+from specialsam.pipeline.job import Request, open_job
+from specialsam.pipeline.plan import Plan
 from specialsam.pipeline.reporting import data_facts, run_facts
-from specialsam.pipeline.run import Run
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.report.audit import write_audit
 from specialsam.report.pages import AuditPage, Suspect
@@ -40,35 +39,24 @@ class Audited:
     page: Path
 
 
-def run_audit(
-    source: str,
-    model: str,
-    folder: Path,
-    settings: SpecializeSettings,
-    store: Path | None = None,
-    limit: int | None = None,
-    believed: int | None = None,
-    base_model: str | None = None,
-) -> Audited:
-    """Make every check on `source`, print what they say, and write `audit.html` and `audit.json` in `folder`."""
-    segmenter = load_model(model, base_model)
-    layout = plan(source, settings.fractions, settings.seed, limit, settings.duplicates)
-    identity = {"job": "audit", "source": source, "model": model, "limit": limit, "believed": believed}
-    run = Run(folder, identity | {"settings": settings.model_dump(mode="json"), "base": base_model})
-    with run.timed("audit"), embeddings_of(store or folder / "embeddings", settings.precision) as embed:
-        subject = Subject(layout.dataset, splits_as_stated(layout), load, segmenter, embed, believed=believed)
-        facts, findings = examined(subject, layout)
-    say(findings_text(findings))
-    data = data_facts(layout, np.array([o.area_share for fact in facts for o in fact.objects]))
-    page = folder / "audit.html"
-    records = {record.id: record for record in layout.dataset.records}
-    title = f"Audit of {layout.dataset.name}"
-    write_audit(
-        AuditPage(run_facts(run, layout, settings, title), tuple(findings), data, suspects(findings, records)), page
-    )
-    text = json.dumps([finding.plain() for finding in findings], indent=1)
-    write_whole(folder / "audit.json", lambda path: path.write_text(text + "\n"))
-    return Audited(tuple(findings), page)
+def run_audit(request: Request, settings: SpecializeSettings) -> Audited:
+    """Make every check on the data, print what they say, and write `audit.html` and `audit.json` in the folder."""
+    with open_job("audit", request, settings) as job:
+        layout = job.plan
+        with job.ledger.timed("audit"), embeddings_of(request.embeddings, settings.precision) as embed:
+            splits = splits_as_stated(layout)
+            subject = Subject(layout.dataset, splits, load, job.segmenter, embed, believed=request.believed)
+            facts, findings = examined(subject, layout)
+        say(findings_text(findings))
+        page = job.folder / "audit.html"
+        if job.place.main:
+            data = data_facts(layout, np.array([o.area_share for fact in facts for o in fact.objects]))
+            shown = suspects(findings, {record.id: record for record in layout.dataset.records})
+            about = run_facts(job, f"Audit of {layout.dataset.name}")
+            write_audit(AuditPage(about, tuple(findings), data, shown), page)
+            text = json.dumps([finding.plain() for finding in findings], indent=1)
+            write_whole(job.folder / "audit.json", lambda path: path.write_text(text + "\n"))
+        return Audited(tuple(findings), page)
 
 
 def examined(subject: Subject, layout: Plan) -> tuple[list[ImageFacts], list[Finding]]:

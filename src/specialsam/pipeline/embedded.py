@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,13 @@ import torch
 from specialsam.core.console import duration, say, stage
 from specialsam.core.errors import DataError, StoreError
 from specialsam.core.geometry import BoolArray, Geometry
-from specialsam.core.types import Embedding, Problem, Record, Sample
+from specialsam.core.ledger import digest
+from specialsam.core.place import Place
+from specialsam.core.types import Embedding, Objects, Problem, Record, Sample, Truth
+from specialsam.data.content import digest_file
 from specialsam.data.loading import load, load_masks
-from specialsam.data.views import IDENTITY, View, apply, views_for
-from specialsam.embeddings import EmbeddingStore, EmbedReport, digest_file, embed, price
+from specialsam.data.views import IDENTITY, View, ViewRecipe, apply, views_for
+from specialsam.embeddings import EmbeddingStore, EmbedReport, embed, price
 from specialsam.embeddings.shards import Precision
 from specialsam.embeddings.store import Writer
 from specialsam.evaluation.evaluate import Embed
@@ -27,53 +29,59 @@ from specialsam.evaluation.rivals import relative_area
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.plan import Plan
 from specialsam.training.state import Item, TrainingData
-from specialsam.training.targets import TargetFile
-
-if TYPE_CHECKING:
-    from specialsam.pipeline.settings import SpecializeSettings
+from specialsam.training.targets import Packed, TargetFile
 
 BATCH = 2
 """Images encoded at once: on a CPU more does not pay, and memory stays small for the largest encoder."""
+Pair = tuple[Record, View]
 
 
 @dataclass
 class Embedded:
-    """Embeddings of all splits (train images also in their views), and masks of the train and val items."""
+    """Embeddings and packed masks of all splits in `folder` and `targets_path`; train images also in their views."""
 
     folder: Path
     segmenter: Segmenter
     plan: Plan
-    settings: SpecializeSettings
     targets_path: Path
+    place: Place
+    precision: Precision = "half"
+    views: ViewRecipe = field(default_factory=ViewRecipe)
+    seed: int = 0
     max_gb: float | None = None
     report: EmbedReport | None = field(default=None, init=False)
+    _seen: dict[str, Packed] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def store(self) -> EmbeddingStore:
-        return EmbeddingStore(self.folder, self.segmenter.encoder_id, self.settings.precision, self.max_gb)
+        return EmbeddingStore(self.folder, self.segmenter.encoder_id, self.precision, self.max_gb)
 
     @cached_property
     def targets(self) -> TargetFile:
         return TargetFile(self.targets_path)
 
     @cached_property
-    def items(self) -> dict[str, list[tuple[Record, View]]]:
+    def items(self) -> dict[str, list[Pair]]:
         """(record, view) pairs of each split; only train images have views beside the identity."""
-        recipe, seed = self.settings.views, self.settings.seed
         train = [
             (record, view)
             for record in self.plan.of("train")
-            for view in (IDENTITY, *views_for(record.id, recipe, seed))
+            for view in (IDENTITY, *views_for(record.id, self.views, self.seed))
         ]
         return {"train": train} | {s: [(r, IDENTITY) for r in self.plan.of(s)] for s in ("val", "test")}
 
     @property
-    def pairs(self) -> list[tuple[Record, View]]:
+    def pairs(self) -> list[Pair]:
         return [pair for pairs in self.items.values() for pair in pairs]
+
+    def _image_digest(self, record: Record) -> str:
+        """The digest that the plan took of a record's image; DataError where the image could not be read."""
+        found = self.plan.content[record.id].image
+        return found if found.startswith("file:") else digest_file(record.image)
 
     def price(self) -> str:
         """One line: how much disk and time the missing embeddings will take, measured on a few images."""
-        found = price(self.pairs, load, self.segmenter, self.store)
+        found = price(self.pairs, load, self.segmenter, self.store, digest=self._image_digest)
         return (
             f"{found.todo} of {found.total} embeddings to make ({found.stored} stored): {found.gigabytes:.2f} GB and "
             f"about {duration(60 * found.minutes)} ({found.seconds_per_image:.2f} s and "
@@ -81,17 +89,24 @@ class Embedded:
         )
 
     def prepare(self) -> None:
-        """Encode what the store lacks, pack the masks that the run lacks."""
+        """Encode what the store lacks, pack the masks that are missing or have changed; each process does its share."""
+        views: dict[str, list[Pair]] = {}
+        for pair in self.pairs:
+            views.setdefault(pair[0].id, []).append(pair)
+        own = [pair for pairs in self.place.share(list(views.values())) for pair in pairs]
         with stage("encoding") as progress:
-            self.report = embed(
-                self.pairs,
-                load,
+            report = embed(
+                own,
+                self._load,
                 self.segmenter,
                 self.store,
                 batch_size=BATCH,
+                digest=self._image_digest,
                 progress=lambda done, total, _: progress(done, total, ""),
             )
-        done = self.report
+        self.report = done = EmbedReport.of_all(self.place.gather(report))
+        if self.place.count > 1:
+            self.store.refresh()
         say(
             f"embeddings: {done.done} made ({done.images_per_second:.1f} images/s, {done.bytes / 1e6:.0f} MB), "
             f"{done.reused} reused, {len(done.failed)} failed"
@@ -102,22 +117,46 @@ class Embedded:
             say(f"  {note}")
         for gone in done.evicted:
             say(f"  evicted to keep the size limit: shard {gone.shard}, {gone.embeddings} embeddings")
-        known, wanted = self.targets.items(), [*self.items["train"], *self.items["val"]]
-        missing = [pair for pair in wanted if item_id(*pair) not in known]
-        with stage("packing masks") as progress:
-            for number, (record, view) in enumerate(missing, 1):
-                self._pack(record, view)
-                progress(number, len(missing), record.id)
+        self._pack()
 
-    def _pack(self, record: Record, view: View) -> None:
+    def _load(self, record: Record) -> Sample:
+        """A sample, whose masks are kept packed: they need not be decoded a second time."""
+        sample = load(record)
+        self._seen[record.id] = Packed.of(sample.masks)
+        return sample
+
+    def _pack(self) -> None:
+        """The main process packs masks; the others read them afterwards."""
+        known = self.place.first(lambda: self.targets.sources())
+        missing = [pair for pair in self.pairs if known.get(item_id(*pair)) != self._source(*pair)]
+        with stage("packing masks") as progress:
+            found = self.place.spread(self._masks_of, missing)
+            for number, ((record, view), masks) in enumerate(zip(missing, found, strict=True), 1):
+                if self.place.main and masks is not None:
+                    self.targets.put(item_id(record, view), masks, self._source(record, view))
+                progress(number, len(missing), record.id)
+        self._seen.clear()
+        self.place.wait()
+
+    def _source(self, record: Record, view: View) -> str:
+        """What packed masks follow from; the image, too, for a view of it may move with its size."""
+        content = self.plan.content[record.id]
+        return digest(content.masks, content.image if view.key else "", view.key)
+
+    def _masks_of(self, pair: Pair) -> Packed | None:
+        """Masks of a record in a view; None where they cannot be read: its embedding failed as well."""
+        record, view = pair
+        seen = self._seen.get(record.id)
+        if seen is not None and not view.key:
+            return seen
         try:
-            masks = load_masks(record)
+            masks = seen.masks() if seen is not None else load_masks(record)
         except DataError:
-            return  # Its embedding failed as well, and is reported there.
+            return None
         if view.key:
             blank = np.zeros((*masks.shape[1:], 3), np.uint8)
             masks = apply(view, Sample(record, blank, masks)).masks
-        self.targets.put(item_id(record, view), masks[[bool(mask.any()) for mask in masks]])
+        return Packed.of(masks)
 
     @property
     def keys(self) -> dict[tuple[str, str], str]:
@@ -134,23 +173,30 @@ class Embedded:
             for f in failed
         )
 
-    def embed(self, sample: Sample, segmenter: Segmenter) -> Embedding:
-        """The stored embedding of an image, or a live one where none was to be stored; DataError repeats a failure."""
-        if segmenter.encoder_id != self.store.encoder_id:
-            return segmenter.encode(sample.image)
-        key = self.keys.get((sample.id, ""))
-        if key is None:
-            failed = [f.error for f in self.report.failed if f.record == sample.id] if self.report else []
+    def truth(self, record: Record) -> Truth:
+        """The true objects of a record as they were packed; DataError repeats why it could not be encoded."""
+        if (record.id, "") not in self.keys:
+            failed = [f.error for f in self.report.failed if f.record == record.id] if self.report else []
             if failed:
                 raise DataError(failed[0])
-            return segmenter.encode(sample.image)
-        return self.store.get(key)
+            return load(record)
+        masks = self.targets.get(record.id)
+        return Objects(record, masks, record.labels if len(masks) else ())
+
+    def embed(self, truth: Truth, segmenter: Segmenter) -> Embedding:
+        """The stored embedding of an image, or a live one where none was to be stored; DataError repeats a failure."""
+        if segmenter.encoder_id == self.store.encoder_id and (key := self.keys.get((truth.id, ""))) is not None:
+            return self.store.get(key)
+        failed = [f.error for f in self.report.failed if f.record == truth.id] if self.report else []
+        if failed and segmenter.encoder_id == self.store.encoder_id:
+            raise DataError(failed[0])
+        return live(truth, segmenter)
 
     def _split_items(self, split: str) -> list[Item]:
         counts = self.targets.items()
         pairs = [(record, view, self.keys.get((record.id, view.key))) for record, view in self.items[split]]
         return [
-            Item(item_id(record, view), record.id, key)
+            Item(item_id(record, view), record.id, key, self._source(record, view))
             for record, view, key in pairs
             if key is not None and counts.get(item_id(record, view), 0) > 0
         ]
@@ -167,19 +213,19 @@ class Embedded:
         def embeddings(items: Sequence[Item]) -> list[Embedding]:
             return self.store.get_many([item.key for item in items])
 
-        def masks(item: Item) -> BoolArray:
-            return self.targets.get(item.id)
+        return TrainingData(self._split_items("train"), self._split_items("val"), embeddings, self._filled, pixels)
 
-        return TrainingData(self._split_items("train"), self._split_items("val"), embeddings, masks, pixels)
+    def _filled(self, item: Item) -> BoolArray:
+        masks = self.targets.get(item.id)
+        return masks[masks.any((1, 2))]
 
     @cached_property
     def _train_masks(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Area of every training object (identity view) over its image, and over the squared shorter side."""
         shares, relative = [], []
-        counts = self.targets.items()
-        for record, view in self.items["train"]:
-            if not view.key and counts.get(item_id(record, view), 0):
-                for mask in self.targets.get(item_id(record, view)):
+        for item in self._split_items("train"):
+            if item.id == item.record:
+                for mask in self._filled(item):
                     shares.append(float(mask.mean()))
                     relative.append(relative_area(mask))
         return np.array(shares), np.array(relative)
@@ -198,23 +244,35 @@ def item_id(record: Record, view: View) -> str:
     return f"{record.id}|{view.key}" if view.key else record.id
 
 
+def live(truth: Truth, segmenter: Segmenter) -> Embedding:
+    """An embedding made now, of an image that is at hand or on disk."""
+    image = truth.image if isinstance(truth, Sample) else load(truth.record).image
+    return segmenter.encode(image)
+
+
 @contextmanager
-def embeddings_of(folder: Path | None, precision: Precision = "half") -> Iterator[Embed]:
-    """How to get an image's embedding: from a store that fills as it is asked, or live where there is no folder."""
+def embeddings_of(
+    folder: Path | None, precision: Precision = "half", digest_of: Callable[[Record], str] | None = None
+) -> Iterator[Embed]:
+    """How to get an image's embedding: from a store that fills as it is asked, or live where there is no folder.
+
+    `digest_of` names a record's image where that is known already.
+    """
     if folder is None:
-        yield lambda sample, segmenter: segmenter.encode(sample.image)
+        yield live
         return
     with ExitStack() as writers:
         stores: dict[str, tuple[EmbeddingStore, Writer]] = {}
 
-        def embed(sample: Sample, segmenter: Segmenter) -> Embedding:
+        def embed(truth: Truth, segmenter: Segmenter) -> Embedding:
             if segmenter.encoder_id not in stores:
                 own = EmbeddingStore(folder, segmenter.encoder_id, precision)
                 stores[segmenter.encoder_id] = own, writers.enter_context(own.writer())
             store, writer = stores[segmenter.encoder_id]
-            key = store.key(digest_file(sample.record.image))
+            image = digest_of(truth.record) if digest_of else digest_file(truth.record.image)
+            key = store.key(image)
             if key not in store:
-                writer.put(key, segmenter.encode(sample.image), sample.id)
+                writer.put(key, live(truth, segmenter), truth.id)
             return store.get(key)
 
         yield embed

@@ -8,33 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from specialsam.advice.checks.image_facts import as_rows, facts_of
-from specialsam.advice.guard.mixtures import Guarded, guard, per_image_iou, retention_measure
+from specialsam.advice.checks.image_facts import ImageFacts, as_rows, facts_of
+from specialsam.advice.guard.mixtures import Guarded, guard, retention_measure
 from specialsam.advice.probes.calibration import reliability
 from specialsam.advice.probes.difficulty import by_difficulty, where_it_loses
-from specialsam.advice.probes.looks import encoder_unchanged, probe_findings, probe_rows, validation_leak
+from specialsam.advice.probes.looks import ProbeRow, encoder_unchanged, probe_findings, probe_rows, validation_leak
 from specialsam.advice.probes.monitor import review
 from specialsam.advice.probes.promptability import clicks_to, image_means, promptability
 from specialsam.advice.subject import Subject
 from specialsam.core.console import say, stage
 from specialsam.core.errors import DataError
 from specialsam.core.findings import Finding
+from specialsam.core.place import Spread
 from specialsam.core.types import Record
 from specialsam.data.duplicates import duplicate_groups, near_duplicates
 from specialsam.data.loading import load
 from specialsam.data.splits import stable_hash
+from specialsam.evaluation.results import Results
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.embedded import Embedded
+from specialsam.pipeline.job import Job
+from specialsam.training.loop import per_image_iou
 from specialsam.training.state import TrainResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from specialsam.pipeline.settings import SpecializeSettings
 
 BASE, SPECIALIST = "base", "specialist"
 """Names of the two models in the rows."""
@@ -58,12 +61,13 @@ class Evidence:
     loses: tuple[str, ...]
 
 
-def guarded(base: Segmenter, tuned: Segmenter, embedded: Embedded, settings: SpecializeSettings) -> Guarded | None:
+def guarded(job: Job, tuned: Segmenter) -> Guarded | None:
     """The mixture of base and tuned weights that is handed on; None without validation images to choose on."""
-    data = embedded.training_data()
+    base, settings, spread = job.segmenter, job.settings, job.place.spread
+    data = job.embedded.training_data()
     if not data.val:
         return None
-    retention = retention_measure(base, settings.guard, settings.seed)
+    retention = retention_measure(base, settings.guard, settings.seed, spread=spread)
     with stage("guard: mixtures of base and tuned weights") as progress:
         done, total = 0, len(settings.guard.alphas)
 
@@ -71,27 +75,21 @@ def guarded(base: Segmenter, tuned: Segmenter, embedded: Embedded, settings: Spe
             nonlocal done
             done += 1
             progress(done, total, "")
-            return per_image_iou(model, data, settings.train)
+            return per_image_iou(model, data, settings.train, spread)
 
         found = guard(base, tuned, measure, retention, settings.guard, settings.seed)
     say(f"guard: {found.says}")
     return found
 
 
-def gather_evidence(
-    base: Segmenter,
-    tuned: Segmenter,
-    embedded: Embedded,
-    rows: Any,
-    result: TrainResult,
-    settings: SpecializeSettings,
-) -> Evidence | None:
-    """Probe both models on at most `settings.probes` test images; `rows` are the evaluation's, of both models.
+def gather_evidence(job: Job, tuned: Segmenter, results: Results, result: TrainResult) -> Evidence | None:
+    """Probe both models on at most `settings.probes` test images; `results` are the evaluation's, of both models.
 
-    None, and a line that says so, where there are too few.
+    None, and a line that says so, where there are too few, and in every process but the main one.
     """
-    layout = embedded.plan
-    subject = Subject(layout.dataset, layout.splits, load, base, embedded.embed)
+    base, settings, layout, embedded = job.segmenter, job.settings, job.plan, job.embedded
+    spread = job.place.spread
+    subject = Subject(layout.dataset, layout.splits, load, base, embedded.embed, truth=embedded.truth)
     test = layout.of("test")
     order = sorted(test, key=lambda record: stable_hash(f"probes:{settings.seed}:{record.id}"))
     chosen = _readable(order, embedded)[: settings.probes]
@@ -100,11 +98,14 @@ def gather_evidence(
         return None
     models = {BASE: base, SPECIALIST: tuned}
     with stage("probing: blind, moved and shifted prompts") as progress:
-        probed = probe_rows(base, tuned, chosen, subject, settings.seed, progress)
+        probed = probe_rows(base, tuned, chosen, subject, settings.seed, progress, spread)
     with stage("probing: prompts of falling quality") as progress:
-        quality = promptability(models, chosen, subject, settings.seed, progress)
+        quality = promptability(models, chosen, subject, settings.seed, progress, spread)
     with stage("probing: clicks to 85 and 90 % IoU") as progress:
-        counted = clicks_to(models, chosen, subject, most=CLICKS, seed=settings.seed, progress=progress)
+        counted = clicks_to(models, chosen, subject, most=CLICKS, seed=settings.seed, progress=progress, spread=spread)
+    facts = _object_facts(test, spread)
+    if not job.place.main:
+        return None
     ids = {split: [record.id for record in layout.of(split)] for split in ("train", "val", "test")}
     twins = _twins(layout.of("train"), chosen, layout.groups if settings.duplicates else None)
     findings = [
@@ -113,7 +114,7 @@ def gather_evidence(
         validation_leak(ids["train"], ids["val"], ids["test"]),
         *probe_findings(probed, twins, settings.seed),
     ]
-    harder = by_difficulty(rows, _object_facts(test), BASE, SPECIALIST, settings.main_strategy)
+    harder = by_difficulty(results.frame, facts, BASE, SPECIALIST, settings.main_strategy)
     return Evidence(
         tuple(finding for finding in findings if settings.train.mode != "all" or finding.check != "encoder unchanged"),
         _probe_table(probed),
@@ -141,23 +142,26 @@ def _twins(train: Sequence[Record], probed: Sequence[Record], groups: Mapping[st
     return {record.id for record in probed if groups.get(record.id) in learned}
 
 
-def _object_facts(records: Sequence[Record]) -> pd.DataFrame:
+def _object_facts(records: Sequence[Record], spread: Spread) -> pd.DataFrame:
     """Area, contrast and boundary of every object, in the columns of `by_difficulty`."""
     import pandas as pd
 
+    def facts(record: Record) -> ImageFacts | None:
+        try:
+            return facts_of(load(record), "test")
+        except DataError:
+            return None  # its rows carry the error; `by_difficulty` puts it among the unknown
+
     found = []
     with stage("looking at objects") as progress:
-        for number, record in enumerate(records, 1):
-            try:
-                found.append(facts_of(load(record), "test"))
-            except DataError:
-                continue  # its rows carry the error; `by_difficulty` puts it among the unknown
-            progress(number, len(records), record.id)
+        for number, one in enumerate(spread(facts, records), 1):
+            found += [one] if one else []
+            progress(number, len(records), "")
     table = pd.DataFrame(as_rows(found)).rename(columns={"area_share": "area"})
     return table[["record", "object", "area", "contrast", "boundary"]]
 
 
-def _probe_table(rows: Sequence[Any]) -> pd.DataFrame:
+def _probe_table(rows: Sequence[ProbeRow]) -> pd.DataFrame:
     import pandas as pd
 
     return image_means(pd.DataFrame([vars(row) for row in rows]).replace({"tuned": SPECIALIST}), ["probe", "model"])

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
-from specialsam.core.console import say, stage
+from specialsam.core.console import say
 from specialsam.core.errors import UsageError
-from specialsam.core.files import write_whole
+from specialsam.core.ledger import Lock, open_ledger
+from specialsam.core.place import Place, here
 from specialsam.core.types import Record
 from specialsam.data.loading import load, load_masks
 from specialsam.embeddings import EmbeddingStore
 from specialsam.embeddings.shards import Precision
-from specialsam.evaluation.evaluate import EvaluateSettings, RowFile, evaluate
+from specialsam.evaluation.evaluate import EvaluateSettings
+from specialsam.evaluation.results import Asked, Results, measure, save_table
 from specialsam.evaluation.rivals import disc_radius, relative_area
-from specialsam.evaluation.tables import comparison, seed_summary, summary
 from specialsam.models.load import load_model
 from specialsam.models.specialist import SpecialistCard, is_specialist, read_card
 from specialsam.pipeline.embedded import Embedded, embeddings_of
+from specialsam.pipeline.job import STORE, Request, begin, dataset_facts, embedded_of
 from specialsam.pipeline.plan import Fractions, Plan, plan
-from specialsam.pipeline.run import Run
+from specialsam.pipeline.settings import SpecializeSettings
 
 FRACTIONS: Fractions = (0.7, 0.15, 0.15)
 """Shares of train, val and test where nothing else is asked for."""
@@ -34,31 +37,58 @@ RADIUS_SAMPLE = 500
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What is asked of an evaluation: models by the text that names each, on a split of a data set.
+
+    Without `fractions` the split is that of the first specialist's tuning, so that its test images are unseen ones.
+    `store` keeps and answers embeddings, None makes them as they are needed.
+    """
+
+    source: str
+    models: Sequence[str]
+    folder: Path
+    split: Literal["test", "val", "train", "all"] = "test"
+    fractions: Fractions | None = None
+    store: Path | None = None
+    precision: Precision = "half"
+    device: str = "auto"
+    trust_base: bool = False
+
+
+@dataclass(frozen=True)
 class Measured:
     """What an evaluation leaves: means, and gains of each further model over the first (None for a single one)."""
 
     folder: Path
-    summary: Any
-    gains: Any = None
+    summary: pd.DataFrame
+    gains: pd.DataFrame | None = None
 
 
-def run_embed(
-    source: str, model: str, folder: Path, settings: Any, max_gb: float | None, dry_run: bool, verify: bool
-) -> None:
-    """Encode every labelled image of a data set (train images also in their views), or price or verify the store."""
-    segmenter = load_model(model)
-    if verify:
-        damage = EmbeddingStore.open_existing(folder, segmenter.encoder_id, settings.precision).verify()
-        for found in damage:
-            say(f"damaged: {found.record} {found.key[:16]} ({found.reason}); dropped, the next embed makes it again")
-        say(f"{folder}: {len(damage)} damaged embeddings")
-        return
-    layout = plan(source, settings.fractions, settings.seed, None, settings.duplicates)
-    embedded = Embedded(folder, segmenter, layout, settings, folder / "targets.sqlite", max_gb)
-    if dry_run:
-        say(embedded.price())
-    else:
-        embedded.prepare()
+def run_embed(request: Request, settings: SpecializeSettings, max_gb: float | None = None) -> None:
+    """Encode every labelled image of a data set (train images also in their views) into the request's store."""
+    place = here(request.device)
+    with Lock(request.folder) if place.main else nullcontext():
+        _embedded(request, settings, place, max_gb).prepare()
+
+
+def price_embed(request: Request, settings: SpecializeSettings) -> None:
+    """Say what `run_embed` would cost."""
+    say(_embedded(request, settings, here(request.device), None).price())
+
+
+def verify_store(request: Request, settings: SpecializeSettings) -> None:
+    """Name the damaged embeddings of a store; they are dropped, so that the next embed makes them again."""
+    segmenter = load_model(request.model, request.base, trust_base=request.trust_base)
+    damage = EmbeddingStore.open_existing(request.embeddings, segmenter.encoder_id, settings.precision).verify()
+    for found in damage:
+        say(f"damaged: {found.record} {found.key[:16]} ({found.reason}); dropped, the next embed makes it again")
+    say(f"{request.embeddings}: {len(damage)} damaged embeddings")
+
+
+def _embedded(request: Request, settings: SpecializeSettings, place: Place, max_gb: float | None) -> Embedded:
+    segmenter = load_model(request.model, request.base, device=place.device, trust_base=request.trust_base)
+    layout = plan(request.source, settings.fractions, settings.seed, request.limit, settings.duplicates)
+    return replace(embedded_of(request, segmenter, layout, settings, place), max_gb=max_gb)
 
 
 def names_of(models: Sequence[str]) -> dict[str, str]:
@@ -76,60 +106,61 @@ def names_of(models: Sequence[str]) -> dict[str, str]:
     return out
 
 
-def run_evaluate(
-    source: str,
-    models: Sequence[str],
-    folder: Path,
-    settings: EvaluateSettings,
-    split: Literal["test", "val", "train", "all"],
-    fractions: Fractions | None,
-    store: Path | None,
-    precision: Precision = "half",
-) -> Measured:
+def run_evaluate(asked: Comparison, settings: EvaluateSettings) -> Measured | None:
     """Measure models on one split (or all labelled images); an image is encoded once an encoder, whatever the rest.
 
-    Without `fractions` the split is that of the first specialist's tuning, so that its test images are unseen ones.
+    None in every process but the main one.
     """
     if "overlap" not in settings.groups:
         raise UsageError(
             f"expected overlap among the groups (the tables rest on IoU), got {', '.join(settings.groups)}"
         )
-    named = names_of(models)
-    segmenters = {name: load_model(text) for name, text in named.items()}
+    place, named = here(asked.device), names_of(asked.models)
+    models = {n: load_model(t, device=place.device, trust_base=asked.trust_base) for n, t in named.items()}
     cards = {name: read_card(Path(text)) for name, text in named.items() if is_specialist(Path(text))}
-    fractions, seed, duplicates = _splitting(cards.values(), fractions, settings.seed)
-    layout = plan(source, fractions, seed, duplicates=duplicates)
+    fractions, seed, duplicates = _splitting(cards.values(), asked.fractions, settings.seed)
+    layout = plan(asked.source, fractions, seed, duplicates=duplicates)
     for name, card in cards.items():
         if card.data_fingerprint != layout.fingerprint:
             say(
-                f"note: {name} was tuned on other images than the train and val splits used here; where they are of "
-                "the same data set, it may have seen images that it is measured on"
+                f"note: {name} was tuned on other images or masks than the train and val splits used here; where they "
+                "are of the same data set, it may have seen images that it is measured on"
             )
-    ids = {name: segmenter.decoder_id for name, segmenter in segmenters.items()}
-    identity = {"source": source, "models": named, "decoders": ids, "split": split, "fractions": list(fractions)}
-    run = Run(folder, identity | {"settings": settings.model_dump(mode="json")})
-    records = [r for r in layout.dataset.records if split in ("all", layout.splits.get(r.id)) and r.id in layout.splits]
+    records = [record for record in layout.dataset.records if layout.splits.get(record.id) in _splits(asked.split)]
     if not records:
-        raise UsageError(f"expected images in split {split} of {source}, got none; choose another --split")
-    file = RowFile(run.folder / "rows.jsonl")
-    done = file.records()
-    left = [record for record in records if record.id not in done]
-    stamp = {"run": run.folder.name, "dataset": layout.dataset.name, "split": split, "subset": layout.mix(records)}
-    with run.timed("evaluation"), stage("measuring") as progress, embeddings_of(store, precision) as embed:
-        measured = evaluate(segmenters, left, load, embed, settings, stamp, _radius(layout))
-        for number, (record, rows) in enumerate(zip(left, measured, strict=True), len(done) + 1):
-            file.append(record.id, rows)
-            progress(number, len(records), record.id)
-    frame = file.frame()
-    means, seed_table = summary(frame), seed_summary(frame[frame.output == "single"])
-    write_whole(folder / "results.parquet", lambda path: frame.to_parquet(path, index=False))
-    write_whole(folder / "summary.csv", lambda path: seed_table.to_csv(path, index=False))
-    write_whole(folder / "means.csv", lambda path: means.to_csv(path, index=False))
-    if len(named) == 1:
+        raise UsageError(f"expected images in split {asked.split} of {asked.source}, got none; choose another --split")
+    identity: dict[str, object] = {"job": "evaluate", "source": asked.source, "models": named, "split": asked.split}
+    identity |= {"fractions": list(fractions), "settings": settings.model_dump(mode="json")}
+    stamp = {"run": asked.folder.name, "dataset": layout.dataset.name, "split": asked.split}
+    stamp |= {"subset": layout.mix(records)}
+    with open_ledger(asked.folder, identity, welcome=(STORE,), first=place.first, main=place.main) as ledger:
+        begin(ledger, place)
+        ledger.save(dataset=dataset_facts(layout), decoders={n: model.decoder_id for n, model in models.items()})
+        with ledger.timed("evaluation"), embeddings_of(asked.store, asked.precision) as embed:
+            stored = asked.precision if asked.store else "live"
+            wanted = Asked(records, layout.content, load, embed, settings, stamp, stored)
+            file = asked.folder / "rows.jsonl"
+            results, again = measure(models, wanted, _radius(layout), file, place, "measuring")
+        if again:
+            say(f"{again} of {len(records)} images measured again: image, masks or weights were others")
+        return _written(results, list(named), asked.folder) if place.main else None
+
+
+def _splits(split: str) -> tuple[str, ...]:
+    return ("train", "val", "test") if split == "all" else (split,)
+
+
+def _written(results: Results, names: Sequence[str], folder: Path) -> Measured:
+    """All tables in the folder."""
+    results.save(folder / "results.parquet")
+    save_table(results.seed_summary(), folder / "summary.csv")
+    means = results.summary()
+    save_table(means, folder / "means.csv")
+    first, *others = names
+    if not others:
         return Measured(folder, means)
-    first, *others = named
-    gains = pd.concat([comparison(frame, first, name).assign(model=name, over=first) for name in others])
-    write_whole(folder / "comparison.csv", lambda path: gains.to_csv(path, index=False))
+    gains = pd.concat([results.comparison(first, name).assign(model=name, over=first) for name in others])
+    save_table(gains, folder / "comparison.csv")
     return Measured(folder, means, gains)
 
 
@@ -149,7 +180,7 @@ def _radius(layout: Plan) -> float:
     return disc_radius([relative_area(mask) for mask in masks if mask.any()])
 
 
-def gains_table(gains: Any, metric: str = "iou", output: str = "single") -> str:
+def gains_table(gains: pd.DataFrame, metric: str = "iou", output: str = "single") -> str:
     """Gains over the first model on the same images as plain text, in points."""
     lines = [
         f"{'prompt':16}{'model':28}{'gain':>6}  {'95 % interval':17}{'won-lost':>9}   n  over {gains.over.iloc[0]}"
@@ -163,7 +194,7 @@ def gains_table(gains: Any, metric: str = "iou", output: str = "single") -> str:
     return "\n".join(lines)
 
 
-def means_table(means: Any, metric: str = "iou") -> str:
+def means_table(means: pd.DataFrame, metric: str = "iou") -> str:
     """Means with intervals as plain text, one block a prompt strategy."""
     lines = [f"{'prompt':16}{'model':28}{'output':14}{'IoU':>6}  95 % interval      n"]
     for row in means[means.metric == metric].to_dict("records"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from specialsam.core.types import Record, Sample
 from specialsam.evaluation.evaluate import Embed
+from specialsam.evaluation.results import Results
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import draw, generator
@@ -18,19 +20,27 @@ EACH = 3
 """Comparisons of each kind."""
 
 
-def object_pairs(rows: Any, base: str, tuned: str, strategy: str, metric: str = "iou") -> Any:
+@dataclass(frozen=True)
+class Shown:
+    """What pictures are made of: records by id, how to load one and get its embedding, and base and tuned model."""
+
+    records: Mapping[str, Record]
+    load: Callable[[Record], Sample]
+    embed: Embed
+    models: tuple[Segmenter, Segmenter]
+
+
+def object_pairs(results: Results, base: str, tuned: str, strategy: str, metric: str = "iou") -> pd.DataFrame:
     """One line an object, by rising gain: record, object, category, base, tuned, gain; without failed images."""
-    chosen = rows[
-        (rows.strategy == strategy) & (rows.output == "single") & (rows.metric == metric) & (rows.error == "")
-    ]
+    chosen = results.only(model=(base, tuned), strategy=strategy, output="single", metric=metric, error="").frame
     index = ["record", "object", "category"]
-    table = chosen[chosen.model.isin([base, tuned])].pivot_table(index=index, columns="model", values="value")
+    table = chosen.pivot_table(index=index, columns="model", values="value")
     table = table.dropna().reset_index().rename(columns={base: "base", tuned: "tuned"})
     table["gain"] = table["tuned"] - table["base"]
     return table.sort_values(["gain", "record", "object"], ignore_index=True)
 
 
-def choose(table: Any, each: int = EACH) -> list[tuple[Kind, int]]:
+def choose(table: pd.DataFrame, each: int = EACH) -> list[tuple[Kind, int]]:
     """(kind, row of the `object_pairs` table): the highest gains, the median ones, the lowest, the worst results."""
     count = len(table)
     middle = max(0, count // 2 - each // 2)
@@ -48,20 +58,12 @@ def choose(table: Any, each: int = EACH) -> list[tuple[Kind, int]]:
     return out
 
 
-def comparisons(
-    table: Any,
-    records: Mapping[str, Record],
-    load: Callable[[Record], Sample],
-    embed: Embed,
-    models: tuple[Segmenter, Segmenter],
-    strategy: str,
-    seed: int,
-) -> tuple[Comparison, ...]:
+def comparisons(table: pd.DataFrame, shown: Shown, strategy: str, seed: int) -> tuple[Comparison, ...]:
     """Predict the chosen objects once more, with the evaluation's own prompts, and put the masks side by side."""
     out = []
     for kind, row in choose(table):
         line = table.iloc[row]
-        sample = load(records[str(line["record"])])
+        sample = shown.load(shown.records[str(line["record"])])
         kept = [index for index, mask in enumerate(sample.masks) if mask.any()]
         rng = generator(seed, "evaluation", sample.id, strategy)
         for indices, prompts in draw(strategy, sample.masks[kept], rng):
@@ -71,7 +73,7 @@ def comparisons(
             place = objects.index(int(line["object"]))
             truth = sample.masks[int(line["object"])]
             one = prompts[[place]]
-            masks = [model.decode(embed(sample, model), one).masks()[0, 0] for model in models]
+            masks = [model.decode(shown.embed(sample, model), one).masks()[0, 0] for model in shown.models]
             ious = [overlap(mask, truth)["iou"] for mask in masks]
             out.append(
                 Comparison(

@@ -7,23 +7,23 @@ the validation split nor the test split decides anything here.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+import numpy.typing as npt
+from pydantic import Field, field_validator
 
 from specialsam.core.console import Progress
-from specialsam.core.types import Record
-from specialsam.data.loading import load
+from specialsam.core.settings import Settings
+from specialsam.core.types import Record, Row
 from specialsam.data.splits import stable_hash
-from specialsam.evaluation.evaluate import EvaluateSettings, evaluate
-from specialsam.evaluation.tables import frame, pairs
+from specialsam.evaluation.evaluate import EvaluateSettings, record_rows
+from specialsam.evaluation.results import Results
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
-from specialsam.pipeline.embedded import Embedded
+from specialsam.pipeline.job import Job
 from specialsam.training.loop import train
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import TrainingData, TrainResult
@@ -33,10 +33,8 @@ LEAST = 2
 """Images of the smallest pilot."""
 
 
-class PilotSettings(BaseModel):
+class PilotSettings(Settings):
     """How the pilots are run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     shares: tuple[float, ...] = Field(
         (0.05, 0.1, 0.25, 0.5), description="shares of the training images that pilots see"
@@ -65,7 +63,7 @@ class Ground:
     apart: tuple[Record, ...]
 
 
-def ground(train: Sequence[Record], groups: Any, settings: PilotSettings, seed: int) -> Ground:
+def ground(train: Sequence[Record], groups: Mapping[str, str], settings: PilotSettings, seed: int) -> Ground:
     """Cut the training records by a stable hash of their near-duplicate group."""
 
     def unit(record: Record) -> float:
@@ -106,39 +104,38 @@ def pilot_training(train: TrainSettings, settings: PilotSettings, seed: int) -> 
 
 
 def tuned_on(
-    segmenter: Segmenter,
-    data: TrainingData,
-    settings: TrainSettings,
-    folder: Path,
-    progress: Progress | None = None,
+    job: Job, data: TrainingData, settings: TrainSettings, folder: Path, progress: Progress | None = None
 ) -> tuple[Segmenter, TrainResult]:
-    """A tuned clone and its history; `folder` keeps its state, so that a finished pilot is not trained again."""
-    from accelerate import Accelerator
-
+    """A tuned clone of the base and its history; `folder` keeps its state: a finished pilot is not trained again."""
     folder.mkdir(parents=True, exist_ok=True)
-    tuned = clone(segmenter, PILOT, share_encoder=settings.mode != "all")
-    return tuned, train(tuned, data, settings, folder, Accelerator(), progress)
+    tuned = clone(job.segmenter, PILOT, share_encoder=settings.mode != "all")
+    return tuned, train(tuned, data, settings, folder, job.place, progress)
 
 
 def measured(
-    models: dict[str, Segmenter],
+    job: Job,
+    tuned: Segmenter,
     records: Sequence[Record],
-    embedded: Embedded,
     settings: EvaluateSettings,
     radius: float | None,
     progress: Progress | None = None,
-) -> Any:
-    """Rows of the models on `records`, as a DataFrame."""
-    stamp = {"run": "advise", "dataset": embedded.plan.dataset.name, "split": "train, kept apart"}
-    stamp |= {"subset": embedded.plan.mix(records)}
+) -> Results:
+    """Results of base and pilot (and with a `radius` of the rivals) on `records`, in every process."""
+    embedded, models = job.embedded, {BASE: job.segmenter, PILOT: tuned}
+    stamp = {"run": "advise", "dataset": job.plan.dataset.name, "split": "train, kept apart"}
+    stamp |= {"subset": job.plan.mix(records)}
+
+    def work(record: Record) -> list[Row]:
+        return record_rows(models, record, embedded.truth, embedded.embed, settings, stamp, radius)
+
     rows = []
-    for number, found in enumerate(evaluate(models, records, load, embedded.embed, settings, stamp, radius), 1):
+    for number, found in enumerate(job.place.spread(work, records), 1):
         rows += found
         if progress:
             progress(number, len(records), "")
-    return frame(rows)
+    return Results.of(rows)
 
 
-def gains_of(rows: Any, strategy: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Gain in IoU an image of the pilot over the base by one strategy's single mask."""
-    return np.asarray(pairs(rows, BASE, PILOT, strategy)["gain"], np.float64)
+def gains_of(results: Results, strategy: str) -> npt.NDArray[np.float64]:
+    """Gain in IoU an image of the pilot over the base by one strategy's single mask, (N,)."""
+    return np.asarray(results.pairs(BASE, PILOT, strategy)["gain"], np.float64)

@@ -1,16 +1,17 @@
-"""What a run works on: the data set, what each image holds, near-duplicates, and the split."""
+"""What a job works on: the data set, what each image holds, near-duplicates, and the split."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from specialsam.core.console import stage
 from specialsam.core.errors import DataError
+from specialsam.core.ledger import digest
 from specialsam.core.types import Dataset, Problem, Record, Split
 from specialsam.data.census import counts, inspect_masks
+from specialsam.data.content import Content, contents
 from specialsam.data.duplicates import duplicate_groups, near_duplicates
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import split_records, stable_hash
@@ -22,13 +23,17 @@ MIX = 6
 
 @dataclass(frozen=True)
 class Plan:
-    """A data set ready to work on: objects of every labelled record, the split of every record that has objects."""
+    """A data set ready to work on: objects of every labelled record, split and content of every one that has objects.
+
+    `content` holds the digests of image and masks as they were when the plan was made.
+    """
 
     dataset: Dataset
     objects: Mapping[str, int]
     splits: Mapping[str, Split]
     groups: Mapping[str, str]
     problems: tuple[Problem, ...]
+    content: Mapping[str, Content] = field(repr=False)
 
     def of(self, split: Split) -> list[Record]:
         """Records of one split, in the data set's order."""
@@ -36,9 +41,9 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what was learned from: the ids of the training and validation records and the data set's name."""
+        """Hash of what is learned from: the data set's name, and ids, images and masks of training and validation."""
         used = sorted(name for name, split in self.splits.items() if split != "test")
-        return hashlib.sha256("\n".join([self.dataset.name, *used]).encode()).hexdigest()[:16]
+        return digest(self.dataset.name, [[n, self.content[n].image, self.content[n].masks] for n in used])[:16]
 
     def counts(self) -> dict[str, int]:
         return counts(self.dataset, self.objects)
@@ -72,7 +77,7 @@ def plan(source: str, fractions: Fractions, seed: int, limit: int | None = None,
     dataset = open_dataset(source)
     problems: list[Problem] = []
     with stage("reading masks") as progress:
-        objects = inspect_masks(dataset.records, lambda done, total: progress(done, total, ""), problems)
+        objects = inspect_masks(dataset.records, progress, problems)
     usable = [record for record in dataset.records if objects.get(record.id, 0) > 0]
     if not usable:
         raise DataError(
@@ -86,13 +91,8 @@ def plan(source: str, fractions: Fractions, seed: int, limit: int | None = None,
     groups: dict[str, str] = {}
     if duplicates:
         with stage("looking for near-duplicates") as progress:
-            groups = dict(
-                duplicate_groups(near_duplicates(usable, progress=lambda done, total: progress(done, total, "")))
-            )
-    return Plan(
-        dataset,
-        objects,
-        split_records(usable, fractions, seed, groups=groups),
-        groups,
-        (*dataset.problems, *problems),
-    )
+            groups = dict(duplicate_groups(near_duplicates(usable, progress=progress)))
+    with stage("looking for changes") as progress:
+        content = contents(usable, progress)
+    splits = split_records(usable, fractions, seed, groups=groups)
+    return Plan(dataset, objects, splits, groups, (*dataset.problems, *problems), content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from specialsam.core.console import say, stage
+from specialsam.pipeline.job import Request
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.pipeline.specialize import Outcome, run_specialize
 from specialsam.synth.scenes import write_dataset
@@ -18,16 +19,12 @@ SETTINGS = {
 }
 
 
-def run_quickstart(folder: Path, images: int) -> Outcome | None:
+def run_quickstart(folder: Path, images: int, device: str = "auto") -> Outcome | None:
     """Generate `images` camouflaged animals, specialise nano on them, and print the table and where the report is."""
     data = folder / "data"
     say(f"quickstart: {images} generated images of camouflaged animals, the bundled model nano, no network needed")
     with stage("generating images") as progress:
         write_dataset(data, images, SIDE, seed=20_000, camouflage=1.0, progress=progress)
-    return run_specialize(
-        f"folder:{data}",
-        "nano",
-        folder / "run",
-        SpecializeSettings.parse(SETTINGS),
-        title="Quickstart: camouflaged animals, generated",
-    )
+    title = "Quickstart: camouflaged animals, generated"
+    request = Request(f"folder:{data}", "nano", folder / "run", title=title, device=device)
+    return run_specialize(request, SpecializeSettings.parse(SETTINGS))

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from specialsam.core.files import write_whole
 from specialsam.core.types import Problem
 from specialsam.data.loading import load
-from specialsam.evaluation.tables import by_category, comparison, pairs, seed_summary, summary
+from specialsam.evaluation.results import Results, save_table
 from specialsam.models.segmenter import Segmenter
-from specialsam.pipeline.pictures import comparisons, object_pairs
+from specialsam.pipeline.job import Job
+from specialsam.pipeline.pictures import Shown, comparisons, object_pairs
 from specialsam.pipeline.plan import Plan
 from specialsam.report.facts import GUARD_COLUMNS, DataFacts, Guard, History, Report, RunFacts
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
     from specialsam.advice.guard.mixtures import Guarded
-    from specialsam.pipeline.embedded import Embedded
     from specialsam.pipeline.evidence import Evidence
-    from specialsam.pipeline.run import Run
     from specialsam.pipeline.settings import SpecializeSettings
     from specialsam.training.state import TrainResult
 
@@ -44,55 +46,43 @@ class Written:
     """The report's place and its two main tables."""
 
     path: Path
-    summary: Any
-    comparison: Any
+    summary: pd.DataFrame
+    comparison: pd.DataFrame
 
 
 def write_run_report(
-    run: Run,
-    layout: Plan,
-    embedded: Embedded,
-    settings: SpecializeSettings,
-    models: tuple[Segmenter, Segmenter],
-    rows: tuple[Any, Any],
-    result: TrainResult,
-    kept: Guarded | None,
-    evidence: Evidence | None,
-    title: str,
+    job: Job, tuned: Segmenter, results: Results, result: TrainResult, kept: Guarded | None, evidence: Evidence | None
 ) -> Written:
     """Write every table, figure and page of a finished run into its folder."""
-    import pandas as pd
-
     from specialsam.report.html import save_figures, write_report
 
-    every = pd.concat(rows, ignore_index=True)
-    names = ("base", "specialist")
-    write_whole(run.folder / "results.parquet", lambda path: every.to_parquet(path, index=False))
-    both = every[every.model.isin(names)]
-    own = both[both.output == "single"]
-    seed_table = seed_summary(own)
-    write_whole(run.folder / "summary.csv", lambda path: seed_table.to_csv(path, index=False))
-    means = summary(every)
-    write_whole(run.folder / "means.csv", lambda path: means.to_csv(path, index=False))
-    measured = tuple(metric for metric in COMPARED if metric in set(both["metric"]))
-    paired = comparison(both, *names, metrics=measured)
-    write_whole(run.folder / "comparison.csv", lambda path: paired.to_csv(path, index=False))
-    objects = object_pairs(every, *names, settings.main_strategy)
-    by = own[own.strategy == settings.main_strategy]
-    categories = by_category(by, *names)
+    folder, settings, layout, names = job.folder, job.settings, job.plan, ("base", "specialist")
+    results.save(folder / "results.parquet")
+    both = results.only(model=names)
+    own = both.only(output="single")
+    save_table(own.seed_summary(), folder / "summary.csv")
+    means = results.summary()
+    save_table(means, folder / "means.csv")
+    paired = both.comparison(*names, metrics=tuple(metric for metric in COMPARED if metric in both.metrics))
+    save_table(paired, folder / "comparison.csv")
+    categories = own.only(strategy=settings.main_strategy).by_category(*names)
     if len(categories):
-        write_whole(run.folder / "by_category.csv", lambda path: categories.to_csv(path, index=False))
+        save_table(categories, folder / "by_category.csv")
     records = {record.id: record for record in layout.dataset.records}
     side_by_side = comparisons(
-        objects, records, load, embedded.embed, models, settings.main_strategy, settings.evaluate.seed
+        object_pairs(results, *names, settings.main_strategy),
+        Shown(records, load, job.embedded.embed, (job.segmenter, tuned)),
+        settings.main_strategy,
+        settings.evaluate.seed,
     )
+    title = job.request.title or f"{layout.dataset.name}: a specialist of {job.segmenter.name}"
     report = Report(
-        run=run_facts(run, layout, settings, title, _training_warnings(settings, result)),
-        data=data_facts(layout, embedded.areas(), embedded.problems()),
+        run=run_facts(job, title, _training_warnings(settings, result)),
+        data=data_facts(layout, job.embedded.areas(), job.embedded.problems()),
         summary=means,
         comparison=paired,
         by_category=categories if len(categories) > 1 else None,
-        pairs=pairs(own, *names, settings.main_strategy),
+        pairs=own.pairs(*names, settings.main_strategy),
         history=History(
             tuple(asdict(facts) for facts in result.history), result.history[0].val_iou, result.best_epoch, result.stop
         ),
@@ -103,11 +93,13 @@ def write_run_report(
         main_strategy=settings.main_strategy,
         pair_unit="image",
         guard=_guard(kept, settings),
-        **_evidence(kept, evidence),
+        findings=(kept.finding,) if kept else (),
     )
-    path = run.folder / "report.html"
+    if evidence is not None:
+        report = _with_evidence(report, evidence)
+    path = folder / "report.html"
     write_report(report, path)
-    save_figures(report, run.folder / "figures")
+    save_figures(report, folder / "figures")
     return Written(path, means, paired)
 
 
@@ -121,33 +113,29 @@ def _guard(kept: Guarded | None, settings: SpecializeSettings) -> Guard | None:
     return Guard(table, kept.alpha, kept.says, settings.guard.allowed_loss)
 
 
-def _evidence(kept: Guarded | None, evidence: Evidence | None) -> dict[str, Any]:
-    """The fields of a report that probes fill; the guard's finding stands first."""
-    findings = (kept.finding,) if kept else ()
-    if evidence is None:
-        return {"findings": findings}
-    return {
-        "findings": (*findings, *evidence.findings),
-        "probes": evidence.probes,
-        "promptability": evidence.promptability,
-        "clicks": evidence.clicks,
-        "noc": evidence.noc,
-        "reliability": evidence.reliability,
-        "difficulty": evidence.difficulty,
-        "losses": evidence.loses,
-    }
+def _with_evidence(report: Report, evidence: Evidence) -> Report:
+    """The report with what the probes found, behind the findings that it has."""
+    return replace(
+        report,
+        findings=(*report.findings, *evidence.findings),
+        probes=evidence.probes,
+        promptability=evidence.promptability,
+        clicks=evidence.clicks,
+        noc=evidence.noc,
+        reliability=evidence.reliability,
+        difficulty=evidence.difficulty,
+        losses=evidence.loses,
+    )
 
 
-def run_facts(
-    run: Run, layout: Plan, settings: SpecializeSettings, title: str, warnings: tuple[str, ...] = ()
-) -> RunFacts:
+def run_facts(job: Job, title: str, warnings: tuple[str, ...] = ()) -> RunFacts:
     """How a run of any job came about."""
-    facts: Mapping[str, Any] = run.facts
+    facts, settings = job.ledger.facts, job.settings
     return RunFacts(
         title=title,
-        source=str(facts["identity"]["source"]),
-        layout=layout.dataset.layout,
-        model=str(facts["identity"]["model"]),
+        source=job.request.source,
+        layout=job.plan.dataset.layout,
+        model=job.request.model,
         command=facts["command"],
         date=date.today().isoformat(),
         seconds=facts["seconds"],
@@ -156,11 +144,11 @@ def run_facts(
         seed=settings.seed,
         settings=settings.model_dump(mode="json"),
         warnings=warnings,
-        licence=layout.dataset.licence,
+        licence=job.plan.dataset.licence,
     )
 
 
-def data_facts(layout: Plan, areas: Any, problems: Sequence[Problem] = ()) -> DataFacts:
+def data_facts(layout: Plan, areas: npt.NDArray[np.floating], problems: Sequence[Problem] = ()) -> DataFacts:
     """What lay on disk; `areas` (N,) of the objects as shares of their images, `problems` beside the plan's own."""
     counts = layout.counts()
     return DataFacts(
@@ -185,7 +173,7 @@ def _training_warnings(settings: SpecializeSettings, result: TrainResult) -> tup
     return tuple(warnings)
 
 
-def terminal_table(means: Any, paired: Any, metric: str = "iou") -> str:
+def terminal_table(means: pd.DataFrame, paired: pd.DataFrame, metric: str = "iou") -> str:
     """The main result as plain text: IoU in points with 95 % intervals, rivals below a line."""
     lines = [f"{'prompt':16}{'base':>8}{'specialist':>12}{'gain':>8}  {'95 % interval':18}{'won-lost':>10}{'n':>6}"]
     for row in paired[(paired.metric == metric) & (paired.output == "single")].to_dict("records"):

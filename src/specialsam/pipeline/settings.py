@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from specialsam.advice.guard.mixtures import GuardSettings
 from specialsam.advice.probes.monitor import MonitorSettings
-from specialsam.core.settings import parse_settings
+from specialsam.core.settings import Settings, parse_settings
 from specialsam.data.views import ViewRecipe
 from specialsam.evaluation.evaluate import EvaluateSettings
 from specialsam.training.settings import TrainSettings
 
 
-class SpecializeSettings(BaseModel):
+class SpecializeSettings(Settings):
     """Everything that decides a run; resolved and saved with it. A recipe is YAML of exactly these fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(0, description="of splits, prompts, views and training order")
     fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="shares of train, val and test")
@@ -52,6 +50,6 @@ class SpecializeSettings(BaseModel):
         return value
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> SpecializeSettings:
+    def parse(cls, values: Mapping[str, object]) -> SpecializeSettings:
         """From nested values; all mistakes at once in one line (UsageError)."""
         return parse_settings(cls, values)

@@ -1,18 +1,17 @@
 """The main job, top to bottom: data, embeddings, base, tuning, the same prompts again, specialist, report.
 
 Each stage leaves its result in the run folder and is skipped or continued when the same run is started again:
-`run.json` (what was done, with what), `embeddings/`, `targets.sqlite` (masks of the items), `training.pt` and
-`log.jsonl` (tuning), `rows-base.jsonl` and `rows-specialist.jsonl` (evaluation as it comes), then `results.parquet`,
-`summary.csv` (the seed's columns), `specialist/`, `figures/` and `report.html`.
+`run.json` (what was done, with what), `embeddings/`, `targets.sqlite` (packed masks), `training.pt` and `log.jsonl`
+(tuning), `rows-base.jsonl` and `rows-specialist.jsonl` (evaluation as it comes), then `results.parquet`, `summary.csv`
+(the seed's columns), `specialist/`, `figures/` and `report.html`. What was made from an image, a mask or weights that
+have changed since is made again.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,22 +19,23 @@ from specialsam import __version__
 from specialsam.advice.guard.mixtures import Guarded
 from specialsam.advice.probes.monitor import monitor
 from specialsam.core.console import say, stage
-from specialsam.core.errors import DataError, UsageError
+from specialsam.core.errors import UsageError
 from specialsam.core.findings import Finding
-from specialsam.data.loading import load
-from specialsam.evaluation.evaluate import RowFile, evaluate
+from specialsam.core.place import here
+from specialsam.evaluation.results import Asked, Results, measure
 from specialsam.evaluation.rivals import disc_radius
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import SpecialistCard, clone, save_specialist
-from specialsam.pipeline.embedded import Embedded
 from specialsam.pipeline.evidence import BASE, SPECIALIST, gather_evidence, guarded
-from specialsam.pipeline.plan import Plan, plan
+from specialsam.pipeline.job import Job, Request, embedded_of, open_job
+from specialsam.pipeline.plan import plan
 from specialsam.pipeline.reporting import write_run_report
-from specialsam.pipeline.run import Run
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.training.loop import train
 from specialsam.training.state import EpochFacts, TrainResult
+
+NAME = "specialize"
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Outcome:
 
     folder: Path
     report: Path
-    summary: Any
-    comparison: Any
+    summary: pd.DataFrame
+    comparison: pd.DataFrame
     result: TrainResult
     findings: tuple[Finding, ...] = ()
 
@@ -57,123 +57,83 @@ def run_folder(source: str, model: str, out: Path | None) -> Path:
     return Path("runs") / f"{Path(source.rpartition(':')[2]).resolve().name}-{Path(model).name.partition('.')[0]}"
 
 
-def run_specialize(
-    source: str,
-    model: str,
-    folder: Path,
-    settings: SpecializeSettings,
-    store: Path | None = None,
-    limit: int | None = None,
-    dry_run: bool = False,
-    base_model: str | None = None,
-    title: str = "",
-    measure: bool = True,
-) -> Outcome | None:
-    """Run (or go on with) the whole job in `folder`; None after a dry run, and after tuning without `measure`."""
-    segmenter = load_model(model, base_model)
-    layout = plan(source, settings.fractions, settings.seed, limit, settings.duplicates)
-    sizes = layout.split_sizes()
-    if measure and not dry_run and not sizes["test"]:
-        raise UsageError(f"expected images in the test split of {source} to measure on, got none; set other fractions")
-    say(f"{source}: {sum(sizes.values())} images with objects, " + ", ".join(f"{n} {s}" for s, n in sizes.items()))
-    embedded = Embedded(store or folder / "embeddings", segmenter, layout, settings, folder / "targets.sqlite")
-    if dry_run:
-        say(embedded.price())
-        return None
-    identity = {"source": source, "model": model, "encoder": segmenter.encoder_id, "limit": limit, "base": base_model}
-    identity |= {"store": str(store) if store else None, "title": title}
-    run = Run(folder, identity | {"settings": settings.model_dump(mode="json")})
-    run.save(dataset=_dataset_facts(layout), splits=dict(layout.splits), licence=layout.dataset.licence)
-
-    with run.timed("embed"):
-        embedded.prepare()
-    base_rows = _evaluated(run, BASE, segmenter, layout, embedded, settings) if measure else None
-    tuned = clone(segmenter, SPECIALIST)
-    with run.timed("train"):
-        result = _tuned(run, tuned, embedded, settings)
-    with run.timed("guard"):
-        kept = guarded(segmenter, tuned, embedded, settings)
-    tuned = replace(kept.segmenter, name=SPECIALIST) if kept else tuned
-    _save_specialist(run, segmenter, tuned, model, result, kept, layout, settings)
-    if base_rows is None:
-        return None
-    rows = _evaluated(run, SPECIALIST, tuned, layout, embedded, settings)
-    title = title or f"{layout.dataset.name}: a specialist of {segmenter.name}"
-    evidence = None
-    if settings.probes:
-        with run.timed("probes"):
-            both = pd.concat([base_rows, rows], ignore_index=True)
-            evidence = gather_evidence(segmenter, tuned, embedded, both, result, settings)
-    with run.timed("report"):
-        models = segmenter, tuned
-        report = write_run_report(
-            run, layout, embedded, settings, models, (base_rows, rows), result, kept, evidence, title
-        )
-    findings = evidence.findings if evidence else ()
-    return Outcome(folder, report.path, report.summary, report.comparison, result, findings)
+def run_specialize(request: Request, settings: SpecializeSettings, measured: bool = True) -> Outcome | None:
+    """Run (or go on with) the whole job; None where only tuning was asked for, and in processes but the main one."""
+    with open_job(NAME, request, settings, needs=("test",) if measured else ()) as job:
+        sizes = job.plan.split_sizes()
+        say(f"{request.source}: {sum(sizes.values())} images with objects, {_sizes(sizes)}")
+        with job.ledger.timed("embed"):
+            job.embedded.prepare()
+        base_rows = _evaluated(job, BASE, job.segmenter) if measured else None
+        tuned = clone(job.segmenter, SPECIALIST)
+        with job.ledger.timed("train"):
+            result = _tuned(job, tuned)
+        with job.ledger.timed("guard"):
+            kept = guarded(job, tuned)
+        tuned = replace(kept.segmenter, name=SPECIALIST) if kept else tuned
+        if job.place.main:
+            _save_specialist(job, tuned, result, kept)
+        if base_rows is None:
+            return None
+        results = base_rows + _evaluated(job, SPECIALIST, tuned)
+        evidence = None
+        if settings.probes:
+            with job.ledger.timed("probes"):
+                evidence = gather_evidence(job, tuned, results, result)
+        if not job.place.main:
+            return None
+        with job.ledger.timed("report"):
+            report = write_run_report(job, tuned, results, result, kept, evidence)
+        findings = evidence.findings if evidence else ()
+        return Outcome(job.folder, report.path, report.summary, report.comparison, result, findings)
 
 
-def resume(folder: Path) -> Outcome | None:
+def _sizes(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in sizes.items())
+
+
+def price_specialize(request: Request, settings: SpecializeSettings) -> str:
+    """What the missing embeddings would cost, in a line; nothing is written."""
+    place = here(request.device)
+    segmenter = load_model(request.model, request.base, device=place.device, trust_base=request.trust_base)
+    layout = plan(request.source, settings.fractions, settings.seed, request.limit, settings.duplicates)
+    say(f"{request.source}: {len(layout.splits)} images with objects, {_sizes(layout.split_sizes())}")
+    return embedded_of(request, segmenter, layout, settings, place).price()
+
+
+def resume(folder: Path, device: str = "auto") -> Outcome | None:
     """Go on with the run in `folder` as it was started, and write its report anew."""
-    path = folder / "run.json"
-    if not path.exists():
-        raise UsageError(f"expected a run folder with run.json, found none in {folder}")
-    try:
-        identity = dict(json.loads(path.read_text())["identity"])
-    except (ValueError, TypeError, KeyError) as error:  # not text, not JSON, or not these fields
-        raise DataError(f"expected a readable {path}, got a damaged one; run specialize again elsewhere") from error
-    if "model" not in identity:
-        raise UsageError(f"expected a run of specialize in {folder}, got one of evaluate; run evaluate again instead")
-    settings = SpecializeSettings.parse(identity["settings"])
-    store = Path(identity["store"]) if identity["store"] else None
-    names = identity["source"], identity["model"], folder, settings, store, identity["limit"], False
-    return run_specialize(*names, identity["base"], identity["title"])
+    request, job, settings = Request.read(folder)
+    if job != NAME:
+        raise UsageError(f"expected a run of specialize in {folder}, got one of {job}; run {job} again instead")
+    return run_specialize(replace(request, device=device), SpecializeSettings.parse(settings))
 
 
-def _dataset_facts(layout: Plan) -> dict[str, Any]:
-    dataset = layout.dataset
-    return {
-        "name": dataset.name,
-        "layout": dataset.layout,
-        "counts": layout.counts(),
-        "fingerprint": layout.fingerprint,
-        "citation": dataset.citation,
-    }
-
-
-def _evaluated(
-    run: Run,
-    name: str,
-    segmenter: Segmenter,
-    layout: Plan,
-    embedded: Embedded,
-    settings: SpecializeSettings,
-) -> Any:
+def _evaluated(job: Job, name: str, segmenter: Segmenter) -> Results:
     """Rows of one model (with the base also of the trivial rivals) on the test split, from where a call stopped."""
+    layout, embedded = job.plan, job.embedded
     radius = disc_radius(embedded.relative_areas()) if name == BASE else None
-    file = RowFile(run.folder / f"rows-{name}.jsonl")
-    test, done = layout.of("test"), file.records()
-    stamp = {"run": run.folder.name, "dataset": layout.dataset.name, "split": "test", "subset": layout.mix(test)}
-    left = [record for record in test if record.id not in done]
-    with run.timed(f"{name} evaluation"), stage(f"measuring the {name}") as progress:
-        measured = evaluate({name: segmenter}, left, load, embedded.embed, settings.evaluate, stamp, radius)
-        for number, (record, rows) in enumerate(zip(left, measured, strict=True), len(done) + 1):
-            file.append(record.id, rows)
-            progress(number, len(test), record.id)
-    return file.frame()
-
-
-def _tuned(run: Run, tuned: Segmenter, embedded: Embedded, settings: SpecializeSettings) -> TrainResult:
-    from accelerate import Accelerator
-
-    accelerator = Accelerator()
-    with stage("tuning") as progress:
-        result = train(
-            tuned, embedded.training_data(), settings.train, run.folder, accelerator, progress, _aloud(settings)
+    test = layout.of("test")
+    stamp = {"run": job.folder.name, "dataset": layout.dataset.name, "split": "test", "subset": layout.mix(test)}
+    asked = Asked(
+        test, layout.content, embedded.truth, embedded.embed, job.settings.evaluate, stamp, job.settings.precision
+    )
+    with job.ledger.timed(f"{name} evaluation"):
+        results, again = measure(
+            {name: segmenter}, asked, radius, job.folder / f"rows-{name}.jsonl", job.place, f"measuring the {name}"
         )
+    if again:
+        say(f"{name}: {again} of {len(test)} test images measured again: image, masks or weights were others")
+    return results
+
+
+def _tuned(job: Job, tuned: Segmenter) -> TrainResult:
+    data, settings = job.embedded.training_data(), job.settings
+    with stage("tuning") as progress:
+        result = train(tuned, data, settings.train, job.folder, job.place, progress, _aloud(settings))
     say(f"tuning: {result.stop}; kept epoch {result.best_epoch}")
     history = [asdict(facts) for facts in result.history]
-    run.save(
+    job.ledger.save(
         history=history,
         best_epoch=result.best_epoch,
         stop=result.stop,
@@ -195,16 +155,8 @@ def _aloud(settings: SpecializeSettings) -> Callable[[list[EpochFacts]], tuple[l
     return heard
 
 
-def _save_specialist(
-    run: Run,
-    base: Segmenter,
-    tuned: Segmenter,
-    model: str,
-    result: TrainResult,
-    kept: Guarded | None,
-    layout: Plan,
-    settings: SpecializeSettings,
-) -> None:
+def _save_specialist(job: Job, tuned: Segmenter, result: TrainResult, kept: Guarded | None) -> None:
+    base, layout, settings, model = job.segmenter, job.plan, job.settings, job.request.model
     alpha = (kept.alpha if kept else 1.0) if result.best_epoch else 0.0
     note = "" if result.best_epoch else "no epoch was better than the base on validation: these are the base's weights"
     if kept and result.best_epoch:
@@ -224,4 +176,4 @@ def _save_specialist(
         note=note,
         version=__version__,
     )
-    save_specialist(tuned, card, run.folder / "specialist")
+    save_specialist(tuned, card, job.folder / "specialist")
