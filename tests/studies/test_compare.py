@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from specialsam.core.errors import DataError, UsageError
-from specialsam.studies.compare import COLUMNS, RULES, compare, held, outcome
+from specialsam.core.ledger import open_ledger, read_facts
+from specialsam.studies.compare import COLUMNS, RULES, compare, held
+from specialsam.studies.line import StudyLine, outcome
 from specialsam.studies.recipe import load_recipe
 
 
@@ -31,9 +33,8 @@ def study(root: Path, name: str, kind: str = "wood", **facts: Any) -> Path:
     recipe = load_recipe(kind, "seed").model_dump(mode="json")
     folder = root / name
     folder.mkdir(parents=True)
-    (folder / "study.json").write_text(
-        json.dumps({"data": "d", "model": "nano", "recipe": recipe, "finished": finished})
-    )
+    with open_ledger(folder, {"data": "d", "model": "nano", "recipe": recipe}, "study.json", "study") as ledger:
+        ledger.save(finished=finished)
     return folder
 
 
@@ -78,13 +79,15 @@ def test_outcomes_follow_the_interval(gain: float, low: float, high: float, said
     assert outcome(gain, low, high) == said
 
 
-def row(name: str, **more: Any) -> dict[str, Any]:
+def row(name: str, final_loss: float = 0.1, **more: Any) -> StudyLine:
     values = {"experiment": name, "study": "wood", "model": "nano", "base": 0.5, "gain": 0.1, "low": 0.05, "high": 0.15}
-    values |= {"samples": 500, "mix": {"dice": 1.0}, "loss": "1 dice", "parameters": 6_000_000, "final_loss": 0.1}
-    return values | more
+    values |= {"samples": 500, "mix": {"dice": 1.0}, "parameters": 6_000_000, "losses": (0.3, final_loss)}
+    values |= dict.fromkeys(("base_low", "base_high", "tuned", "tuned_low", "tuned_high"), 0.5)
+    values |= dict.fromkeys(("images", "objects", "n", "best_epoch"), 1) | {"doubts": ()}
+    return StudyLine(**dict.fromkeys(("title", "test", "folder", "link"), "") | values | more)
 
 
-def verdicts(rows: list[dict[str, Any]]) -> dict[str, str]:
+def verdicts(rows: list[StudyLine]) -> dict[str, str]:
     return {found.name: found.verdict for found in (rule(rows) for rule in RULES)}
 
 
@@ -122,7 +125,7 @@ def test_capacity_is_judged_by_pairs_of_one_study_alone() -> None:
     assert verdicts([row("small", gain=0.3, low=0.25, high=0.35), row("large", parameters=6e8)])["Model capacity"] == (
         "contradicted"
     )
-    assert verdicts([small, large | {"study": "carpet"}])["Model capacity"] == "not decided"
+    assert verdicts([small, replace(large, study="carpet")])["Model capacity"] == "not decided"
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
@@ -131,11 +134,11 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare([folder, folder], tmp_path / "out")
     with pytest.raises(UsageError, match="found none"):
         compare([tmp_path / "nowhere"], tmp_path / "out")
-    stored = json.loads((folder / "study.json").read_text())
-    del stored["finished"]
-    (folder / "study.json").write_text(json.dumps(stored))
+    begun = read_facts(folder, "study.json", "study")["identity"]
+    with open_ledger(tmp_path / "stopped", begun, "study.json", "study") as ledger:
+        ledger.save()
     with pytest.raises(UsageError, match="got one that stopped"):
-        compare([folder], tmp_path / "out")
+        compare([tmp_path / "stopped"], tmp_path / "out")
     (folder / "study.json").write_text("{")
     with pytest.raises(DataError, match="damaged"):
         compare([folder], tmp_path / "out")

@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from specialsam.core.errors import UsageError
-from specialsam.studies.wood.factorial import Cell, _settings, effects_of, report_text, run_factorial
+from specialsam.prompts import draw, generator
+from specialsam.studies.wood.factorial import Cell, _settings, effects_of, half_frame, report_text, run_factorial
+from specialsam.training.objective import draw_batch
+from specialsam.training.state import Item
 
 FRAME, LAYOUT, LOSS, SIZE = -0.4, 0.05, 0.02, 0.01
 
@@ -64,6 +67,32 @@ def test_the_text_names_both_frames_and_every_combination() -> None:
     assert text.count("\n| right |") == text.count("\n| half |") == 8
 
 
+def test_the_half_frame_halves_every_point_and_keeps_the_labels() -> None:
+    """Oracle: the centres by hand, (5, 3) and (13, 9); boxes have no point to halve."""
+    masks = np.zeros((2, 20, 20), bool)
+    masks[0, 2:5, 4:7], masks[1, 8:11, 12:15] = True, True
+    [(indices, wrong)] = half_frame("center_of_mass", masks, generator(0))
+    assert indices == [0, 1]
+    assert wrong.points is not None
+    assert wrong.points.tolist() == [[[2.5, 1.5]], [[6.5, 4.5]]]
+    assert wrong.points.dtype == np.float32
+    [(_, boxes)] = half_frame("box", masks, generator(0))
+    assert boxes.points is None
+    assert np.array_equal(boxes.boxes, draw("box", masks, generator(0))[0][1].boxes)
+
+
+def test_a_step_places_its_prompts_by_the_draw_it_is_given() -> None:
+    """The same step with either draw: same masks and objects, half the coordinates."""
+    masks = np.zeros((3, 30, 30), bool)
+    masks[0, 2:6, 4:8], masks[1, 8:12, 12:20], masks[2, 20:30, 1:3] = True, True, True
+    settings = _settings(Cell("half", "fixed", "dice", 1, 0), 1)
+    [right], [wrong] = (
+        draw_batch([Item("a", "a")], [masks], settings, (1, 0), placed) for placed in (draw, half_frame)
+    )
+    assert np.array_equal(right.prompts[0].points, 2 * wrong.prompts[0].points)
+    assert np.array_equal(right.masks[0], wrong.masks[0])
+
+
 def textures(root: Path) -> Path:
     """60 noisy textures of five colours and two grains in the layout of wood data."""
     folder = root / "images" / "images"
@@ -80,21 +109,23 @@ def textures(root: Path) -> Path:
 
 
 def test_a_tiny_experiment_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: two seeds are twice the cells of one, and cells of the first run keep their file."""
+    """Oracle: two seeds are twice the cells of one, and cells of the first run keep their line."""
     from specialsam.studies.wood import factorial
 
     monkeypatch.setattr(factorial, "TEST", 3)
     data = f"wood:{textures(tmp_path / 'wood')}"
     out = tmp_path / "out"
     run_factorial(data, out, "nano", (2,), seeds=1, steps=2)
-    cells = {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    cells = (out / "cells.jsonl").read_text().splitlines()
     assert len(cells) == 8 + 2
     text = run_factorial(data, out, "nano", (2,), seeds=2, steps=2)
-    later = {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    later = (out / "cells.jsonl").read_text().splitlines()
     assert len(later) == 2 * len(cells)
-    assert all(later[name] == time for name, time in cells.items())
+    assert later[: len(cells)] == cells
     table = pd.read_csv(out / "factorial.csv")
     assert len(table) == 20 * 3
+    by_frame = table[table.frame != "blind"].pivot_table("iou", ["layout", "loss", "seed", "mosaic"], "frame")
+    assert (by_frame["right"] != by_frame["half"]).any(), "the two frames train alike"
     assert table["iou"].between(0, 1).all()
     assert (out / "factorial.md").read_text() == text + "\n"
     assert (out / "figures" / "factorial.png").exists()

@@ -31,7 +31,7 @@ from specialsam.studies.carpet.realism import (
 )
 from specialsam.studies.carpet.realism_data import check_kinds
 from specialsam.studies.carpet.realism_page import meter_sheet
-from specialsam.studies.carpet.realism_run import run_realism
+from specialsam.studies.carpet.realism_run import RealismSettings, run_realism
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +163,7 @@ def test_the_table_answers_every_question_and_says_where_there_are_too_few() -> 
     near = cloud("synthetic", "near", 20, 0, 14, grounds)
     far = cloud("synthetic", "far", 20, 8, 15, grounds, area=0.2)
     clean = cloud("clean", "clean", 27, 4, 16, [one.group for one in real])
-    table = separability([*real, *near, *far, *clean], seed=1)
+    table = pd.DataFrame(separability([*real, *near, *far, *clean], seed=1))
     kinds = {row["name"]: row for row in rows_of(table[table.question == "kind"])}
     assert set(kinds) == {"near", "far", ALL}
     assert kinds["far"]["auc"] > 0.98 > 0.75 > kinds["near"]["auc"]
@@ -176,7 +176,7 @@ def test_the_table_answers_every_question_and_says_where_there_are_too_few() -> 
     assert set(rare.note) == {TOO_FEW}
     assert len(rare) == 4
     assert rare["auc"].isna().all()
-    pd.testing.assert_frame_equal(table, separability([*real, *near, *far, *clean], seed=1))
+    pd.testing.assert_frame_equal(table, pd.DataFrame(separability([*real, *near, *far, *clean], seed=1)))
 
 
 def cloth(root: Path, defects: int = 4) -> Path:
@@ -203,17 +203,17 @@ def write(path: Path, pixels: np.ndarray) -> None:
 
 
 def test_a_tiny_study_runs_goes_on_and_repeats(tmp_path: Path) -> None:
-    """Oracle: finished cells keep their file and a second run its numbers; real defects are counted by type."""
+    """Oracle: finished cells keep their line and a second run its numbers; real defects are counted by type."""
     data, out = f"mvtec:{cloth(tmp_path / 'cloth')}", tmp_path / "out"
-    first = run_realism(data, out, "nano", ("patch", "thread"), count=4, epochs=1)
-    cells = {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
-    assert set(cells) == {"patch.json", "thread.json", "all.json", "blind-decoder.json"}
+    first = run_realism(data, out, "nano", RealismSettings(("patch", "thread"), count=4, epochs=1))
+    cells = (out / "cells.jsonl").read_text().splitlines()
+    assert [json.loads(line.split(" ", 1)[1])[0] for line in cells] == ["patch", "thread", "all", "blind decoder"]
     gains = pd.read_csv(out / "transfer.csv")
     assert dict(zip(gains["type"], gains["n"], strict=True)) == {"bright": 4, "dark": 4, "all": 8}
     assert len(gains) == 4 * 3
     assert np.allclose(gains["tuned"] - gains["base"], gains["gain"])
-    again = run_realism(data, out, "nano", ("patch", "thread"), count=4, epochs=1)
-    assert cells == {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    again = run_realism(data, out, "nano", RealismSettings(("patch", "thread"), count=4, epochs=1))
+    assert cells == (out / "cells.jsonl").read_text().splitlines()
     pd.testing.assert_frame_equal(first.table, again.table)
     told = json.loads((out / "realism.json").read_text())
     assert told["headline"].startswith("Of 2 synthetic kinds")
@@ -228,12 +228,13 @@ def test_a_tiny_study_runs_goes_on_and_repeats(tmp_path: Path) -> None:
 
 def test_without_transfer_nothing_is_tuned(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    found = run_realism(f"mvtec:{cloth(tmp_path / 'cloth')}", out, "nano", ("patch",), count=4, with_transfer=False)
+    settings = RealismSettings(("patch",), count=4, transfer=False)
+    found = run_realism(f"mvtec:{cloth(tmp_path / 'cloth')}", out, "nano", settings)
     assert found.transfer is None
     assert [name for name, _ in facts(found)] == ["told from real defects (AUC)", "for comparison (AUC)"]
     assert facts(found)[0][1].startswith("patch ")
     assert meter_sheet(found).image.shape[2] == 3
-    assert not (out / "cells").exists()
+    assert not (out / "cells.jsonl").exists()
     assert not (out / "transfer.csv").exists()
     assert "Which kind helps which type?" not in (out / "realism.html").read_text()
 
@@ -243,5 +244,6 @@ def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path: Path) -> None:
         check_kinds(("patch", "dirt"), 10)
     with pytest.raises(UsageError, match="at least 4 pictures"):
         check_kinds((), 3)
+    settings = RealismSettings(("patch",), count=4)
     with pytest.raises(DataError, match="at least 4 real defects with masks, got 2"):
-        run_realism(f"mvtec:{cloth(tmp_path / 'cloth', 1)}", tmp_path / "out", "nano", ("patch",), count=4)
+        run_realism(f"mvtec:{cloth(tmp_path / 'cloth', 1)}", tmp_path / "out", "nano", settings)

@@ -118,8 +118,8 @@ def test_images_without_an_object_are_counted_and_left_out(finished: Finished) -
     assert Counter(record.split for record in records) == {"train": 8, "test": 4}
     assert {record.category for record in records} == {"Aquatic/Crab", "Flying/Butterfly"}
     assert len(finished.prepared.negatives) == 2
-    assert [(line["model"], line["n"]) for line in finished.alarms] == [("base", 2), ("specialist", 2)]
-    assert all(0 <= line["low"] <= line["mean"] <= line["high"] <= 1 for line in finished.alarms)
+    assert [(line.model, line.n) for line in finished.alarms] == [("base", 2), ("specialist", 2)]
+    assert all(0 <= line.low <= line.mean <= line.high <= 1 for line in finished.alarms)
 
 
 def test_linked_images_keep_their_masks(finished: Finished) -> None:
@@ -132,8 +132,8 @@ def test_linked_images_keep_their_masks(finished: Finished) -> None:
 
 def test_the_tables_agree_with_the_rows(finished: Finished) -> None:
     """Oracle: pandas means of the rows; every image has one object."""
-    rows = read_rows(finished.outcome.folder)
-    line = versus(rows, "box", category="Aquatic")
+    results = read_rows(finished.outcome.folder)
+    line, rows = versus(results, "box", category="Aquatic"), results.frame
     chosen = rows[(rows.strategy == "box") & (rows.output == "single") & (rows.metric == "iou")]
     chosen = chosen[chosen.category == "Aquatic/Crab"]
     assert line is not None
@@ -142,12 +142,13 @@ def test_the_tables_agree_with_the_rows(finished: Finished) -> None:
     assert line.gain == pytest.approx(line.tuned - line.base)
     rivals = rows[(rows.strategy == "box") & (rows.output == "rival") & (rows.metric == "iou")]
     best = rivals.groupby("model")["value"].mean()
-    assert rival(rows, "box") == (best.idxmax(), pytest.approx(best.max()))
-    assert rival(rows, "edge")[0] == ""
-    assert versus(rows, "edge") is None
-    assert versus(rows, "box", category="Aqua") is None
-    assert [row["strategy"] for row in by_prompt(rows, ("box", "edge", "center_of_mass"))] == ["box", "center_of_mass"]
-    assert {row["category"]: row["n"] for row in by_group(rows, "box", outer=True)} == {"Aquatic": 2, "Flying": 2}
+    assert rival(results, "box") == (best.idxmax(), pytest.approx(best.max()))
+    assert rival(results, "edge")[0] == ""
+    assert versus(results, "edge") is None
+    assert versus(results, "box", category="Aqua") is None
+    lines = by_prompt(results, ("box", "edge", "center_of_mass"))
+    assert [row["strategy"] for row in lines] == ["box", "center_of_mass"]
+    assert {row["category"]: row["n"] for row in by_group(results, "box", outer=True)} == {"Aquatic": 2, "Flying": 2}
 
 
 def test_checks_that_failed_or_warn_are_doubts() -> None:
@@ -284,8 +285,8 @@ def test_wood_makes_mosaics_and_reports_each_difficulty(tmp_path: Path) -> None:
     found = run_study(str(textures(tmp_path / "wood")), recipe, "nano", tmp_path / "out")
     groups = by_group(found.rows, "center_of_mass")
     assert {row["category"]: row["n"] for row in groups} == {"standard": 2, "hard": 2}
-    assert found.facts["headline"]["what"] == "Hard mosaics"
-    assert found.facts["train"] == {"images": 4, "objects": 16, "views": 4}
+    assert found.facts.what == "Hard mosaics"
+    assert found.facts.train == {"images": 4, "objects": 16, "views": 4}
     page = found.page.read_text(encoding="utf-8")
     for text in ("95.80", "59.52", "Results by difficulty", "24 of 2 species"):
         assert text in page
@@ -344,7 +345,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
 def test_the_command_line_passes_settings_on(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: dict[str, Any] = {}
 
-    def fake(data: str, recipe: Any, model: str, folder: Path, base: str | None) -> Any:
+    def fake(data: str, recipe: Any, model: str, folder: Path, base: str | None, device: str) -> Any:
         asked.update(data=data, recipe=recipe, model=model, folder=folder, base=base)
         raise UsageError("enough")
 

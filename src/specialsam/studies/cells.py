@@ -1,56 +1,64 @@
-"""One cell of an experiment: a copy of the decoder, tuned on some images and measured on others, kept in one file."""
+"""One cell of an experiment: a copy of the decoder, tuned on some images and measured on others, kept in a journal."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from accelerate import Accelerator
-
-from specialsam.advice.guard.mixtures import per_image_iou
 from specialsam.advice.probes.blind import blind, blind_decoder
-from specialsam.core.files import write_whole
+from specialsam.core.ledger import Journal, digest
+from specialsam.core.place import Place
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
-from specialsam.training.loop import train
+from specialsam.training.loop import per_image_iou, train
 from specialsam.training.settings import TrainSettings
-from specialsam.training.state import TrainingData
+from specialsam.training.state import Item, TrainingData
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where cells are tuned: the journal of finished ones, the model that each begins with, and the place."""
+
+    journal: Journal
+    segmenter: Segmenter
+    place: Place
 
 
 def cell_iou(
-    path: Path,
-    made_by: Mapping[str, Any],
-    segmenter: Segmenter,
+    bench: Bench,
+    name: str,
     learned: TrainingData,
     measured: TrainingData,
     settings: TrainSettings,
     *,
     blinded: bool = False,
 ) -> list[float]:
-    """IoU (0 to 1) of each image in `measured.val`, after tuning a copy of `segmenter` on `learned.train`.
+    """IoU (0 to 1) of each image in `measured.val`, after tuning a copy of the bench's model on `learned.train`.
 
-    `blinded` tunes and measures on one constant embedding instead. `path` keeps the answer beside `made_by` and the
-    model's identity, and is read where both are unchanged; an interrupted cell goes on where it was.
+    `blinded` tunes and measures on one constant embedding instead. A finished cell is read where it was made from the
+    same model, images, masks and settings; an interrupted one goes on where it was.
     """
-    identity = {**made_by, "encoder": segmenter.encoder_id, "decoder": segmenter.decoder_id}
-    if path.exists():
-        kept: dict[str, Any] = json.loads(path.read_text())
-        if all(kept.get(name) == value for name, value in identity.items()):
-            return list(kept["iou"])
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    state = path.with_name(f"{path.stem}-{digest[:8]}")
+    segmenter, place = bench.segmenter, bench.place
+    who = segmenter.encoder_id, segmenter.decoder_id
+    made_from = digest(who, settings.model_dump(mode="json"), _named(learned.train), _named(measured.val), blinded)
+    kept = place.first(lambda: dict(bench.journal.answers({name: made_from})))
+    if name in kept:
+        return list(kept[name])
+    state = bench.journal.path.parent / f"{name.replace(' ', '-')}-{made_from[:8]}"
     state.mkdir(parents=True, exist_ok=True)
     if blinded:
-        tuned, _ = blind_decoder(segmenter, learned, settings, state, Accelerator())
-        found = per_image_iou(tuned, blind(measured), settings)
+        tuned, _ = blind_decoder(segmenter, learned, settings, state, place)
+        found = per_image_iou(tuned, blind(measured), settings, place.spread)
     else:
-        tuned = clone(segmenter, path.stem)
-        train(tuned, learned, settings, state, Accelerator())
-        found = per_image_iou(tuned, measured, settings)
-    write_whole(path, lambda place: place.write_text(json.dumps({**identity, "iou": found})))
-    shutil.rmtree(state)
+        tuned = clone(segmenter, name)
+        train(tuned, learned, settings, state, place)
+        found = per_image_iou(tuned, measured, settings, place.spread)
+    if place.main:
+        bench.journal.put(name, made_from, found)
+        shutil.rmtree(state)
     return found
+
+
+def _named(items: Sequence[Item]) -> list[list[str]]:
+    return [[item.id, item.key, item.masks] for item in items]

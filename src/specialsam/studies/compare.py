@@ -6,15 +6,11 @@ whether it should gain, and the interval of the measured gain confirms that, con
 
 from __future__ import annotations
 
-import math
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -27,11 +23,9 @@ from specialsam.report.gallery import Plate, save_plates
 from specialsam.report.numbers import count, score, trend
 from specialsam.report.page import environment, figured, prompt_note, write_page
 from specialsam.studies.figures import Curve, losses_figure, performance_figure
-from specialsam.studies.published import PUBLISHED, published
-from specialsam.studies.run import read_study
+from specialsam.studies.line import SUCCESS, StudyLine, read_line
+from specialsam.studies.published import PUBLISHED
 
-SUCCESS = 0.10
-"""Sure gain in IoU from which a run is called a success: between the published 6.75 (modest) and 18.83 points."""
 PIXEL, REGION = frozenset({"bce", "focal", "boundary"}), frozenset({"dice"})
 COLUMNS = (
     *(
@@ -70,17 +64,13 @@ def compare(folders: Sequence[Path], out: Path) -> Path:
     """
     if not folders or len({folder.resolve() for folder in folders}) < len(folders):
         raise UsageError("expected one or more different study folders to compare")
-    rows = [_row(folder) for folder in folders]
-    for row, repeats in zip(rows, _repeats([row["experiment"] for row in rows]), strict=True):
-        row["experiment"] += repeats
+    rows = _named_apart([read_line(folder, out) for folder in folders])
     rules = [rule(rows) for rule in RULES]
     plates = {"performance": _performance(rows), "losses": _curves(rows)}
-    table = pd.DataFrame([{name: row[name] for name in COLUMNS} for row in rows])
+    table = pd.DataFrame([{name: getattr(row, name) for name in COLUMNS} for row in rows])
     write_whole(out / "compare.csv", lambda path: table.to_csv(path, index=False))
-    for row in rows:
-        row["link"] = Path(os.path.relpath(Path(row["folder"]) / "study.html", out)).as_posix()
     page = out / "compare.html"
-    sure = Counter(trend(row["low"], row["high"]) for row in rows)
+    sure = Counter(trend(row.low, row.high) for row in rows)
     text = (
         environment()
         .get_template("compare.html.j2")
@@ -102,95 +92,49 @@ def compare(folders: Sequence[Path], out: Path) -> Path:
     return page
 
 
-def _repeats(names: Sequence[str]) -> list[str]:
-    """ " (2)", " (3)" behind the second and third of equal names, "" behind the first."""
+def _named_apart(rows: Sequence[StudyLine]) -> list[StudyLine]:
+    """The second and third of equal names get " (2)", " (3)" behind them."""
     seen: Counter[str] = Counter()
     out = []
-    for name in names:
-        seen[name] += 1
-        out.append(f" ({seen[name]})" if seen[name] > 1 else "")
+    for row in rows:
+        seen[row.experiment] += 1
+        nth = seen[row.experiment]
+        out.append(replace(row, experiment=f"{row.experiment} ({nth})") if nth > 1 else row)
     return out
 
 
-def _row(folder: Path) -> dict[str, Any]:
-    """One finished study as a line of the summary, called by its folder's name."""
-    stored = read_study(folder)
-    if "finished" not in stored:
-        raise UsageError(f"expected a finished study in {folder}, got one that stopped; run its command again")
-    facts, recipe = stored["finished"], stored["recipe"]
-    told, main = published(recipe["study"]), facts["headline"]
-    losses = [math.nan if loss is None else float(loss) for loss in facts["losses"]]
-    steps = [(after - before) / before for before, after in pairwise(losses) if before > 0]
-    images, views = facts["train"]["images"], facts["train"]["views"]
-    return {
-        "experiment": folder.resolve().name,
-        "title": recipe["title"],
-        "study": recipe["study"],
-        "model": facts["model"],
-        "parameters": facts["parameters"],
-        "images": images,
-        "objects": facts["train"]["objects"],
-        "samples": views,
-        "samples_note": f"{count(images)} images",
-        "test": f"{main['what']}, n = {main['n']}",
-        **{name: main[name] for name in ("base", "base_low", "base_high", "tuned", "tuned_low", "tuned_high")},
-        **{name: main[name] for name in ("gain", "low", "high", "n")},
-        "outcome": outcome(main["gain"], main["low"], main["high"]),
-        "doubts": facts.get("doubts", []),
-        "published": told.headline.change,
-        "published_model": told.model,
-        "loss": " + ".join(f"{weight:g} {name}" for name, weight in facts["loss"].items()),
-        "mix": facts["loss"],
-        "losses": losses,
-        "first_loss": losses[0] if losses else math.nan,
-        "final_loss": losses[-1] if losses else math.nan,
-        "largest_fall": -min([0.0, *steps]),
-        "largest_rise": max([0.0, *steps]),
-        "best_epoch": facts["best_epoch"],
-        "folder": str(folder),
-    }
-
-
-def outcome(gain: float, low: float, high: float) -> str:
-    """failed, no change shown, modest or success, by the interval of the gain; "not known" without one."""
-    found = trend(low, high)
-    if found == "up":
-        return "success" if gain >= SUCCESS else "modest"
-    return {"down": "failed", "flat": "no change shown"}.get(found, "not known")
-
-
-FACTORS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "Room for improvement": lambda row: f"base {score(row['base'])} %",
+FACTORS: Mapping[str, Callable[[StudyLine], str]] = {
+    "Room for improvement": lambda row: f"base {score(row.base)} %",
     "Training data": lambda row: (
-        f"{count(row['images'])} images, {count(row['objects'])} objects, {count(row['samples'])} with views"
+        f"{count(row.images)} images, {count(row.objects)} objects, {count(row.samples)} with views"
     ),
-    "Loss composition": lambda row: f"{row['loss']}; final {row['final_loss']:.4f}",
-    "Model capacity": lambda row: f"{row['model']}, {row['parameters'] / 1e6:.1f} M parameters",
+    "Loss composition": lambda row: f"{row.loss}; final {row.final_loss:.4f}",
+    "Model capacity": lambda row: f"{row.model}, {row.parameters / 1e6:.1f} M parameters",
     "Training stability": lambda row: (
-        f"{row['first_loss']:.4f} to {row['final_loss']:.4f}; largest fall in an epoch "
-        f"{100 * row['largest_fall']:.0f} %, largest rise {100 * row['largest_rise']:.0f} %"
+        f"{row.first_loss:.4f} to {row.final_loss:.4f}; largest fall in an epoch "
+        f"{100 * row.largest_fall:.0f} %, largest rise {100 * row.largest_rise:.0f} %"
     ),
 }
 """The five factors of the original study, as one sentence a run."""
 
 
 def held(
-    rows: Sequence[Mapping[str, Any]],
-    predicts: Callable[[Mapping[str, Any]], bool],
-    why: Callable[[Mapping[str, Any]], str],
+    rows: Sequence[StudyLine],
+    predicts: Callable[[StudyLine], bool],
+    why: Callable[[StudyLine], str],
 ) -> tuple[str, str, tuple[str, ...]]:
     """(verdict, sentence, lines): a rule that predicts a gain (or none) of each run against the measured intervals."""
     tally: Counter[str] = Counter()
     lines = []
     for row in rows:
-        should, found = predicts(row), trend(row["low"], row["high"])
+        should, found = predicts(row), trend(row.low, row.high)
         said = (
             "says nothing" if found in ("flat", "unknown") else "agrees" if should == (found == "up") else "disagrees"
         )
         tally[said] += 1
         word = "a gain" if should else "no gain"
         lines.append(
-            f"{row['experiment']} ({why(row)}): the rule says {word}, measured {score(row['gain'], sign=True)}: {said}"
+            f"{row.experiment} ({why(row)}): the rule says {word}, measured {score(row.gain, sign=True)}: {said}"
         )
     sure = tally["agrees"] + tally["disagrees"]
     verdict = _verdict(tally)
@@ -208,104 +152,104 @@ def _verdict(tally: Mapping[str, int]) -> str:
     return "mixed" if agrees and disagrees else "supported" if agrees else "contradicted"
 
 
-def _room(rows: Sequence[Mapping[str, Any]]) -> Rule:
-    found = held(rows, lambda row: row["base"] < ROOM, lambda row: f"base {score(row['base'])} %")
+def _room(rows: Sequence[StudyLine]) -> Rule:
+    found = held(rows, lambda row: row.base < ROOM, lambda row: f"base {score(row.base)} %")
     return Rule("Room for improvement", "Only specialise where the base is below 75 % mIoU.", *found)
 
 
-def _data(rows: Sequence[Mapping[str, Any]]) -> Rule:
-    found = held(rows, lambda row: row["samples"] >= SAMPLES, lambda row: f"{count(row['samples'])} samples")
+def _data(rows: Sequence[StudyLine]) -> Rule:
+    found = held(rows, lambda row: row.samples >= SAMPLES, lambda row: f"{count(row.samples)} samples")
     return Rule("Training data", "At least 5,000 diverse samples for fine-grained tasks.", *found)
 
 
-def _losses(rows: Sequence[Mapping[str, Any]]) -> Rule:
-    def combined(row: Mapping[str, Any]) -> bool:
-        names = {name for name, weight in row["mix"].items() if weight > 0}
+def _losses(rows: Sequence[StudyLine]) -> Rule:
+    def combined(row: StudyLine) -> bool:
+        names = {name for name, weight in row.mix.items() if weight > 0}
         return bool(names & PIXEL) and bool(names & REGION)
 
-    found = held(rows, combined, lambda row: row["loss"])
+    found = held(rows, combined, lambda row: row.loss)
     return Rule("Loss composition", "Never one loss alone: a pixel loss beside a region loss.", *found)
 
 
-def _capacity(rows: Sequence[Mapping[str, Any]]) -> Rule:
+def _capacity(rows: Sequence[StudyLine]) -> Rule:
     rule = "The largest model for complex tasks; small ones do for simple tasks."
     pairs = [
         (small, large)
         for small in rows
         for large in rows
-        if small["study"] == large["study"] and small["parameters"] < large["parameters"]
+        if small.study == large.study and small.parameters < large.parameters
     ]
     if not pairs:
-        sizes = ", ".join(dict.fromkeys(f"{row['model']} ({row['parameters'] / 1e6:.0f} M)" for row in rows))
+        sizes = ", ".join(dict.fromkeys(f"{row.model} ({row.parameters / 1e6:.0f} M)" for row in rows))
         says = f"No study was run with two sizes of model, which alone could tell. Here: {sizes}."
         return Rule("Model capacity", rule, "not decided", says, ())
     lines, tally = [], Counter[str]()
     for small, large in pairs:
-        apart = small["low"] > large["high"] or large["low"] > small["high"]
-        said = "says nothing" if not apart else "agrees" if large["gain"] > small["gain"] else "disagrees"
+        apart = small.low > large.high or large.low > small.high
+        said = "says nothing" if not apart else "agrees" if large.gain > small.gain else "disagrees"
         tally[said] += 1
         lines.append(
-            f"{large['study']}: {large['model']} gains {score(large['gain'], sign=True)}, {small['model']} "
-            f"{score(small['gain'], sign=True)}: {said}"
+            f"{large.study}: {large.model} gains {score(large.gain, sign=True)}, {small.model} "
+            f"{score(small.gain, sign=True)}: {said}"
         )
     verdict = _verdict(tally)
-    above = sum(row["parameters"] >= CAPACITY for row in rows)
+    above = sum(row.parameters >= CAPACITY for row in rows)
     says = (
         f"{len(pairs)} pairs of the same study; {above} of {len(rows)} runs used a model above {CAPACITY / 1e6:.0f} M."
     )
     return Rule("Model capacity", rule, verdict, says, tuple(lines))
 
 
-def _stability(rows: Sequence[Mapping[str, Any]]) -> Rule:
-    def healthy(row: Mapping[str, Any]) -> bool:
-        return not row["final_loss"] < PROBABLY
+def _stability(rows: Sequence[StudyLine]) -> Rule:
+    def healthy(row: StudyLine) -> bool:
+        return not row.final_loss < PROBABLY
 
-    def why(row: Mapping[str, Any]) -> str:
-        depth = "certainly overfitting" if row["final_loss"] < CERTAINLY else "probably overfitting"
-        return f"final loss {row['final_loss']:.4f}" + ("" if healthy(row) else f", {depth} by the rule")
+    def why(row: StudyLine) -> str:
+        depth = "certainly overfitting" if row.final_loss < CERTAINLY else "probably overfitting"
+        return f"final loss {row.final_loss:.4f}" + ("" if healthy(row) else f", {depth} by the rule")
 
     rule = "A training loss below 0.01 is probably overfitting, below 0.001 certainly; gradual curves generalise."
     return Rule("Training stability", rule, *held(rows, healthy, why))
 
 
-RULES: tuple[Callable[[Sequence[Mapping[str, Any]]], Rule], ...] = (_room, _data, _losses, _capacity, _stability)
+RULES: tuple[Callable[[Sequence[StudyLine]], Rule], ...] = (_room, _data, _losses, _capacity, _stability)
 
 
-def _level(rows: Sequence[Mapping[str, Any]], sure: Mapping[str, int]) -> str:
+def _level(rows: Sequence[StudyLine], sure: Mapping[str, int]) -> str:
     """Colour of the summary: good where all gain and nothing speaks against it, bad where all lose."""
-    if sure["up"] == len(rows) and not any(row["doubts"] for row in rows):
+    if sure["up"] == len(rows) and not any(row.doubts for row in rows):
         return "use"
     return "worse" if sure["down"] == len(rows) else "unclear"
 
 
-def _headline(rows: Sequence[Mapping[str, Any]], sure: Mapping[str, int]) -> str:
+def _headline(rows: Sequence[StudyLine], sure: Mapping[str, int]) -> str:
     parts = [(sure["up"], "gain"), (sure["down"], "lose"), (sure["flat"] + sure["unknown"], "show no sure change")]
     said = ", ".join(f"{number} {what}" for number, what in parts if number)
     return f"Of {len(rows)} studies {said}"
 
 
-def _performance(rows: Sequence[Mapping[str, Any]]) -> Plate:
-    said = "; ".join(f"{row['experiment']} {score(row['base'])} to {score(row['tuned'])}" for row in rows)
+def _performance(rows: Sequence[StudyLine]) -> Plate:
+    said = "; ".join(f"{row.experiment} {score(row.base)} to {score(row.tuned)}" for row in rows)
     caption = "Base and specialist of each study on its own test images. Studies differ in data: compare the changes."
-    return Plate(caption, f"Mean IoU of base and specialist: {said}.", performance_figure(rows))
+    return Plate(caption, f"Mean IoU of base and specialist: {said}.", performance_figure([vars(row) for row in rows]))
 
 
-def _curves(rows: Sequence[Mapping[str, Any]]) -> Plate:
-    curves = [Curve(row["experiment"], tuple(row["losses"])) for row in rows]
-    for study in dict.fromkeys(row["study"] for row in rows):
+def _curves(rows: Sequence[StudyLine]) -> Plate:
+    curves = [Curve(row.experiment, row.losses) for row in rows]
+    for study in dict.fromkeys(row.study for row in rows):
         told = PUBLISHED[study]
-        like = next(row["experiment"] for row in rows if row["study"] == study)
+        like = next(row.experiment for row in rows if row.study == study)
         curves.append(Curve(f"{told.title}, published", told.losses, published=True, like=like))
     caption = "Training loss after each epoch. Losses of different mixes cannot be compared in height, only in course."
     return Plate(caption, f"Training losses of {len(rows)} studies and the published ones.", losses_figure(curves))
 
 
-def _run_facts(rows: Sequence[Mapping[str, Any]]) -> RunFacts:
+def _run_facts(rows: Sequence[StudyLine]) -> RunFacts:
     return RunFacts(
         title="When specialising works: the studies compared",
         source=f"{len(rows)} studies",
         layout="compare",
         model="",
-        command="specialsam study compare " + " ".join(row["folder"] for row in rows),
+        command="specialsam study compare " + " ".join(row.folder for row in rows),
         date=date.today().isoformat(),
     )

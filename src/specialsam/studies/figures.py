@@ -6,9 +6,8 @@ Scores are shown in percent. A sheet of pictures becomes pixels (`pixels_of`), b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,10 +17,9 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
-from specialsam.report.numbers import count, interval, number, score, strategy_name, words
+from specialsam.report.facts import Rows, TableRow
+from specialsam.report.numbers import brief, count, interval, number, score, strategy_name, words
 from specialsam.report.palette import HIT, LIGHT, SIZE, blank, column, label, legend
-
-Rows = Sequence[Mapping[str, Any]]
 
 LINES = ("#0b6cb2", "#c4480e", "#3d8b5f", "#8a4fa3", "#d8a31a", "#5b6675")
 """Colours of lines beside each other; each study has its own line style and mark as well."""
@@ -88,24 +86,17 @@ def _draw(axis: Axes, shown: Tile) -> None:
             axis.contour(outline.astype(np.float32), levels=[0.5], colors=["white"], linewidths=1.0)
     for index, text in enumerate(shown.texts):
         x, y = _anchor(masks, index, shown)
-        box: dict[str, Any] = {
-            "boxstyle": "round,pad=0.2",
-            "facecolor": LIGHT["ink"],
-            "edgecolor": "none",
-            "alpha": 0.75,
-        }
-        axis.text(x, y, text, color="white", fontsize=SIZE - 1, ha="center", va="center", bbox=box)
+        box = {"boxstyle": "round,pad=0.2", "facecolor": LIGHT["ink"], "edgecolor": "none", "alpha": 0.75}
+        axis.text(
+            x, y, brief(text), color="white", fontsize=SIZE - 1, ha="center", va="center", bbox=box, in_layout=False
+        )
     if shown.points is not None:
-        style: dict[str, Any] = {
-            "s": 34,
-            "color": LIGHT["tuned"],
-            "edgecolors": "white",
-            "linewidths": 1.2,
-            "zorder": 5,
-        }
-        axis.scatter(shown.points[:, 0], shown.points[:, 1], **style)
+        axis.scatter(
+            shown.points[:, 0], shown.points[:, 1], 34, color=LIGHT["tuned"], edgecolors="white", linewidths=1.2,
+            zorder=5,
+        )  # fmt: skip
     if shown.title:
-        axis.set_title(shown.title, color=LIGHT["ink"], fontsize=SIZE, loc="left", pad=3)
+        axis.set_title(brief(shown.title), color=LIGHT["ink"], fontsize=SIZE, loc="left", pad=3)
 
 
 def _anchor(masks: BoolArray, index: int, shown: Tile) -> tuple[float, float]:
@@ -151,8 +142,10 @@ def strategies_figure(rows: Rows, metric: str = "iou") -> Figure:
         axis.bar(spots + shift, heights, 0.34, color=colour, label=title)
         axis.errorbar(spots + shift, heights, errors, fmt="none", ecolor=LIGHT["ink"], elinewidth=1.1, capsize=3)
         for x, height, top in zip(spots + shift, heights, np.nan_to_num(high, nan=0.0), strict=True):
-            place: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": SIZE - 0.5, "color": LIGHT["ink"]}
-            axis.text(x, max(height, top) + 1, f"{height:.1f}", **place)
+            axis.text(
+                x, max(height, top) + 1, f"{height:.1f}",
+                ha="center", va="bottom", fontsize=SIZE - 0.5, color=LIGHT["ink"],
+            )  # fmt: skip
     axis.set_xticks(spots, [strategy_name(str(row["strategy"])) for row in drawn])
     axis.set_ylim(0, 109)
     label(axis, y=f"{'IoU' if metric == 'iou' else words(metric)} (%)")
@@ -175,7 +168,7 @@ def groups_figure(rows: Rows, title: str = "") -> Figure:
             gain, spot, xerr=error[:, None], fmt="o", color=colour, ecolor=colour, markersize=5, elinewidth=1.5
         )
     axis.axvline(0, color=LIGHT["muted"], linewidth=0.9)
-    names = [f"{words(str(row['category']))}  (n = {count(row['n'])})" for row in drawn]
+    names = [f"{brief(words(str(row['category'])), 48)}  (n = {count(row['n'])})" for row in drawn]
     axis.set_yticks(spots, names)
     axis.set_ylim(len(drawn) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
@@ -184,7 +177,7 @@ def groups_figure(rows: Rows, title: str = "") -> Figure:
     return figure
 
 
-def _colour(row: Mapping[str, Any]) -> str:
+def _colour(row: TableRow) -> str:
     low, high = number(row["low"]), number(row["high"])
     return LIGHT["tuned"] if low > 0 else LIGHT["worse"] if high < 0 else LIGHT["base"]
 
@@ -200,21 +193,20 @@ def losses_figure(curves: Sequence[Curve]) -> Figure:
     figure, (axis,) = blank(7.6, 3.6)
     for limit, text in ((0.01, "probably overfitting"), (0.001, "certainly overfitting")):
         axis.axhline(limit, color=LIGHT["worse"], linewidth=1, linestyle=":")
-        place: dict[str, Any] = {
-            "transform": axis.get_yaxis_transform(),
-            "ha": "right",
-            "va": "bottom",
-            "fontsize": SIZE - 1,
-        }
-        axis.text(0.995, limit, f"{limit:g}: {text}, by the study's rule", color=LIGHT["worse"], **place)
+        axis.text(
+            0.995, limit, f"{limit:g}: {text}, by the study's rule", color=LIGHT["worse"],
+            transform=axis.get_yaxis_transform(), ha="right", va="bottom", fontsize=SIZE - 1,
+        )  # fmt: skip
     named = list(dict.fromkeys(curve.like or curve.name for curve in drawn))
     for index, curve in enumerate(drawn):
         colour = LINES[named.index(curve.like or curve.name) % len(LINES)]
         mark = MARKS[index % len(MARKS)]
         losses = np.array([loss if loss > 0 else np.nan for loss in curve.losses], np.float64)
-        style: dict[str, Any] = {"linestyle": (0, (4, 3)) if curve.published else "-", "marker": mark, "markersize": 4}
-        style |= {"markerfacecolor": LIGHT["surface"]} if curve.published else {}
-        axis.plot(np.arange(1, len(losses) + 1), losses, color=colour, linewidth=1.6, label=curve.name, **style)
+        axis.plot(
+            np.arange(1, len(losses) + 1), losses, color=colour, linewidth=1.6, label=brief(curve.name), marker=mark,
+            markersize=4, linestyle=(0, (4, 3)) if curve.published else "-",
+            markerfacecolor=LIGHT["surface"] if curve.published else colour,
+        )  # fmt: skip
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
@@ -236,12 +228,12 @@ def performance_figure(rows: Rows) -> Figure:
     figure, (axis,) = blank(7.6, 0.9 + 0.42 * len(drawn))
     for spot, row in enumerate(drawn):
         base, tuned, colour = 100 * number(row["base"]), 100 * number(row["tuned"]), _colour(row)
-        arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", (tuned, spot), (base, spot), arrowprops=arrow)
         axis.plot(base, spot, "o", color=LIGHT["base"], markersize=7, label="base" if not spot else None)
         text = f"{score(row['gain'], sign=True)} {interval(row['low'], row['high'], sign=True)}"
         axis.text(max(base, tuned) + 2, spot, text, va="center", fontsize=SIZE, color=LIGHT["ink"])
-    axis.set_yticks(range(len(drawn)), [str(row["experiment"]) for row in drawn])
+    axis.set_yticks(range(len(drawn)), [brief(str(row["experiment"])) for row in drawn])
     axis.set_ylim(len(drawn) - 0.4, -0.6)
     axis.set_xlim(0, 125)
     axis.set_xticks(range(0, 101, 20))

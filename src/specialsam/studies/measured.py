@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from specialsam.core.errors import UsageError
 from specialsam.core.findings import Finding, alarms
-from specialsam.evaluation.tables import by_category, comparison, per_image, summary
+from specialsam.evaluation.results import Results
+from specialsam.evaluation.tables import per_image
 from specialsam.metrics import METRICS
 from specialsam.pipeline.evidence import BASE, SPECIALIST
+from specialsam.report.facts import TableRow, rows_of
 from specialsam.report.numbers import strategy_name
 from specialsam.studies.published import PublishedScore, PublishedStudy
 
-Line = Mapping[str, Any]
 DASH = "\N{EN DASH}"
 
 
@@ -40,29 +38,64 @@ class Versus:
     n: int
 
 
-def read_rows(run: Path) -> pd.DataFrame:
-    """The result rows of a finished run folder; UsageError where it has none."""
+@dataclass(frozen=True)
+class StudyFacts:
+    """The numbers of a finished study that its page and comparisons read; `plain` as study.json holds them.
+
+    `scores` are the headline's, which is about `what`. `losses` and `val_iou` have a value an epoch, `val_iou` the
+    base's first; `train` counts images, objects and views, `loss` weighs the losses by name.
+    """
+
+    what: str
+    scores: Versus
+    doubts: list[str]
+    losses: list[float | None]
+    val_iou: list[float | None]
+    best_epoch: int
+    stop: str
+    warnings: list[str]
+    train: Mapping[str, int]
+    loss: Mapping[str, float]
+    lr: float
+    parameters: int
+    model: str
+    test: str
+    facts: list[list[str]]
+    notes: list[str]
+
+    def plain(self) -> dict[str, object]:
+        rest = {name: value for name, value in vars(self).items() if name not in ("what", "scores")}
+        return {"headline": {"what": self.what, **asdict(self.scores)}, **rest}
+
+
+def read_rows(run: Path) -> Results:
+    """The results of a finished run folder; UsageError where it has none."""
     path = run / "results.parquet"
     if not path.exists():
         raise UsageError(f"expected a finished run with {path.name} in {run}, found none; run the study again")
-    return pd.read_parquet(path)
+    return Results.read(path)
 
 
-def versus(rows: pd.DataFrame, strategy: str, metric: str = "iou", category: str = "") -> Versus | None:
+def _of(rows: Results, strategy: str, output: str, metric: str, category: str = "") -> Results:
+    """Rows with one prompt, output and metric, and of one category and those below it ("": all)."""
+    chosen = rows.only(strategy=strategy, output=output, metric=metric)
+    if not category:
+        return chosen
+    names = chosen.frame["category"].astype(str)
+    return Results(chosen.frame[(names == category) | names.str.startswith(f"{category}/")])
+
+
+def versus(rows: Results, strategy: str, metric: str = "iou", category: str = "") -> Versus | None:
     """The single mask of both models with one prompt, in one category ("": all); None where it was not measured.
 
     A category takes in its sub-categories ("Aquatic" takes "Aquatic/Crab"). The image is the unit.
     """
-    chosen = rows[(rows.strategy == strategy) & (rows.output == "single") & (rows.metric == metric)]
-    chosen = chosen[chosen.model.isin((BASE, SPECIALIST))]
-    if category:
-        names = chosen.category.astype(str)
-        chosen = chosen[(names == category) | names.str.startswith(f"{category}/")]
-    if set(chosen.model) != {BASE, SPECIALIST}:
+    chosen = _of(rows, strategy, "single", metric, category).only(model=(BASE, SPECIALIST))
+    if set(chosen.frame["model"]) != {BASE, SPECIALIST}:
         return None
-    means = {str(line["model"]): line for line in summary(chosen).to_dict("records")}
-    paired = comparison(chosen, BASE, SPECIALIST).iloc[0]
-    spreads = per_image(chosen).groupby("model")["value"].std(ddof=0)
+    means = {str(line["model"]): line for line in chosen.summary().to_dict("records")}
+    paired = chosen.comparison(BASE, SPECIALIST).iloc[0]
+    spreads = per_image(chosen.frame).groupby("model")["value"].std(ddof=0)
     sides: dict[str, float] = {}
     for side, model in (("base", BASE), ("tuned", SPECIALIST)):
         line = means[model]
@@ -73,10 +106,10 @@ def versus(rows: pd.DataFrame, strategy: str, metric: str = "iou", category: str
     )
 
 
-def by_prompt(rows: pd.DataFrame, strategies: Sequence[str], metric: str = "iou") -> list[dict[str, Any]]:
+def by_prompt(rows: Results, strategies: Sequence[str], metric: str = "iou") -> list[TableRow]:
     """One line a prompt: strategy, the fields of `Versus`, and `rival` with its `rival_name` ("" and NaN: none)."""
     found = [(strategy, versus(rows, strategy, metric)) for strategy in strategies]
-    lines = []
+    lines: list[TableRow] = []
     for strategy, line in found:
         if line:
             name, mean = rival(rows, strategy, metric)
@@ -84,32 +117,28 @@ def by_prompt(rows: pd.DataFrame, strategies: Sequence[str], metric: str = "iou"
     return lines
 
 
-def rival(rows: pd.DataFrame, strategy: str, metric: str = "iou", category: str = "") -> tuple[str, float]:
+def rival(rows: Results, strategy: str, metric: str = "iou", category: str = "") -> tuple[str, float]:
     """(name, mean) of the best rule that looks at no pixel, with the same prompt; ("", NaN) where none was measured."""
-    chosen = rows[(rows.strategy == strategy) & (rows.output == "rival") & (rows.metric == metric)]
-    if category:
-        names = chosen.category.astype(str)
-        chosen = chosen[(names == category) | names.str.startswith(f"{category}/")]
+    chosen = _of(rows, strategy, "rival", metric, category)
     if not len(chosen):
         return "", math.nan
-    best = max(summary(chosen).to_dict("records"), key=lambda line: float(line["mean"]))
+    best = max(chosen.summary().to_dict("records"), key=lambda line: float(line["mean"]))
     return str(best["model"]), float(best["mean"])
 
 
-def by_group(rows: pd.DataFrame, strategy: str, outer: bool = False) -> list[dict[str, Any]]:
+def by_group(rows: Results, strategy: str, outer: bool = False) -> list[TableRow]:
     """One line a category (category, base, tuned, gain, low, high, n), `outer`: by what stands before the slash."""
-    chosen = rows[(rows.strategy == strategy) & (rows.output == "single") & (rows.metric == "iou")]
-    chosen = chosen[chosen.model.isin((BASE, SPECIALIST))]
+    chosen = _of(rows, strategy, "single", "iou").only(model=(BASE, SPECIALIST))
     if outer:
-        chosen = chosen.assign(category=chosen.category.astype(str).str.partition("/")[0])
-    table = by_category(chosen, BASE, SPECIALIST)
-    return [{str(key): value for key, value in line.items()} for line in table.to_dict("records")]
+        names = chosen.frame["category"].astype(str).str.partition("/")[0]
+        chosen = Results(chosen.frame.assign(category=names))
+    return rows_of(chosen.by_category(BASE, SPECIALIST))
 
 
-def cod_lines(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def cod_lines(rows: Results) -> list[TableRow]:
     """The measures of camouflaged object detection by prompt: strategy, title, metric, and the fields of `Versus`."""
-    names = [name for name, metric in METRICS.items() if metric.group == "cod" and name in set(rows.metric)]
-    strategies = list(dict.fromkeys(rows[rows.metric.isin(names)].strategy))
+    names = [name for name, metric in METRICS.items() if metric.group == "cod" and name in rows.metrics]
+    strategies = list(dict.fromkeys(rows.only(metric=names).frame["strategy"]))
     found = [(s, name, versus(rows, s, name)) for s in strategies for name in names]
     return [{"strategy": s, "metric": n, "title": METRICS[n].title} | vars(line) for s, n, line in found if line]
 
@@ -122,12 +151,12 @@ class Beside:
     here: Versus | None
 
 
-def beside(told: PublishedStudy, rows: pd.DataFrame) -> list[Beside]:
+def beside(told: PublishedStudy, rows: Results) -> list[Beside]:
     """Every published score with what was measured for it."""
     return [Beside(line, versus(rows, line.strategy, line.metric, line.category)) for line in told.scores]
 
 
-def headline(told: PublishedStudy, rows: pd.DataFrame, strategies: Sequence[str]) -> tuple[str, Versus]:
+def headline(told: PublishedStudy, rows: Results, strategies: Sequence[str]) -> tuple[str, Versus]:
     """(what it is, scores) of the study's headline; where its prompt or category was not measured, of the first prompt.
 
     UsageError where no prompt of the study was measured.
@@ -142,7 +171,7 @@ def headline(told: PublishedStudy, rows: pd.DataFrame, strategies: Sequence[str]
     raise UsageError(f"expected scores of {', '.join(strategies)} in the run, found none; run the study again")
 
 
-def doubts(told: PublishedStudy, rows: pd.DataFrame, strategies: Sequence[str], main: Versus) -> list[str]:
+def doubts(told: PublishedStudy, rows: Results, strategies: Sequence[str], main: Versus) -> list[str]:
     """Why the headline may say less than it seems: a rule that looks at no pixel, or the base with another prompt."""
     line = told.headline
     out = []

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from specialsam.core.files import write_whole
-from specialsam.pipeline.run import machine, versions
+from specialsam.core.machine import machine, versions
+from specialsam.evaluation.results import Results
 from specialsam.pipeline.specialize import Outcome
-from specialsam.report.facts import RunFacts
+from specialsam.report.facts import Rows, RunFacts
 from specialsam.report.gallery import Plate, save_plates
 from specialsam.report.numbers import DASH, MINUS, count, interval, metric_name, score, strategy_name, trend, words
 from specialsam.report.page import Figured, environment, figured, prompt_note, write_page
+from specialsam.studies.camouflage.prepare import FalseAlarms
 from specialsam.studies.figures import Curve, groups_figure, losses_figure, strategies_figure
-from specialsam.studies.measured import beside, by_group, by_prompt, cod_lines, markdown
+from specialsam.studies.measured import StudyFacts, beside, by_group, by_prompt, cod_lines, markdown
 from specialsam.studies.published import EXPECTED, PublishedStudy, how_to_reproduce, published
 from specialsam.studies.recipe import AnyRecipe, Prepared, Sheet, flat, load_recipe
 from specialsam.studies.sheets import pictured, save_sheets
@@ -38,10 +38,10 @@ class Finished:
     recipe: AnyRecipe
     prepared: Prepared
     outcome: Outcome
-    rows: Any
-    facts: Mapping[str, Any]
+    rows: Results
+    facts: StudyFacts
     answers: tuple[Sheet, ...]
-    alarms: tuple[Mapping[str, Any], ...]
+    alarms: tuple[FalseAlarms, ...]
 
     @property
     def page(self) -> Path:
@@ -53,14 +53,14 @@ class Group:
     """A table by category with its figure."""
 
     title: str
-    rows: list[dict[str, Any]]
+    rows: Rows
     figure: Figured
 
 
 def write_study(found: Finished) -> None:
     """Write `study.html`, `published.md` and `figures/` of a finished study."""
     told = published(found.recipe.study)
-    main, rows = found.facts["headline"], found.rows
+    facts, rows = found.facts, found.rows
     prompts = by_prompt(rows, found.recipe.strategies)
     lines, differ = beside(told, rows), differences(found)
     plates = {"prompts": _prompts_plate(prompts), "losses": _losses_plate(found, told)}
@@ -74,9 +74,9 @@ def write_study(found: Finished) -> None:
         .render(
             run=_run_facts(found),
             level=_level(found),
-            doubts=found.facts["doubts"],
+            doubts=facts.doubts,
             headline=_headline(found, told),
-            main=main,
+            main=facts.scores,
             published=told,
             follows=found.recipe.follows,
             report_link="run/report.html",
@@ -110,24 +110,23 @@ def write_study(found: Finished) -> None:
 
 
 def _headline(found: Finished, told: PublishedStudy) -> str:
-    main = found.facts["headline"]
+    facts = found.facts
     verb = {"up": "gains", "down": "loses", "flat": "is not shown to change", "unknown": "was measured on one image"}
-    says = verb[trend(main["low"], main["high"])]
-    by = "" if says.startswith(("is not", "was")) else f" {score(abs(main['gain']))} points"
-    where = main["what"][0].lower() + main["what"][1:] if main["what"] != "Headline" else "the test images"
-    return f"On {where}, {found.facts['model']} {says}{by}; published: {score(told.headline.change, sign=True)}"
+    says = verb[trend(facts.scores.low, facts.scores.high)]
+    by = "" if says.startswith(("is not", "was")) else f" {score(abs(facts.scores.gain))} points"
+    where = facts.what[0].lower() + facts.what[1:] if facts.what != "Headline" else "the test images"
+    return f"On {where}, {facts.model} {says}{by}; published: {score(told.headline.change, sign=True)}"
 
 
 def _level(found: Finished) -> str:
     """Colour of the verdict: by the headline's interval, and no better than weak where there are doubts."""
-    main = found.facts["headline"]
-    level = LEVELS[trend(main["low"], main["high"])]
-    return "weak" if level == "use" and found.facts["doubts"] else level
+    level = LEVELS[trend(found.facts.scores.low, found.facts.scores.high)]
+    return "weak" if level == "use" and found.facts.doubts else level
 
 
 def _lead(found: Finished, told: PublishedStudy) -> str:
     same = found.model == told.zoo
-    model = "the published model" if same else f"{found.facts['model']} in place of {told.model}"
+    model = "the published model" if same else f"{found.facts.model} in place of {told.model}"
     forecast = EXPECTED[found.recipe.study]
     return (
         f"Measured with {model}. Published: {told.samples} for training, tested on {told.test}; outcome as its "
@@ -145,13 +144,13 @@ def differences(found: Finished) -> list[tuple[str, str, str]]:
         for name in dict.fromkeys([*seed, *here])
         if name not in said and seed.get(name) != here.get(name)
     ]
-    millions = f"{found.facts['parameters'] / 1e6:.0f} M parameters"
-    lines = [] if found.model == told.zoo else [("Model", told.model, f"{found.facts['model']}, {millions}")]
+    millions = f"{found.facts.parameters / 1e6:.0f} M parameters"
+    lines = [] if found.model == told.zoo else [("Model", told.model, f"{found.facts.model}, {millions}")]
     static = [(difference.what, difference.published, difference.here) for difference in told.differences]
     return [*lines, *found.prepared.differences, *static, *changed]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return "not set" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
@@ -163,9 +162,9 @@ def two_decimals(share: float | None, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def _prompts_plate(rows: list[dict[str, Any]]) -> Plate:
+def _prompts_plate(rows: Rows) -> Plate:
     said = "; ".join(
-        f"{strategy_name(row['strategy'])} {score(row['base'])} to {score(row['tuned'])}, n = {count(row['n'])}"
+        f"{strategy_name(str(row['strategy']))} {score(row['base'])} to {score(row['tuned'])}, n = {count(row['n'])}"
         for row in rows
     )
     return Plate("Mean IoU by prompt with 95 % intervals over images.", f"Base and specialist by prompt: {said}.",
@@ -174,10 +173,10 @@ def _prompts_plate(rows: list[dict[str, Any]]) -> Plate:
 
 def _losses_plate(found: Finished, told: PublishedStudy) -> Plate:
     curves = [
-        Curve("here", tuple(loss if loss is not None else math.nan for loss in found.facts["losses"])),
+        Curve("here", tuple(loss if loss is not None else math.nan for loss in found.facts.losses)),
         Curve(f"published ({told.model})", told.losses, published=True),
     ]
-    mix = " + ".join(f"{weight:g} {name}" for name, weight in found.facts["loss"].items())
+    mix = " + ".join(f"{weight:g} {name}" for name, weight in found.facts.loss.items())
     caption = (
         f"Training loss after each epoch: here {mix}; the published one of the seed recipe. "
         "Losses of different mixes, models or data cannot be compared in height, only in their course."
@@ -194,7 +193,7 @@ def _groups(found: Finished) -> tuple[list[Group], list[tuple[str, Plate]]]:
     """Tables by category for each prompt, and their figures by name; super categories first where there are any."""
     out: list[Group] = []
     drawn: list[tuple[str, Plate]] = []
-    levels = [True, False] if any("/" in str(name) for name in set(found.rows.category)) else [False]
+    levels = [True, False] if any("/" in str(name) for name in set(found.rows.frame["category"])) else [False]
     for outer in levels:
         shown_prompts = found.recipe.strategies if found.recipe.study != "camouflage" else found.recipe.strategies[:1]
         for strategy in shown_prompts:
@@ -221,13 +220,13 @@ def _run_facts(found: Finished) -> RunFacts:
         title=recipe.title,
         source=found.data,
         layout=recipe.study,
-        model=found.facts["model"],
+        model=found.facts.model,
         command=command,
         date=date.today().isoformat(),
         machine=machine(),
         versions=versions(),
         seed=recipe.specialize.seed,
         settings=recipe.model_dump(mode="json"),
-        warnings=tuple(found.facts["warnings"]),
+        warnings=tuple(found.facts.warnings),
         licence=found.prepared.licence,
     )

@@ -16,9 +16,9 @@ from specialsam.core.types import Prompts, Record
 from specialsam.data.images import read_image, write_png
 from specialsam.data.loading import load_image_only
 from specialsam.data.open import open_dataset
-from specialsam.models.load import load_model
+from specialsam.models.load import load_base
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import is_specialist, load_specialist, read_card
+from specialsam.models.specialist import is_specialist, load_specialist
 from specialsam.studies.figures import Tile, pixels_of, sheet_figure
 
 CENTRE = ("center", "centre")
@@ -58,7 +58,13 @@ def parse_click(text: str) -> tuple[float, float] | None:
 
 
 def run_photos(
-    run: Path, photos: Path, click: str, out: Path, progress: Callable[[int, int, str], None] | None = None
+    run: Path,
+    photos: Path,
+    click: str,
+    out: Path,
+    progress: Callable[[int, int, str], None] | None = None,
+    *,
+    trust_base: bool = False,
 ) -> tuple[list[Shot], list[str]]:
     """Write a picture a photograph, `photos.csv` and `photos.html` into `out`; the shots, and what could not be read.
 
@@ -67,7 +73,7 @@ def run_photos(
     """
     place = parse_click(click)
     folder = specialist_folder(run)
-    base = load_model(read_card(folder).base)
+    base = load_base(folder, trust_base=trust_base)
     tuned = load_specialist(folder, base)
     records = open_dataset(f"photos:{photos}").records
     shots, failures = [], []

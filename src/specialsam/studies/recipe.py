@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
+from specialsam.core.documents import document, parse_yaml
 from specialsam.core.errors import UsageError
 from specialsam.core.geometry import ImageArray
-from specialsam.core.settings import parse_settings
+from specialsam.core.settings import Settings, parse_settings
 from specialsam.core.types import Record
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.synth.defect_data import DefectRecipe
@@ -27,10 +27,8 @@ STUDIES: tuple[Study, ...] = ("wood", "carpet", "camouflage")
 BUNDLED = ("seed", "revised")
 
 
-class CamouflageData(BaseModel):
+class CamouflageData(Settings):
     """Which images of a camouflage data set are learned from and measured on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     split: Literal["stated", "own"] = Field(
         "stated",
@@ -48,10 +46,8 @@ class CamouflageData(BaseModel):
     seed: int = Field(0, description="of the subsets and of the split")
 
 
-class StudyRecipe(BaseModel):
+class StudyRecipe(Settings):
     """Everything that decides a study; each study adds `data`, the settings of its own kind of data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     study: Study = Field(description="wood, carpet or camouflage")
     title: str = Field(description="heading of the pages")
@@ -135,19 +131,20 @@ def recipe_text(study: str, name: str) -> str:
         with as_file(files("specialsam.studies") / "recipes" / f"{study}-{name}.yaml") as path:
             return path.read_text(encoding="utf-8")
     try:
-        return Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with Path(name).open("rb") as file:
+            return document(file)
+    except (OSError, ValueError) as error:
         choices = " or ".join(BUNDLED)
-        raise UsageError(f"expected a recipe of {choices}, or a readable YAML file, got {name!r}") from error
+        raise UsageError(f"expected a recipe of {choices}, or a readable YAML file, got {name!r} ({error})") from error
 
 
-def load_recipe(study: str, name: str = "seed", changes: Mapping[str, Any] | None = None) -> AnyRecipe:
+def load_recipe(study: str, name: str = "seed", changes: Mapping[str, object] | None = None) -> AnyRecipe:
     """The named recipe with nested `changes` on top; UsageError in one line for everything that is wrong with it."""
     if study not in KINDS:
         raise UsageError(f"expected a study of {', '.join(KINDS)}, got {study!r}")
     try:
-        values = yaml.safe_load(recipe_text(study, name))
-    except yaml.YAMLError as error:
+        values = parse_yaml(recipe_text(study, name))
+    except ValueError as error:
         raise UsageError(f"expected YAML in the recipe {name}, got something else ({error})") from error
     if not isinstance(values, dict):
         raise UsageError(f"expected settings by name in the recipe {name}, got {type(values).__name__}")
@@ -156,13 +153,15 @@ def load_recipe(study: str, name: str = "seed", changes: Mapping[str, Any] | Non
     return parse_settings(KINDS[study], merged({"study": study, **values}, changes or {}))
 
 
-def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merged(values: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
     """Nested `values` with `changes` on top; groups are merged, everything else, mixtures by name too, is replaced."""
     out = dict(values)
     for name, change in changes.items():
         before = out.get(name)
-        both = isinstance(before, Mapping) and isinstance(change, Mapping) and name not in WHOLE
-        out[name] = merged(before, change) if both and isinstance(before, Mapping) else change
+        if isinstance(before, Mapping) and isinstance(change, Mapping) and name not in WHOLE:
+            out[name] = merged(before, change)
+        else:
+            out[name] = change
     return out
 
 
@@ -170,11 +169,11 @@ WHOLE = frozenset({"prompts", "layouts", "kinds", "types", "loss"})
 """Fields whose value is a table of weights: a change replaces it, because a mixture of two means neither."""
 
 
-def flat(recipe: BaseModel) -> dict[str, Any]:
+def flat(recipe: BaseModel) -> dict[str, object]:
     """The recipe's fields by dotted name, as plain values; tables of weights stay whole."""
-    out: dict[str, Any] = {}
+    out: dict[str, object] = {}
 
-    def walk(values: Mapping[str, Any], before: str) -> None:
+    def walk(values: Mapping[str, object], before: str) -> None:
         for name, value in values.items():
             if isinstance(value, Mapping) and name not in WHOLE:
                 walk(value, f"{before}{name}.")

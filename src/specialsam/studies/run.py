@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from specialsam import __version__
 from specialsam.core.console import stage
-from specialsam.core.errors import DataError, SpecialSamError, UsageError
+from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.core.files import write_whole
+from specialsam.core.ledger import Facts, open_ledger, read_facts
+from specialsam.core.place import here
 from specialsam.core.types import Record, Sample
 from specialsam.data.folder import CARD
 from specialsam.data.images import read_image
@@ -28,12 +28,14 @@ from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
 from specialsam.data.views import views_for
 from specialsam.evaluation.evaluate import Embed
+from specialsam.evaluation.results import Results
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import load_specialist
 from specialsam.pipeline.embedded import embeddings_of
 from specialsam.pipeline.evidence import BASE, SPECIALIST
+from specialsam.pipeline.job import Request
 from specialsam.pipeline.pictures import choose, object_pairs
 from specialsam.pipeline.specialize import Outcome, run_specialize
 from specialsam.prompts import draw, generator
@@ -41,7 +43,7 @@ from specialsam.report.numbers import score, strategy_name, words
 from specialsam.studies.camouflage.prepare import false_alarms, prepare_camouflage
 from specialsam.studies.carpet.prepare import prepare_carpet
 from specialsam.studies.figures import Tile, pixels_of, sheet_figure
-from specialsam.studies.measured import complaints, doubts, headline, read_rows
+from specialsam.studies.measured import StudyFacts, complaints, doubts, headline, read_rows
 from specialsam.studies.page import Finished, write_study
 from specialsam.studies.published import published
 from specialsam.studies.recipe import AnyRecipe, Prepared, Sheet
@@ -58,18 +60,39 @@ SHOWN = 4
 """Test images on the sheet of answers."""
 
 
-def run_study(data: str, recipe: AnyRecipe, model: str, folder: Path, base: str | None = None) -> Finished:
-    """Run (or go on with) a study on the raw data in `data`; UsageError where `folder` holds another one."""
+def run_study(
+    data: str, recipe: AnyRecipe, model: str, folder: Path, base: str | None = None, device: str = "auto"
+) -> Finished | None:
+    """Run (or go on with) a study on the raw data in `data`; UsageError where `folder` holds another one.
+
+    None in every process but the main one.
+    """
     identity = {"data": data, "model": model, "base": base, "recipe": recipe.model_dump(mode="json")}
-    _begin(folder, identity)
+    place = here(device)
+    with open_ledger(folder, identity, FILE, "study", first=place.first, main=place.main) as ledger:
+        ledger.save(version=__version__)
+        prepared = place.first(lambda: _prepared(data, recipe, model, base, folder))
+        request = Request(prepared.source, model, folder / "run", base, title=recipe.title, device=device)
+        outcome = run_specialize(request, recipe.specialize)
+        if outcome is None:  # not the main process
+            return None
+        found = _finished(folder, data, recipe, model, base, prepared, outcome)
+        ledger.save(finished=found.facts.plain())
+        return found
+
+
+def _prepared(data: str, recipe: AnyRecipe, model: str, base: str | None, folder: Path) -> Prepared:
+    """The study's own data set, written into `folder/data` with its card."""
     prepared = PREPARE[recipe.study](data, recipe, model, base, folder / "data")
     card = json.dumps({"name": prepared.name, "licence": prepared.licence, "citation": prepared.citation}, indent=1)
     write_whole(folder / "data" / CARD, lambda path: path.write_text(card + "\n", encoding="utf-8"))
-    outcome = run_specialize(
-        prepared.source, model, folder / "run", recipe.specialize, base_model=base, title=recipe.title
-    )
-    if outcome is None:  # run_specialize answers None only when it was told not to measure
-        raise DataError(f"expected results in {folder / 'run'}, got none; run the study again")
+    return prepared
+
+
+def _finished(
+    folder: Path, data: str, recipe: AnyRecipe, model: str, base: str | None, prepared: Prepared, outcome: Outcome
+) -> Finished:
+    """All that the page of a study shows, and the page."""
     rows = read_rows(outcome.folder)
     before = load_model(model, base)
     models = {BASE: before, SPECIALIST: load_specialist(outcome.folder / "specialist", before)}
@@ -81,43 +104,23 @@ def run_study(data: str, recipe: AnyRecipe, model: str, folder: Path, base: str 
     facts = _facts(recipe, prepared, outcome, rows, before)
     found = Finished(folder, data, model, recipe, prepared, outcome, rows, facts, answers, alarms)
     write_study(found)
-    _save(folder, identity | {"finished": facts})
     return found
 
 
-def _begin(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Write `study.json` into a new folder; pass where the same study is there, UsageError where another is."""
-    path = folder / FILE
-    if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise UsageError(f"{folder} is not empty and holds no study; choose another --out")
-        _save(folder, identity)
-        return
-    stored = read_study(folder)
-    other = [name for name in identity if stored.get(name) != json.loads(json.dumps(identity[name]))]
-    if other:
-        raise UsageError(f"{folder} holds a study with another {' and '.join(other)}; choose another --out")
-
-
-def _save(folder: Path, values: Mapping[str, Any]) -> None:
-    text = json.dumps({**values, "version": __version__}, indent=1)
-    write_whole(folder / FILE, lambda path: path.write_text(text + "\n", encoding="utf-8"))
-
-
-def read_study(folder: Path) -> dict[str, Any]:
+def read_study(folder: Path) -> Facts:
     """What `study.json` of a folder holds; UsageError where there is none, DataError for a damaged one."""
-    path = folder / FILE
-    if not path.exists():
-        raise UsageError(f"expected a study folder with {FILE}, found none in {folder}")
+    stored = read_facts(folder, FILE, "study")
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        stored["recipe"]["study"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"expected a readable {path}, got a damaged one; run the study anew elsewhere") from error
-    return dict(stored)
+        study = {**stored["identity"], **stored}
+        study["recipe"]["study"]
+    except (TypeError, KeyError) as error:
+        raise DataError(
+            f"expected a readable {folder / FILE}, got a damaged one; run the study anew elsewhere"
+        ) from error
+    return study
 
 
-def _facts(recipe: AnyRecipe, prepared: Prepared, outcome: Outcome, rows: Any, before: Segmenter) -> dict[str, Any]:
+def _facts(recipe: AnyRecipe, prepared: Prepared, outcome: Outcome, rows: Results, before: Segmenter) -> StudyFacts:
     """The numbers of a finished study that pages and comparisons read."""
     told = published(recipe.study)
     what, main = headline(told, rows, recipe.strategies)
@@ -125,23 +128,24 @@ def _facts(recipe: AnyRecipe, prepared: Prepared, outcome: Outcome, rows: Any, b
     train = [record for record in open_dataset(prepared.source).records if record.split == "train"]
     settings = recipe.specialize
     views = sum(1 + len(views_for(record.id, settings.views, settings.seed)) for record in train)
-    return {
-        "headline": {"what": what, **asdict(main)},
-        "doubts": doubts(told, rows, recipe.strategies, main) + complaints(outcome.findings),
-        "losses": [epoch.train_loss for epoch in history],
-        "val_iou": [_finite(epoch.val_iou) for epoch in outcome.result.history],
-        "best_epoch": outcome.result.best_epoch,
-        "stop": outcome.result.stop,
-        "warnings": [text for epoch in history for text in epoch.warnings],
-        "train": {"images": len(train), "objects": sum(len(load_masks(record)) for record in train), "views": views},
-        "loss": resolve_mix(settings.train.loss),
-        "lr": settings.train.lr,
-        "parameters": sum(parameter.numel() for parameter in before.sam.parameters()),
-        "model": before.name,
-        "test": prepared.facts[0][1],
-        "facts": [list(fact) for fact in prepared.facts],
-        "notes": list(prepared.notes),
-    }
+    return StudyFacts(
+        what=what,
+        scores=main,
+        doubts=doubts(told, rows, recipe.strategies, main) + complaints(outcome.findings),
+        losses=[epoch.train_loss for epoch in history],
+        val_iou=[_finite(epoch.val_iou) for epoch in outcome.result.history],
+        best_epoch=outcome.result.best_epoch,
+        stop=outcome.result.stop,
+        warnings=[text for epoch in history for text in epoch.warnings],
+        train={"images": len(train), "objects": sum(len(load_masks(record)) for record in train), "views": views},
+        loss=resolve_mix(settings.train.loss),
+        lr=settings.train.lr,
+        parameters=sum(parameter.numel() for parameter in before.sam.parameters()),
+        model=before.name,
+        test=prepared.facts[0][1],
+        facts=[list(fact) for fact in prepared.facts],
+        notes=list(prepared.notes),
+    )
 
 
 def _finite(value: float) -> float | None:
@@ -193,7 +197,7 @@ def _answers(models: Mapping[str, Segmenter], records: Sequence[Record], embed: 
     return Sheet("answers", pixels_of(sheet_figure(tiles, max(1, len(samples)))), caption)
 
 
-def _sides(rows: Any, run: Path, recipe: AnyRecipe) -> tuple[Sheet, ...]:
+def _sides(rows: Results, run: Path, recipe: AnyRecipe) -> tuple[Sheet, ...]:
     """The first side-by-side picture of each kind that the run chose by rule: best, median and worst gain, failure."""
     strategy = recipe.specialize.main_strategy
     table = object_pairs(rows, BASE, SPECIALIST, strategy)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -85,7 +84,7 @@ def _look(data: str) -> _Found:
     dataset = open_dataset(data)
     problems: list[Problem] = []
     with stage("reading masks") as progress:
-        objects = inspect_masks(dataset.records, lambda done, total: progress(done, total, ""), problems)
+        objects = inspect_masks(dataset.records, progress, problems)
     usable = tuple(record for record in dataset.records if objects.get(record.id, 0) > 0)
     empty = tuple(record for record in dataset.records if objects.get(record.id) == 0)
     return _Found(dataset, usable, empty, counts(dataset, objects), tuple(problems))
@@ -101,7 +100,7 @@ def choose(records: Sequence[Record], recipe: CamouflageData) -> tuple[dict[Spli
     groups: dict[str, str] = {}
     if recipe.duplicates:
         with stage("looking for near-duplicates") as progress:
-            pairs = near_duplicates(records, progress=lambda done, total: progress(done, total, ""))
+            pairs = near_duplicates(records, progress=progress)
             groups = duplicate_groups(pairs)
     if recipe.split == "own":
         splits = split_records(records, _shares(recipe, recipe.own_test), recipe.seed, honour=False, groups=groups)
@@ -176,15 +175,29 @@ def _negatives(empty: Sequence[Record], recipe: CamouflageData) -> tuple[Record,
     return tuple(stratified(stated, recipe.negatives, recipe.seed)) if recipe.negatives else ()
 
 
+@dataclass(frozen=True)
+class FalseAlarms:
+    """Mean share 0..1 of `n` images without an object that a model predicts, with its 95 % bootstrap interval.
+
+    `failed` of the images could not be read and count as all of the image.
+    """
+
+    model: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    failed: int
+
+
 def false_alarms(
     models: Mapping[str, Segmenter],
     records: Sequence[Record],
     progress: Callable[[int, int, str], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[FalseAlarms]:
     """Share of the image that each model predicts when its centre is clicked although nothing is hidden there.
 
-    One line a model: model, mean, low, high (95 % bootstrap over images), n, and `failed` images that could not be
-    read, which count as all of the image. SAM has no way to answer "nothing": lower is better, 0 is right.
+    SAM has no way to answer "nothing": lower is better, 0 is right.
     """
     shares: dict[str, list[float]] = {name: [] for name in models}
     failed = 0
@@ -200,8 +213,7 @@ def false_alarms(
     out = []
     for name, values in shares.items():
         mean = bootstrap_mean(values)
-        numbers = {"mean": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n}
-        out.append({"model": name, **numbers, "failed": failed})
+        out.append(FalseAlarms(name, mean.mean, mean.low, mean.high, mean.n, failed))
     return out
 
 

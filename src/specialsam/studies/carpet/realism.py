@@ -12,14 +12,14 @@ nearest real one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
@@ -59,6 +59,29 @@ class Region:
     area: float
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One question answered: AUC with its interval, what the area alone and both together tell, the ratio of distances.
+
+    `n` real defects stand against `m` others; NaN is what was not asked or, with the note "too few", not answered.
+    """
+
+    question: Question
+    name: str
+    against: str
+    n: int
+    m: int
+    auc: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    note: str = ""
+    size: float = math.nan
+    with_size: float = math.nan
+    nearest: float = math.nan
+    nearest_low: float = math.nan
+    nearest_high: float = math.nan
+
+
 def region_vector(embedding: Embedding, mask: BoolArray) -> FloatArray:
     """Mean embedding inside `mask` (bool (H, W)) less the mean over the ground around it: float32 (C,).
 
@@ -87,74 +110,85 @@ def _weighted(values: FloatArray, weights: FloatArray) -> Values:
     return np.asarray(np.tensordot(values.astype(np.float64), weights.astype(np.float64), 2) / weights.sum(), float)
 
 
-def separability(regions: Sequence[Region], seed: int = 0, progress: Progress | None = None) -> pd.DataFrame:
-    """Every question as a line: question, name, against, auc, low, high, size, with_size, nearest..., n, m, note.
+def separability(regions: Sequence[Region], seed: int = 0, progress: Progress | None = None) -> tuple[Answer, ...]:
+    """Every question answered.
 
     Questions: each synthetic kind (and all) against all real defects, each kind against each real type, each real type
-    against the others, random halves of the real ones, bare ground against all real defects. `n` real defects stand
-    against `m` others. `auc` rests on the vectors alone; `size` is what the area alone tells, `with_size` both.
-    `nearest` is a ratio of distances (`nearest_ratio`). A question with fewer than 4 groups on a side says "too few" in
-    `note`.
+    against the others, random halves of the real ones, bare ground against all real defects. `auc` rests on the vectors
+    alone; `size` is what the area alone tells, `with_size` both. `nearest` is a ratio of distances (`nearest_ratio`). A
+    question with fewer than 4 groups on a side says "too few" in `note`.
     """
     real = [region for region in regions if region.origin == "real"]
     made = [region for region in regions if region.origin == "synthetic"]
     clean = [region for region in regions if region.origin == "clean"]
-    kinds, types = (list(dict.fromkeys(region.kind for region in part)) for part in (made, real))
     scale = _scale([*real, *made])
-    asked: list[tuple[Question, str, str, list[Region], list[Region]]] = []
+    asked = list(_asked(real, made, clean))
+    answers = []
+    for number, one in enumerate(asked, 1):
+        answers.append(_answer(one, scale, seed))
+        if progress:
+            progress(number, len(asked), f"{one.name} against {one.against}")
+    return (*answers, _halves(real, seed))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    question: Question
+    name: str
+    against: str
+    real: list[Region]
+    others: list[Region]
+
+
+def _asked(real: list[Region], made: list[Region], clean: list[Region]) -> Iterator[_Asked]:
+    kinds, types = (list(dict.fromkeys(region.kind for region in part)) for part in (made, real))
     for kind in (*kinds, ALL) if len(kinds) > 1 else kinds:
         own = [region for region in made if kind in (region.kind, ALL)]
-        asked.append(("kind", kind, ALL, real, own))
-        asked += [("kind and type", kind, name, [r for r in real if r.kind == name], own) for name in types]
+        yield _Asked("kind", kind, ALL, real, own)
+        for name in types:
+            yield _Asked("kind and type", kind, name, [region for region in real if region.kind == name], own)
     if len(types) > 1:
         for name in types:
             others = [region for region in real if region.kind != name]
-            asked.append(("real type", name, "other types", [r for r in real if r.kind == name], others))
-    asked.append(("clean", "bare ground", ALL, real, clean))
-    lines = []
-    for number, (question, name, against, first, second) in enumerate(asked, 1):
-        lines.append(_line(question, name, against, first, second, scale, seed))
-        if progress:
-            progress(number, len(asked), f"{name} against {against}")
-    lines.append(_halves(real, seed))
-    return pd.DataFrame(lines)
+            yield _Asked("real type", name, "other types", [region for region in real if region.kind == name], others)
+    yield _Asked("clean", "bare ground", ALL, real, clean)
 
 
-def _line(
-    question: Question, name: str, against: str, real: list[Region], others: list[Region], scale: Values, seed: int
-) -> dict[str, Any]:
-    line: dict[str, Any] = {"question": question, "name": name, "against": against, "n": len(real), "m": len(others)}
+def _answer(asked: _Asked, scale: Values, seed: int) -> Answer:
+    real, others = asked.real, asked.others
+    told = Answer(asked.question, asked.name, asked.against, len(real), len(others))
     if min(len({region.group for region in side}) for side in (real, others)) < LEAST:
-        return line | {"note": TOO_FEW}
+        return replace(told, note=TOO_FEW)
     vectors, lengths, sizes, labels, groups = _stacked(real, others)
     found = auc(vectors, lengths, labels, groups, seed)
-    line |= {"auc": found.mean, "low": found.low, "high": found.high, "note": ""}
-    if against == ALL:
-        line["size"] = auc(vectors[:, :0], sizes, labels, groups, seed, bootstrap=0).mean
-        line["with_size"] = auc(vectors, np.hstack([lengths, sizes]), labels, groups, seed, bootstrap=0).mean
-    if question in ("kind", "clean"):
+    told = replace(told, auc=found.mean, low=found.low, high=found.high)
+    if asked.against == ALL:
+        size = auc(vectors[:, :0], sizes, labels, groups, seed, bootstrap=0).mean
+        both = auc(vectors, np.hstack([lengths, sizes]), labels, groups, seed, bootstrap=0).mean
+        told = replace(told, size=size, with_size=both)
+    if asked.question in ("kind", "clean"):
         near = nearest_ratio(vectors[labels] / scale, vectors[~labels] / scale, seed)
-        line |= {"nearest": near.mean, "nearest_low": near.low, "nearest_high": near.high}
-    return line
+        told = replace(told, nearest=near.mean, nearest_low=near.low, nearest_high=near.high)
+    return told
 
 
-def _halves(real: list[Region], seed: int) -> dict[str, Any]:
+def _halves(real: list[Region], seed: int) -> Answer:
     """Random halves of the real defects against each other: what this measure says where there is no difference.
 
     `low` and `high` are the 2.5 and 97.5 % points over the draws, so they show what chance does with so few.
     """
-    line = {"question": "real halves", "name": "random halves", "against": "real", "n": len(real) // 2}
-    line["m"] = len(real) - len(real) // 2
-    if len(real) // 2 < LEAST:
-        return line | {"note": TOO_FEW}
+    half = len(real) // 2
+    told = Answer("real halves", "random halves", "real", half, len(real) - half)
+    if half < LEAST:
+        return replace(told, note=TOO_FEW)
     found = []
     for draw in range(HALVES):
         order = generator(seed, "halves", draw).permutation(len(real))
-        first, second = ([real[i] for i in half] for half in np.array_split(order, 2))
+        first, second = ([real[i] for i in part] for part in np.array_split(order, 2))
         vectors, lengths, _, labels, groups = _stacked(first, second)
         found.append(auc(vectors, lengths, labels, groups, seed, bootstrap=0).mean)
     low, high = np.quantile(found, [0.025, 0.975])
-    return line | {"auc": float(np.mean(found)), "low": float(low), "high": float(high), "note": "spread over draws"}
+    return replace(told, auc=float(np.mean(found)), low=float(low), high=float(high), note="spread over draws")
 
 
 def _stacked(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -15,18 +17,18 @@ from matplotlib.figure import Figure
 
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, ImageArray
+from specialsam.core.machine import machine, versions
 from specialsam.core.randomness import generator
 from specialsam.data.loading import load_image_only
-from specialsam.pipeline.run import machine, versions
-from specialsam.report.facts import RunFacts, rows_of
+from specialsam.report.facts import RunFacts
 from specialsam.report.gallery import Plate, save_plates
-from specialsam.report.numbers import interval, score, words
+from specialsam.report.numbers import brief, interval, score, words
 from specialsam.report.page import environment, figured, prompt_note, write_page
-from specialsam.report.palette import LIGHT, SIZE, blank, column, label
+from specialsam.report.palette import LIGHT, SIZE, blank, label
 from specialsam.studies.carpet.meter import Realism, doubts, headline, limits, ranks, two
-from specialsam.studies.carpet.realism import ALL, TOO_FEW
+from specialsam.studies.carpet.realism import ALL, TOO_FEW, Answer, Question, Values
 from specialsam.studies.carpet.realism_data import Seen
-from specialsam.studies.carpet.transfer import BLIND
+from specialsam.studies.carpet.transfer import BLIND, Gain
 from specialsam.studies.figures import pixels_of
 from specialsam.studies.recipe import Sheet
 from specialsam.studies.sheets import pictured, save_sheets
@@ -58,7 +60,7 @@ def write_realism(found: Realism, data: str, folder: Path) -> Path:
             doubts=doubts(found),
             sheets=pictured(sheets),
             figures={name: figured(name, plate) for name, plate in plates.items()},
-            lines=_lines(found),
+            groups=_groups(found),
             gains=None if found.transfer is None else _gain_table(found),
             rank=None if rank is None else f"{rank.rho:+.2f} (p = {rank.p:.2f}, {rank.kinds} kinds)",
             few=TOO_FEW,
@@ -83,45 +85,47 @@ def meter_sheet(found: Realism) -> Sheet:
 
 def _level(found: Realism) -> str:
     """Colour of the summary: weak where the encoder hardly sees defects, good where a kind passes for real."""
-    kinds, halves, clean = found.kinds, found.line("real halves"), found.line("clean")
-    if not len(kinds) or halves is None or clean is None or clean["low"] <= halves["high"]:
+    kinds, halves, clean = found.kinds, found.answer("real halves"), found.answer("clean")
+    if not kinds or halves is None or clean is None or clean.low <= halves.high:
         return "weak"
-    return "use" if kinds.iloc[0]["auc"] <= halves["high"] else "unclear"
+    return "use" if kinds[0].auc <= halves.high else "unclear"
 
 
-def _lines(found: Realism) -> list[dict[str, Any]]:
-    """Kinds, then anchors, as the table shows them."""
-    asked = {"kind": "Synthetic against real", "real type": "Anchor: one real type against the others"}
-    asked |= {"real halves": "Anchor: real against real", "clean": "Anchor: no defect against real"}
+def _groups(found: Realism) -> list[tuple[str, list[Answer]]]:
+    """(title, answers): kinds, then anchors, as the table shows them."""
+    titles: dict[Question, str] = {
+        "kind": "Synthetic against real",
+        "real type": "Anchor: one real type against the others",
+        "real halves": "Anchor: real against real",
+        "clean": "Anchor: no defect against real",
+    }
     out = []
-    for question, title in asked.items():
-        rows = rows_of(found.table[found.table.question == question])
-        rows.sort(key=lambda row: (row["name"] == ALL, np.nan_to_num(row.get("auc", np.nan), nan=2.0)))
-        out.append({"title": title, "rows": rows})
+    for question, title in titles.items():
+        own = [one for one in found.answers if one.question == question]
+        own.sort(key=lambda one: (one.name == ALL, 2.0 if math.isnan(one.auc) else one.auc))
+        out.append((title, own))
     return out
 
 
 def _separability_plate(found: Realism) -> Plate:
     """AUC of each kind with its interval, the anchors below in another colour, the spread of real halves as a band."""
-    anchors = [row for row in rows_of(found.table) if row["question"] in ("real type", "clean")]
-    kinds = [row for row in rows_of(found.table) if row["question"] == "kind" and row["name"] == ALL]
-    rows: list[dict[str, Any]] = [*rows_of(found.kinds), *kinds, *anchors]
-    rows = [row for row in rows if row["note"] != TOO_FEW]
+    anchors = [one for one in found.answers if one.question in ("real type", "clean")]
+    kinds = [one for one in found.answers if one.question == "kind" and one.name == ALL]
+    rows = [one for one in (*found.kinds, *kinds, *anchors) if one.note != TOO_FEW]
     if not rows:
         return Plate("No figure of separability: there are too few real defects.")
     figure, (axis,) = blank(7.6, 1.0 + 0.28 * len(rows))
-    halves = found.line("real halves")
+    halves = found.answer("real halves")
     if halves is not None:
-        axis.axvspan(halves["low"], halves["high"], color=LIGHT["line"], linewidth=0)
+        axis.axvspan(halves.low, halves.high, color=LIGHT["line"], linewidth=0)
     axis.axvline(0.5, color=LIGHT["muted"], linewidth=0.9)
-    values, low, high = (column(rows, name) for name in ("auc", "low", "high"))
-    for spot, row in enumerate(rows):
-        colour = LIGHT["tuned"] if row["question"] == "kind" else LIGHT["base"]
-        error = np.array([[values[spot] - low[spot]], [high[spot] - values[spot]]]).clip(0)
-        axis.errorbar(values[spot], spot, xerr=error, fmt="o", color=colour, ecolor=colour, markersize=5)
-    axis.set_yticks(range(len(rows)), [_named(row) for row in rows])
+    for spot, one in enumerate(rows):
+        colour = LIGHT["tuned"] if one.question == "kind" else LIGHT["base"]
+        error = np.array([[one.auc - one.low], [one.high - one.auc]]).clip(0)
+        axis.errorbar(one.auc, spot, xerr=error, fmt="o", color=colour, ecolor=colour, markersize=5)
+    axis.set_yticks(range(len(rows)), [_named(one) for one in rows])
     axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.set_xlim(min(0.3, float(np.nanmin(low)) - 0.02), 1.02)
+    axis.set_xlim(min(0.3, min(one.low for one in rows) - 0.02), 1.02)
     axis.grid(axis="y", visible=False)
     axis.grid(axis="x", color=LIGHT["line"], linewidth=0.7)
     label(axis, "AUC, told from real defects (0.5: not at all, 1: always)")
@@ -129,25 +133,24 @@ def _separability_plate(found: Realism) -> Plate:
         "How well each kind is told from all real defects (blue), with 95 % intervals; grey dots are anchors, the grey "
         "band is what random halves of the real defects do by chance."
     )
-    said = "; ".join(f"{_named(row)} {two(row['auc'])} {limits(row)}" for row in rows)
+    said = "; ".join(f"{_named(one)} {two(one.auc)} {limits(one)}" for one in rows)
     return Plate(caption, f"AUC: {said}.", figure)
 
 
-def _named(row: dict[str, Any]) -> str:
-    if row["question"] == "real type":
-        return f"{words(row['name'])} against other real types"
-    return "bare ground" if row["question"] == "clean" else "all kinds" if row["name"] == ALL else words(row["name"])
+def _named(answer: Answer) -> str:
+    if answer.question == "real type":
+        return f"{words(answer.name)} against other real types"
+    return "bare ground" if answer.question == "clean" else "all kinds" if answer.name == ALL else words(answer.name)
 
 
 def _types_plate(found: Realism) -> Plate:
     """AUC of each kind against each real type as a matrix."""
-    part = found.table[found.table.question == "kind and type"]
-    types = list(dict.fromkeys(part["against"]))
-    names = [*found.kinds["name"]]
-    cells = {(row["name"], row["against"]): row for row in rows_of(part)}
+    cells = {(one.name, one.against): one for one in found.answers if one.question == "kind and type"}
+    types = list(dict.fromkeys(against for _, against in cells))
+    names = [one.name for one in found.kinds]
     if not names or not types:
         return Plate("No matrix of kinds and types: there are too few real defects.")
-    values = np.array([[cells[name, kind].get("auc", np.nan) for kind in types] for name in names], np.float64)
+    values = np.array([[cells[name, kind].auc for kind in types] for name in names], np.float64)
     texts = [[two(value) if np.isfinite(value) else TOO_FEW for value in row] for row in values]
     caption = (
         "AUC of each synthetic kind (rows) against each real type (columns): the paler, the more alike; below 0.5 is "
@@ -161,11 +164,9 @@ def _types_plate(found: Realism) -> Plate:
 
 
 def _transfer_plate(found: Realism) -> Plate:
-    names, types, table = _gains(found)
-    values = np.array([[100 * table[name, kind]["gain"] for kind in types] for name in names], np.float64)
-    texts = [
-        [score(table[name, kind]["gain"], sign=True) + _mark(table[name, kind]) for kind in types] for name in names
-    ]
+    names, types, cells = _gains(found)
+    values = np.array([[100 * cells[name, kind].gain for kind in types] for name in names], np.float64)
+    texts = [[score(cells[name, kind].gain, sign=True) + _mark(cells[name, kind]) for kind in types] for name in names]
     reach = float(max(1.0, np.nanmax(np.abs(values))))
     caption = (
         "Gain in IoU (points) by one click on each real type (columns) after tuning on one synthetic kind (rows). "
@@ -185,41 +186,40 @@ def _column_name(kind: str) -> str:
     return "all real" if kind == ALL else words(kind)
 
 
-def _mark(row: dict[str, Any]) -> str:
-    return "*" if row["low"] > 0 or row["high"] < 0 else ""
+def _mark(gain: Gain) -> str:
+    return "*" if gain.low > 0 or gain.high < 0 else ""
 
 
-def _gains(found: Realism) -> tuple[list[str], list[str], dict[tuple[str, str], dict[str, Any]]]:
+def _gains(found: Realism) -> tuple[list[str], list[str], dict[tuple[str, str], Gain]]:
     """Rows (kinds by gain, then all together and the blind decoder), columns (types, then all), and cells."""
     assert found.transfer is not None
-    cells = {(row["trained_on"], row["type"]): row for row in rows_of(found.transfer)}
+    cells = {(one.trained_on, one.type): one for one in found.transfer}
     names = list(dict.fromkeys(name for name, _ in cells))
-    names.sort(key=lambda name: (name == BLIND, name == ALL, -cells[name, ALL]["gain"]))
+    names.sort(key=lambda name: (name == BLIND, name == ALL, -cells[name, ALL].gain))
     return names, list(dict.fromkeys(kind for _, kind in cells)), cells
 
 
-def _gain_table(found: Realism) -> dict[str, Any]:
-    """The matrix as a table with intervals."""
+@dataclass(frozen=True)
+class _GainTable:
+    """The matrix, printed: (type, pictures, base) a column, (kind, (gain, interval) a type) a row."""
+
+    heads: list[tuple[str, int, str]]
+    rows: list[tuple[str, list[tuple[str, str]]]]
+
+
+def _gain_table(found: Realism) -> _GainTable:
     names, types, cells = _gains(found)
-    rows = [
-        {
-            "name": _row_name(name),
-            "cells": [
-                (
-                    score(cells[name, kind]["gain"], sign=True),
-                    interval(cells[name, kind]["low"], cells[name, kind]["high"], sign=True),
-                )
-                for kind in types
-            ],
-        }
-        for name in names
-    ]
-    heads = [(_column_name(kind), cells[names[0], kind]["n"], score(cells[names[0], kind]["base"])) for kind in types]
-    return {"heads": heads, "rows": rows}
+    rows = []
+    for name in names:
+        own = [cells[name, kind] for kind in types]
+        told = [(score(one.gain, sign=True), interval(one.low, one.high, sign=True)) for one in own]
+        rows.append((_row_name(name), told))
+    first = [cells[names[0], kind] for kind in types]
+    return _GainTable([(_column_name(one.type), one.n, score(one.base)) for one in first], rows)
 
 
 def matrix_figure(
-    values: np.ndarray[Any, np.dtype[np.float64]],
+    values: Values,
     rows: Sequence[str],
     columns: Sequence[str],
     texts: Sequence[Sequence[str]],
@@ -239,10 +239,12 @@ def matrix_figure(
             colour = colours(0.08 + 0.84 * place)
             axis.fill([x, x + 1, x + 1, x], [y, y, y + 1, y + 1], color=colour, linewidth=0)
             dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.5
-            style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SIZE - 0.5}
-            axis.text(x + 0.5, y + 0.5, texts[y][x], color=LIGHT_TEXT if dark else DARK_TEXT, **style)
-    axis.set_xticks(np.arange(len(columns)) + 0.5, columns)
-    axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
+            axis.text(
+                x + 0.5, y + 0.5, texts[y][x], color=LIGHT_TEXT if dark else DARK_TEXT,
+                ha="center", va="center", fontsize=SIZE - 0.5,
+            )  # fmt: skip
+    axis.set_xticks(np.arange(len(columns)) + 0.5, [brief(name, 22) for name in columns])
+    axis.set_yticks(np.arange(len(rows)) + 0.5, [brief(name) for name in rows])
     axis.xaxis.tick_top()
     axis.set_xlim(0, len(columns))
     axis.set_ylim(len(rows), 0)

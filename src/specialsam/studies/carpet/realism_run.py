@@ -3,57 +3,75 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
+from specialsam.core.ledger import Journal, Lock
+from specialsam.core.place import here
 from specialsam.data.open import open_dataset
+from specialsam.evaluation.results import save_table
 from specialsam.models.load import load_model
 from specialsam.studies.carpet.meter import Realism, doubts, headline, measure, ranks
-from specialsam.studies.carpet.realism_data import check_kinds
+from specialsam.studies.carpet.realism import Answer
+from specialsam.studies.carpet.realism_data import check_kinds, gather
 from specialsam.studies.carpet.realism_page import write_realism
-from specialsam.studies.carpet.transfer import transfer
+from specialsam.studies.carpet.transfer import Gain, transfer
+from specialsam.studies.cells import Bench
+
+
+@dataclass(frozen=True)
+class RealismSettings:
+    """Synthetic `kinds` (none: all but composites), `count` pictures of each, and how their decoders are tuned."""
+
+    kinds: tuple[str, ...] = ()
+    count: int = 60
+    seed: int = 0
+    transfer: bool = True
+    epochs: int = 10
 
 
 def run_realism(
-    data: str,
-    folder: Path,
-    model: str = "nano",
-    kinds: tuple[str, ...] = (),
-    count: int = 60,
-    seed: int = 0,
-    epochs: int = 10,
-    with_transfer: bool = True,
-) -> Realism:
+    data: str, folder: Path, model: str, settings: RealismSettings = RealismSettings(), device: str = "auto"
+) -> Realism | None:
     """Everything, written to `folder`: realism.html, separability.csv, transfer.csv, realism.json and figures.
 
-    The same call goes on after a kill. UsageError for unknown kinds and too small a count, DataError for data without
-    clean pictures or real defects.
+    The same call goes on after a kill. None in every process but the main one. UsageError for unknown kinds and too
+    small a count, DataError for data without clean pictures or real defects.
     """
-    chosen = check_kinds(kinds, count)
-    if epochs < 1:
-        raise UsageError(f"expected at least 1 epoch, got {epochs}")
-    dataset, segmenter = open_dataset(data), load_model(model)
-    found = replace(measure(dataset, segmenter, folder, chosen, count, seed), model=model)
-    write_whole(folder / "separability.csv", lambda path: found.table.to_csv(path, index=False))
-    if with_transfer:
-        gains = transfer(found.encoded, segmenter, folder, epochs, seed)
-        write_whole(folder / "transfer.csv", lambda path: gains.to_csv(path, index=False))
-        found = replace(found, transfer=gains, epochs=epochs)
-    write_whole(folder / "realism.json", lambda path: path.write_text(json.dumps(plain(found), indent=1) + "\n"))
-    write_realism(found, data, folder)
-    return found
+    count, seed = settings.count, settings.seed
+    chosen = check_kinds(settings.kinds, count)
+    if settings.epochs < 1:
+        raise UsageError(f"expected at least 1 epoch, got {settings.epochs}")
+    place = here(device)
+    with Lock(folder) if place.main else nullcontext():
+        dataset, segmenter = open_dataset(data), load_model(model, device=place.device)
+        place.first(lambda: gather(dataset, folder, chosen, count, seed))  # written once, read by all
+        found = replace(measure(dataset, segmenter, folder, chosen, count, seed), model=model)
+        if settings.transfer:
+            bench = Bench(Journal(folder / "cells.jsonl"), segmenter, place)
+            gains = transfer(found.encoded, bench, settings.epochs, seed)
+            found = replace(found, transfer=gains, epochs=settings.epochs)
+        if not place.main:
+            return None
+        save_table(found.table, folder / "separability.csv")
+        if found.transfer is not None:
+            save_table(pd.DataFrame(found.transfer), folder / "transfer.csv")
+        write_whole(folder / "realism.json", lambda path: path.write_text(json.dumps(plain(found), indent=1) + "\n"))
+        write_realism(found, data, folder)
+        return found
 
 
-def plain(found: Realism) -> dict[str, Any]:
+def plain(found: Realism) -> dict[str, object]:
     """All that was found as JSON holds it: no NaN, None instead."""
 
-    def lines(table: pd.DataFrame | None) -> list[dict[str, Any]] | None:
-        return None if table is None else json.loads(table.to_json(orient="records"))
+    def lines(rows: Sequence[Answer] | Sequence[Gain]) -> object:
+        return json.loads(pd.DataFrame(rows).to_json(orient="records"))
 
     rank = ranks(found)
     return {
@@ -66,6 +84,6 @@ def plain(found: Realism) -> dict[str, Any]:
         "headline": headline(found),
         "doubts": doubts(found),
         "ranks": None if rank is None else asdict(rank),
-        "separability": lines(found.table),
-        "transfer": lines(found.transfer),
+        "separability": lines(found.answers),
+        "transfer": None if found.transfer is None else lines(found.transfer),
     }

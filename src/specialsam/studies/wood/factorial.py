@@ -10,45 +10,60 @@ is tuned on one constant embedding stands beside the fixed and the drawn layout:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from specialsam.advice.guard.mixtures import per_image_iou
 from specialsam.core.console import stage
 from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
+from specialsam.core.geometry import BoolArray
+from specialsam.core.ledger import Journal, Lock
+from specialsam.core.place import here
 from specialsam.core.types import Dataset
 from specialsam.data.open import open_dataset
+from specialsam.evaluation.results import save_table
 from specialsam.evaluation.seeds import crossed
 from specialsam.evaluation.statistics import Interval, points
 from specialsam.models.load import load_model
-from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.embedded import Embedded
 from specialsam.pipeline.plan import plan
-from specialsam.pipeline.settings import SpecializeSettings
-from specialsam.prompts.strategies import HALF_FRAME
+from specialsam.prompts import Group, draw
 from specialsam.report.gallery import Plate, save_plates
-from specialsam.studies.cells import cell_iou
+from specialsam.studies.cells import Bench, cell_iou
 from specialsam.studies.figures import groups_figure
 from specialsam.synth.clusters import Clusters
 from specialsam.synth.mosaic_data import cluster_dataset, write_mosaics
 from specialsam.synth.mosaic_plan import MosaicRecipe
+from specialsam.training.loop import per_image_iou
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import TrainingData
 
-RIGHT = "center_of_mass"
-FRAMES = {"right": RIGHT, "half": HALF_FRAME}
+STRATEGY = "center_of_mass"
 FIXED = {"grid:2x2": 1.0}
 LAYOUTS = {"fixed": FIXED, "random": {"lines:4": 1.0, "voronoi:4": 1.0, "curved:4": 1.0, "grid:2x2": 1.0}}
 LOSSES = {"dice": "dice", "bce+dice": "half"}
 TEST, SEED = 60, 42
 """Test mosaics of one cluster, and the seed of all mosaics (the study's own)."""
+
+
+def half_frame(strategy: str, masks: BoolArray, rng: np.random.Generator) -> list[Group]:
+    """`prompts.draw` with the fault of the original wood study: its points in a frame of half the image's size.
+
+    A fault and no strategy, so that no settings can ask for it: only training data that are given it train with it.
+    """
+    return [
+        (indices, replace(prompts, points=None if prompts.points is None else prompts.points / np.float32(2)))
+        for indices, prompts in draw(strategy, masks, rng)
+    ]
+
+
+FRAMES = {"right": draw, "half": half_frame}
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,13 @@ class Cell:
 
 
 def run_factorial(
-    data: str, folder: Path, model: str, sizes: Sequence[int] = (500, 5000), seeds: int = 3, steps: int = 2500
+    data: str,
+    folder: Path,
+    model: str,
+    sizes: Sequence[int] = (500, 5000),
+    seeds: int = 3,
+    steps: int = 2500,
+    device: str = "auto",
 ) -> str:
     """All cells on mosaics of the textures in `data`; the result as Markdown.
 
@@ -78,12 +99,27 @@ def run_factorial(
     """
     if not sizes or min(*sizes, seeds, steps) < 1:
         raise UsageError(f"expected sizes, seeds and steps from 1 on, got {[*sizes]}, {seeds} and {steps}")
-    segmenter = load_model(model)
+    place = here(device)
+    with Lock(folder) if place.main else nullcontext():
+        bench = Bench(Journal(folder / "cells.jsonl"), load_model(model, device=place.device), place)
+        table = _table(data, model, bench, sizes, seeds, steps)
+        effects = effects_of(table)
+        text = report_text(table, effects, model)
+        if place.main:
+            save_table(table, folder / "factorial.csv")
+            save_table(effects, folder / "effects.csv")
+            write_whole(folder / "factorial.md", lambda path: path.write_text(text + "\n"))
+            save_plates([("factorial", _plate(table))], folder / "figures")
+        return text
+
+
+def _table(data: str, model: str, bench: Bench, sizes: Sequence[int], seeds: int, steps: int) -> pd.DataFrame:
+    """A line a cell and test mosaic: the cell's fields, mosaic, iou, base, gain."""
     dataset = open_dataset(data)
     clusters = cluster_dataset(dataset, MosaicRecipe().clusters, model)
 
     def ground(name: str, recipe: MosaicRecipe) -> TrainingData:
-        return _ground(folder, name, dataset, recipe, clusters, segmenter)
+        return _ground(bench, name, dataset, recipe, clusters)
 
     test = ground("test", MosaicRecipe(train=0, val=0, test=TEST, difficulties=("hard",), layouts=FIXED, seed=SEED))
     drawn = {"val": 0, "test": 0, "train_difficulties": ("random",), "seed": SEED}
@@ -93,22 +129,15 @@ def run_factorial(
         for size in sizes
     }
     cells = list(_cells(sizes, seeds))
-    rows: list[dict[str, Any]] = []
-    base = per_image_iou(segmenter, test, _settings(cells[0], steps))
+    rows: list[dict[str, object]] = []
+    base = per_image_iou(bench.segmenter, test, _settings(cells[0], steps), bench.place.spread)
     with stage("factorial") as progress:
         for number, cell in enumerate(cells, 1):
-            found = _measured(cell, folder, segmenter, grounds[cell.layout, cell.size], test, steps)
+            found = _measured(cell, bench, grounds[cell.layout, cell.size], test, steps)
             for item, iou, before in zip(test.val, found, base, strict=True):
                 rows.append(asdict(cell) | {"mosaic": item.id, "iou": iou, "base": before, "gain": iou - before})
             progress(number, len(cells), f"{cell.name}: {100 * float(np.mean(found)):.1f}")
-    table = pd.DataFrame(rows)
-    effects = effects_of(table)
-    write_whole(folder / "factorial.csv", lambda path: table.to_csv(path, index=False))
-    write_whole(folder / "effects.csv", lambda path: effects.to_csv(path, index=False))
-    text = report_text(table, effects, model)
-    write_whole(folder / "factorial.md", lambda path: path.write_text(text + "\n"))
-    save_plates([("factorial", _plate(table))], folder / "figures")
-    return text
+    return pd.DataFrame(rows)
 
 
 def _cells(sizes: Sequence[int], seeds: int) -> Iterator[Cell]:
@@ -130,36 +159,32 @@ def _settings(cell: Cell, steps: int) -> TrainSettings:
         clip=0,
         loss=LOSSES[cell.loss],
         iou_head=0,
-        prompts={FRAMES.get(cell.frame, RIGHT): 1.0},
-        validation=(RIGHT,),
+        prompts={STRATEGY: 1.0},
+        validation=(STRATEGY,),
         patience=0,
         keep="last",
         seed=cell.seed,
     )
 
 
-def _ground(
-    folder: Path, name: str, dataset: Dataset, recipe: MosaicRecipe, clusters: Clusters, segmenter: Segmenter
-) -> TrainingData:
+def _ground(bench: Bench, name: str, dataset: Dataset, recipe: MosaicRecipe, clusters: Clusters) -> TrainingData:
     """The mosaics of a recipe, written and encoded; those of the test stand in the place of validation."""
-    place = folder / f"mosaics-{name}"
+    folder, place = bench.journal.path.parent, bench.place
+    mosaics = folder / f"mosaics-{name}"
     with stage(f"mosaics: {name}") as progress:
-        write_mosaics(place, dataset, recipe, clusters, progress)
-    settings = SpecializeSettings.parse({"duplicates": False, "fractions": [1.0, 0.0, 0.0]})
-    stated = plan(f"folder:{place}", settings.fractions, 0, duplicates=False)
+        place.first(lambda: write_mosaics(mosaics, dataset, recipe, clusters, progress))
+    stated = plan(f"folder:{mosaics}", (1.0, 0.0, 0.0), 0, duplicates=False)
     layout = replace(stated, splits={id: "val" if split == "test" else split for id, split in stated.splits.items()})
-    embedded = Embedded(folder / "embeddings", segmenter, layout, settings, folder / f"targets-{name}.sqlite")
+    embedded = Embedded(folder / "embeddings", bench.segmenter, layout, folder / f"targets-{name}.sqlite", place)
     embedded.prepare()
     return embedded.training_data()
 
 
-def _measured(
-    cell: Cell, folder: Path, segmenter: Segmenter, data: TrainingData, test: TrainingData, steps: int
-) -> list[float]:
+def _measured(cell: Cell, bench: Bench, data: TrainingData, test: TrainingData, steps: int) -> list[float]:
     """IoU of each test mosaic after tuning as the cell says."""
     shown = replace(data, val=test.val, masks=test.masks)
-    path, settings = folder / "cells" / f"{cell.name}.json", _settings(cell, steps)
-    return cell_iou(path, {"epochs": settings.epochs}, segmenter, data, shown, settings, blinded=cell.frame == "blind")
+    data = replace(data, draw=FRAMES.get(cell.frame, draw))
+    return cell_iou(bench, cell.name, data, shown, _settings(cell, steps), blinded=cell.frame == "blind")
 
 
 def effects_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -221,7 +246,7 @@ def _gain(table: pd.DataFrame) -> Interval:
     return crossed(table.groupby(["seed", "mosaic"])["gain"].mean().unstack("mosaic").to_numpy(float))
 
 
-def _interval(row: Mapping[Any, Any]) -> Interval:
+def _interval(row: Mapping[Hashable, float]) -> Interval:
     return Interval(row["effect"], row["low"], row["high"], int(row["n"]))
 
 
