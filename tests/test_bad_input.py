@@ -8,6 +8,7 @@ mounts of their own.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -177,6 +178,45 @@ def test_bad_files_beside_good_ones_are_problems_and_the_run_goes_on(call: Call,
     assert "400 megapixels" in page
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+@pytest.mark.timeout(200)
+def test_names_and_files_that_nobody_would_give(call: Call, data: Path, run_folder: Path) -> None:
+    """Names in no encoding, mathematics and controls as categories, pipes, damage behind good headers, a row of pixels.
+
+    The run goes through to its page, says nothing on standard error, and names what it could not use.
+    """
+    images, masks = data / "images", data / "masks"
+    names = [os.fsdecode(b"caf\xe9"), "$\\bad{$", "_<b>&", "\N{GRINNING FACE}\N{HEBREW LETTER ALEF}", "e\x1b[31m\nf"]
+    for number, name in enumerate(names):
+        for repeat in range(3):
+            image, mask = disc(40 + 10 * number + repeat)
+            for folder, picture in ((images / name, image), (masks / name, mask)):
+                folder.mkdir(exist_ok=True)
+                picture.save(folder / f"{name}{repeat}.png")
+    image, mask = disc(30)
+    for name in ("cut", "wrong"):
+        image.save(images / f"{name}.png")
+        mask.save(masks / f"{name}.png")
+    content = (images / "cut.png").read_bytes()
+    (images / "cut.png").write_bytes(content[:-3000])
+    (images / "wrong.png").write_bytes(content[:200] + bytes(200) + content[400:])
+    Image.new("RGB", (20_000, 1), (9, 99, 9)).save(images / "line.png")
+    Image.new("L", (20_000, 1), 255).save(masks / "line.png")
+    os.mkfifo(images / "pipe.png")
+    (images / "photo.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
+    (images / "loop.tif").symlink_to("loop.tif")
+    code, out, err = call("specialize", data, "-o", run_folder, *FAST[:2], *FAST[4:], "-s", "probes=0")
+    assert (code, err) == (DONE, "")
+    assert "\x1b" not in out
+    page = (run_folder / "report.html").read_text(encoding="utf-8")
+    damaged = [f"{name}.png: the image is damaged or cut short" for name in ("cut", "wrong")]
+    others = ("pipe.png: expected a file, got a named pipe", "photo.jpg: expected an image file", "loop.tif")
+    for text in (*damaged, *others, "caf\\xe9", "$\\bad{$", "\N{GRINNING FACE}"):
+        assert text in page
+    assert "<b>&" not in page
+    assert {"categories.png", "models.png"} <= {path.name for path in (run_folder / "figures").iterdir()}
+
+
 def test_an_image_of_one_pixel_works(call: Call, data: Path, run_folder: Path) -> None:
     for number in range(8, 11):
         Image.new("RGB", (1, 1), (200, 10, 10)).save(data / "images" / f"{number}.png")
@@ -237,11 +277,15 @@ def test_full_disk(call: Call, data: Path, tiny_disk: Path) -> None:
 def test_full_disk_while_rows_are_written(
     call: Call, data: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run_folder / "rows.jsonl"))
+    opened = Path.open
+
+    def full(self: Path, mode: str = "r", *rest: object, **more: object) -> object:
+        if self.name == "rows.jsonl" and mode == "ab":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        return opened(self, mode, *rest, **more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr("specialsam.evaluation.evaluate.RowFile.append", full)
+        patched.setattr(Path, "open", full)
         answer = call("evaluate", data, "-m", "nano", "-o", run_folder, "--set", "groups=[overlap]")
         refused(answer, FAILED, "rows.jsonl", "No space left on device", "make room")
     assert call("evaluate", data, "-m", "nano", "-o", run_folder, "--set", "groups=[overlap]")[0] == DONE
@@ -268,6 +312,25 @@ def test_loss_that_is_not_finite(call: Call, data: Path, run_folder: Path) -> No
         (("specialize", "x", "--set", "=3"), ("expected --set NAME=VALUE",)),
         (("specialize", "x", "--set", "seed=[1"), ("--set seed: expected a YAML value", "[1")),
         (("specialize", "x", "--set", "seed=1", "-s", "seed.more=1"), ("seed is a value",)),
+        (("specialize", "x", "-s", "seed=-1"), ("settings: seed: ", "at least 0", "got -1")),
+        (("specialize", "x", "-s", "seed=1e30"), ("settings: seed: ",)),
+        (("specialize", "x", "-s", f"seed={2**64}"), ("settings: seed: ", "65 bits")),
+        (("specialize", "x", "-s", "seed=" + "9" * 5000), ("--set seed: expected a YAML value", "too many digits")),
+        (("specialize", "x", "-s", "seed=" + "[" * 100_000), ("--set seed: expected a YAML value", "too deeply")),
+        (("specialize", "x", "-s", "seed=*other"), ("--set seed: expected a YAML value", "reference *other")),
+        (("specialize", "x", "-s", "seed=2001-99-99"), ("--set seed: expected a YAML value", "month")),
+        (("specialize", "x", "-s", "evaluate.tolerance=.inf"), ("evaluate.tolerance: ", "finite")),
+        (("specialize", "x", "-s", "train.lr=.nan"), ("train.lr: ", "finite")),
+        (("specialize", "x", "-s", "train.lr=1e999"), ("train.lr: ", "finite")),
+        (("specialize", "x", "-s", "train.prompts={box: .nan}"), ("train.prompts.box: ", "finite")),
+        (("specialize", "x", "-s", "views={scale: [.inf, .inf]}"), ("views.scale", "finite")),
+        (("specialize", "x", "-s", f"train.epochs={10**18}"), ("train.epochs: ", "60 bits")),
+        (("specialize", "x", "-s", "train={1: 2}"), ("train.1: ",)),
+        (("specialize", "x", "-s", f"guard.alphas={['no'] * 3000}"), ("guard.alphas.19: ", "and 2980 more")),
+        (("synth", "scenes", "-o", "x.png", "--seed", "-1"), ("--seed", "greater than or equal to 0")),
+        (("synth", "defects", "x", "-o", "x.png", "--seed", "-1"), ("--seed", "greater than or equal to 0")),
+        (("study", "wood", "-d", "x", "-r", "seed", "-s", "data.seed=-1"), ("data.seed: ", "got -1")),
+        (("study", "carpet", "-d", "x", "-s", "data.kinds={stain: .inf}"), ("data.kinds.stain", "finite")),
         (("specialize", "x", "--set", "evaluate.strategies=[telepathy]"), ("telepathy", "interior")),
         (("specialize", "x", "--set", "evaluate.strategies=[box]"), ("main_strategy", "'interior'")),
         (("specialize", "x", "--set", "views=sepia"), ("sepia", "carpet")),
@@ -284,12 +347,44 @@ def test_wrong_use(call: Call, arguments: tuple[str, ...], words: tuple[str, ...
     refused(call(*arguments), WRONG_USE, *words)
 
 
+LAUGHS = "\n".join(["a0: &a0 [1]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)])
+MERGES = "\n".join(
+    ["a0: &a0 {x: 1}"] + [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 10)]
+)
+
+
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "content", [b"train: [1", b"- 1\n- 2\n", b"\xff\xfe\x00", b"train: {lr: fast}\n", b"train: 3\n"]
+    "content",
+    [
+        *(b"train: [1", b"- 1\n- 2\n", b"\xff\xfe\x00", b"train: {lr: fast}\n", b"train: 3\n"),
+        *(b"train: " + b"[" * 100_000, b"{a: " * 50_000, b"\n".join(b" " * n + b"-" for n in range(600))),
+        *(LAUGHS.encode(), MERGES.encode(), b"a: &a [*a]"),
+        *(b"seed: 1" + b":59" * 60_000, b"seed: " + b"9" * 100_000, b"#" * 300_000),
+        *(b"seed: !!python/object/apply:os.system [true]", b"seed: !!bool maybe", b"seed: !!timestamp never"),
+    ],
+    ids=lambda content: ascii(content)[:30],
 )
 def test_wrong_settings_file(call: Call, tmp_path: Path, content: bytes) -> None:
+    """A file of settings, and a recipe of a study: bounded in time and room, and one line."""
     (tmp_path / "recipe.yaml").write_bytes(content)
     refused(call("specialize", "x", "--config", tmp_path / "recipe.yaml"), WRONG_USE, "")
+    refused(call("study", "wood", "--data", "x", "--recipe", tmp_path / "recipe.yaml"), WRONG_USE, "")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device that never ends")
+def test_settings_that_never_end(call: Call) -> None:
+    refused(call("specialize", "x", "--config", "/dev/zero"), WRONG_USE, "--config", "larger than 200 kB")
+    refused(call("study", "wood", "--data", "x", "--recipe", "/dev/zero"), WRONG_USE, "larger than 200 kB")
+
+
+def test_settings_from_a_pipe(call: Call, tmp_path: Path) -> None:
+    """`--config <(command)` is a pipe that somebody named: it is read."""
+    read, write = os.pipe()
+    os.write(write, b"seed: -5\n")
+    os.close(write)
+    refused(call("specialize", "x", "--config", f"/dev/fd/{read}"), WRONG_USE, "settings: seed", "got -5")
+    os.close(read)
 
 
 def test_a_zoo_model_without_a_network(
@@ -306,6 +401,33 @@ def test_a_zoo_model_without_a_network(
     refused(call("specialize", data, "-m", "mobile_sam", "-o", run_folder), FAILED, *words)
     refused(call("models", "fetch", "mobile_sam"), FAILED, *words)
     refused(call("models", "verify", "mobile_sam"), FAILED, "found no such file", *words[1:])
+    assert not run_folder.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("audit", "DATA", "-m", "CARD", "-o", "OUT"),
+        ("advise", "DATA", "-m", "CARD", "-o", "OUT"),
+        ("bench", "CARD", "--camo", "DATA"),
+        ("export", "CARD", "-o", "OUT"),
+        ("study", "photos", "DATA", "--run", "CARD", "-o", "OUT"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_cards_hub_model_is_asked_for_with_trust_alone(
+    call: Call, command: tuple[str, ...], data: Path, tmp_path: Path, run_folder: Path
+) -> None:
+    """The hub is offline in tests: with trust it is asked and the line says that it cannot be reached."""
+    told = tmp_path / "stranger" / "specialist.json"
+    told.parent.mkdir()
+    fields = {"name": "leaves", "base": "someone/sam", "base_encoder_id": "e", "base_decoder_id": "d", "side": 256}
+    told.write_text(json.dumps(fields | {"tuned": "decoder"}))
+    places = {"DATA": data, "CARD": told.parent, "OUT": run_folder}
+    arguments = [places.get(word, word) for word in command]
+    without = call(*arguments)
+    refused(without, FAILED, str(told.parent), "names the hub model someone/sam", "fetched only with --trust-base")
+    refused(call(*arguments, "--trust-base"), FAILED, "cannot load someone/sam")
     assert not run_folder.exists()
 
 
@@ -329,31 +451,40 @@ def test_an_error_that_nobody_thought_of_is_one_line_too(call: Call, monkeypatch
 STRUCK = """
 import os, signal, sys
 from specialsam.cli import main
-from specialsam.evaluation.evaluate import RowFile
+from specialsam.core.ledger import Journal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-append = RowFile.append
-def struck(self, record, rows):
-    append(self, record, rows)
-    if len(self.records()) == 2:
-        os.kill(os.getpid(), signal.SIGINT)
-RowFile.append = struck
+number = sys.argv.pop(1)
+put, count = Journal.put, 0
+def struck(self, key, made_from, answer):
+    global count
+    put(self, key, made_from, answer)
+    count += 1
+    if count == 4:
+        os.kill(os.getpid(), getattr(signal, number))
+Journal.put = struck
 main()
 """
-"""The command line, struck by SIGINT (Ctrl-C) when two images are measured."""
+"""The command line, struck by a signal when two images are measured (the model's rows and the rivals' of each)."""
 
 
-def test_ctrl_c_keeps_what_was_finished_and_the_same_command_goes_on(data: Path, run_folder: Path) -> None:
-    """SIGINT to a process that has measured two images; the second call measures the others."""
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", FAILED), ("SIGTERM", FAILED), ("SIGHUP", FAILED)])
+def test_a_signal_keeps_what_was_finished_and_the_same_command_goes_on(
+    data: Path, run_folder: Path, number: str, code: int
+) -> None:
+    """A signal to a process that has measured two images; the second call measures the others."""
     rows = run_folder / "rows.jsonl"
     options = ["evaluate", str(data), "-m", "nano", "-o", str(run_folder), "--split", "all", "-s", "strategies=[box]"]
-    process = subprocess.run([sys.executable, "-c", STRUCK, *options], capture_output=True, text=True, check=False)
-    assert process.returncode == FAILED
+    process = subprocess.run(
+        [sys.executable, "-c", STRUCK, number, *options], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == code
     assert process.stderr.strip() == "stopped; what was finished is kept, the same command goes on from there"
     kept = rows.read_text().splitlines()
-    assert len(kept) == 2
+    assert len(kept) == 4
+    assert not [path.name for path in run_folder.rglob(".*") if path.name != ".lock"]
     command = [sys.executable, "-m", "specialsam.cli", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (DONE, "")
     again = rows.read_text().splitlines()
     assert again[: len(kept)] == kept
-    assert len(again) == 8
+    assert len(again) == 16

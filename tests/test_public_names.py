@@ -79,6 +79,29 @@ def test_help_takes_little_time() -> None:
     assert seconds(HELP, "--help") < SLACK * 0.7
 
 
+PUBLIC = {
+    *("Embedding", "Prediction", "Prompts", "Segmenter", "SpecialSamError", "__version__", "advise", "audit"),
+    *("evaluate", "load_model", "open_dataset", "read_image", "specialize", "using"),
+}
+"""The names that users may build on: taking one away is a change that the changelog must tell."""
+
+
+def test_the_public_face_is_whole_and_documented() -> None:
+    assert set(specialsam.__all__) == PUBLIC
+    for name in PUBLIC - {"__version__"}:
+        assert getattr(specialsam, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = specialsam.nothing  # type: ignore[attr-defined]
+
+
+def test_no_function_takes_the_place_of_a_submodule() -> None:
+    """`import specialsam.a.b as m` must give a module: oracle, the import system's own listing."""
+    for module in pkgutil.walk_packages(specialsam.__path__, "specialsam."):
+        importlib.import_module(module.name)
+        parent, _, last = module.name.rpartition(".")
+        assert getattr(importlib.import_module(parent), last) is sys.modules[module.name], module.name
+
+
 def test_every_public_name_exists() -> None:
     """Oracle: each module's own `__all__`, and the version in the package's metadata form."""
     checked = 0

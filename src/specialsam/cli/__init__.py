@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -53,6 +54,7 @@ def _root(
 def main() -> None:
     """Run the command line; every expected failure is one line and an exit code."""
     debug = "--debug" in sys.argv
+    _hear_signals()
     try:
         code = app(standalone_mode=False)  # typer answers with a code where it caught an interrupt or an exit itself
         if code == INTERRUPTED:
@@ -76,6 +78,18 @@ def main() -> None:
                 complain(f"error: {message}; see specialsam --help")
             sys.exit(WRONG_USE)
         _end(error, FAILED, debug)
+
+
+def _hear_signals() -> None:
+    """A polite end (SIGTERM) and a closed terminal (SIGHUP, unless it is ignored as under nohup) are as Ctrl-C."""
+
+    def stop(number: int, place: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, stop)
 
 
 def _interrupted() -> None:

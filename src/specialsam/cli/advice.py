@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from specialsam.cli.options import Base, Config, Debug, Limit, Model, Sets, Store, read_settings
+from specialsam.cli.options import Base, Config, Debug, Device, Limit, Model, Sets, Store, TrustBase, read_settings
 from specialsam.core.console import say, stage
 from specialsam.core.errors import SpecialSamError, UsageError
 
@@ -37,6 +37,8 @@ def audit(
     self_test: Annotated[
         bool, typer.Option("--self-test", help="plant every known fault in generated data and show who names it")
     ] = False,
+    device: Device = "auto",
+    trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """Look for what spoils a tuning before it starts: counts, masks, labels, leaks, prompts, embeddings."""
@@ -54,10 +56,14 @@ def audit(
     if source is None:
         raise UsageError("expected SOURCE, a data set to audit, or --self-test; got neither")
     from specialsam.pipeline.audit import run_audit
+    from specialsam.pipeline.job import Request, job_folder
     from specialsam.pipeline.settings import SpecializeSettings
 
     settings = SpecializeSettings.parse(read_settings(config, sets))
-    done = run_audit(source, model, out or _folder("audit", source), settings, store, limit, expect, base)
+    folder = out or job_folder("audit", source)
+    done = run_audit(
+        Request(source, model, folder, base, store, limit, expect, device=device, trust_base=trust_base), settings
+    )
     say(f"page: {done.page}")
     failed = [finding.check for finding in done.findings if finding.level == "fail"]
     if strict and failed:
@@ -78,19 +84,26 @@ def advise(
     store: Store = None,
     limit: Limit = None,
     expect: Believed = None,
+    device: Device = "auto",
+    trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """Is specialising worth it? Fair baseline, short pilot runs, a forecast with interval: GO, NO-GO or UNSURE."""
     from specialsam.core.settings import parse_settings
     from specialsam.pipeline.advise import advice_text, run_advise
+    from specialsam.pipeline.job import Request, job_folder
     from specialsam.pipeline.pilots import PilotSettings
     from specialsam.pipeline.settings import SpecializeSettings
 
     settings = SpecializeSettings.parse(read_settings(config, sets))
     pilot = parse_settings(PilotSettings, read_settings(None, pilots))
-    folder = out or _folder("advise", source)
-    say(advice_text(run_advise(source, model, folder, settings, pilot, store, limit, expect, base)))
-
-
-def _folder(job: str, source: str) -> Path:
-    return Path("runs") / f"{job}-{Path(source.rpartition(':')[2]).resolve().name}"
+    folder = out or job_folder("advise", source)
+    say(
+        advice_text(
+            run_advise(
+                Request(source, model, folder, base, store, limit, expect, device=device, trust_base=trust_base),
+                settings,
+                pilot,
+            )
+        )
+    )

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specialsam.cli.options import Base, Config, Debug, Limit, Model, Out, Sets, Source, Store, read_settings
+from specialsam.cli.options import (
+    Base,
+    Config,
+    Debug,
+    Device,
+    Limit,
+    Model,
+    Out,
+    Sets,
+    Source,
+    Store,
+    TrustBase,
+    read_settings,
+)
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from specialsam.pipeline.specialize import Outcome
 
 app = typer.Typer()
 
 
-def _show(outcome: Any) -> None:
+def _show(outcome: Outcome | None) -> None:
     """The result of a run on the terminal: the verdict's table, and where everything is."""
     if outcome is None:
         return
@@ -30,12 +46,13 @@ def _show(outcome: Any) -> None:
 def quickstart(
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder")] = Path("runs/quickstart"),
     images: Annotated[int, typer.Option(help="generated images", min=40)] = 160,
+    device: Device = "auto",
     debug: Debug = False,
 ) -> None:
     """Bundled model, generated data: embed, train, evaluate, report. No network, a few minutes on two cores."""
     from specialsam.pipeline.quickstart import run_quickstart
 
-    _show(run_quickstart(out, images))
+    _show(run_quickstart(out, images, device))
 
 
 @app.command()
@@ -50,20 +67,29 @@ def specialize(
     limit: Limit = None,
     seeds: Annotated[int, typer.Option(help="runs with different training seeds, combined in one table", min=1)] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="price the embeddings (GB, minutes) and stop")] = False,
+    device: Device = "auto",
+    trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """The main job, end to end: measure the base, tune its decoder on your masks, measure again, report."""
+    from specialsam.pipeline.job import Request
     from specialsam.pipeline.settings import SpecializeSettings
-    from specialsam.pipeline.specialize import run_folder, run_specialize
+    from specialsam.pipeline.specialize import price_specialize, run_folder, run_specialize
 
     settings = SpecializeSettings.parse(read_settings(config, sets))
-    folder = run_folder(source, model, out)
-    if seeds > 1 and not dry_run:
+    request = Request(
+        source, model, run_folder(source, model, out), base, store, limit, device=device, trust_base=trust_base
+    )
+    if dry_run:
+        say(price_specialize(request, settings))
+    elif seeds > 1:
         from specialsam.pipeline.seeds import run_seeds, seeds_text
 
-        say(seeds_text(run_seeds(source, model, folder, settings, seeds, store, limit, base).table))
-        return
-    _show(run_specialize(source, model, folder, settings, store, limit, dry_run, base))
+        repeated = run_seeds(request, settings, seeds)
+        if repeated is not None:
+            say(seeds_text(repeated.table))
+    else:
+        _show(run_specialize(request, settings))
 
 
 @app.command()
@@ -76,13 +102,23 @@ def embed(
     max_gb: Annotated[float | None, typer.Option(help="size limit; the oldest embeddings give way")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="price it (GB, minutes) and stop")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="find and name damaged entries instead")] = False,
+    device: Device = "auto",
+    trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """Encode every labelled image once into a store that training and evaluation read."""
-    from specialsam.pipeline.measure import run_embed
+    from specialsam.pipeline.job import Request
+    from specialsam.pipeline.measure import price_embed, run_embed, verify_store
     from specialsam.pipeline.settings import SpecializeSettings
 
-    run_embed(source, model, store, SpecializeSettings.parse(read_settings(config, sets)), max_gb, dry_run, verify)
+    settings = SpecializeSettings.parse(read_settings(config, sets))
+    request = Request(source, model, store, store=store, device=device, trust_base=trust_base)
+    if verify:
+        verify_store(request, settings)
+    elif dry_run:
+        price_embed(request, settings)
+    else:
+        run_embed(request, settings, max_gb)
 
 
 @app.command()
@@ -95,15 +131,22 @@ def train(
     sets: Sets = None,
     store: Store = None,
     limit: Limit = None,
+    device: Device = "auto",
+    trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """Only embed and tune; `specialize` with the same options goes on to measure and report."""
+    from specialsam.pipeline.job import Request
     from specialsam.pipeline.settings import SpecializeSettings
     from specialsam.pipeline.specialize import run_folder, run_specialize
 
     settings = SpecializeSettings.parse(read_settings(config, sets))
     folder = run_folder(source, model, out)
-    run_specialize(source, model, folder, settings, store, limit, base_model=base, measure=False)
+    run_specialize(
+        Request(source, model, folder, base, store, limit, device=device, trust_base=trust_base),
+        settings,
+        measured=False,
+    )
     say(f"specialist: {folder / 'specialist'}")
 
 
@@ -116,17 +159,22 @@ def evaluate(
     config: Config = None,
     sets: Sets = None,
     store: Annotated[Path | None, typer.Option(help="embedding store to read and fill")] = None,
+    device: Device = "auto",
+    trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """Measure any models on the same images and prompts, with trivial rivals and intervals."""
     from specialsam.core.settings import parse_settings
     from specialsam.evaluation.evaluate import EvaluateSettings
-    from specialsam.pipeline.measure import gains_table, means_table, run_evaluate
+    from specialsam.pipeline.measure import Comparison, gains_table, means_table, run_evaluate
 
     if split not in ("test", "val", "train", "all"):
         raise UsageError(f"expected a --split of test, val, train or all, got {split!r}")
     settings = parse_settings(EvaluateSettings, read_settings(config, sets))
-    measured = run_evaluate(source, models, out, settings, split, None, store)  # type: ignore[arg-type]
+    asked = Comparison(source, models, out, split, store=store, device=device, trust_base=trust_base)  # type: ignore[arg-type]
+    measured = run_evaluate(asked, settings)
+    if measured is None:
+        return
     say(means_table(measured.summary))
     if measured.gains is not None:
         say(gains_table(measured.gains))
@@ -136,9 +184,10 @@ def evaluate(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="a run folder of `specialize`")],
+    device: Device = "auto",
     debug: Debug = False,
 ) -> None:
     """Go on with a run where it stopped, and write its report anew."""
     from specialsam.pipeline.specialize import resume
 
-    _show(resume(run))
+    _show(resume(run, device))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from specialsam.cli.options import Debug, Sets, read_settings
+from specialsam.cli.options import Debug, Sets, TrustBase, read_settings
 from specialsam.core.console import say, stage
 
 app = typer.Typer()
@@ -27,12 +27,13 @@ def bench(
         bool, typer.Option(help="also run Felzenszwalb and GrabCut (slow) beside the trivial rivals")
     ] = True,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="a .csv for the table")] = None,
+    trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """Measure a model on real photographs that it never saw, beside classical rivals on the same prompts."""
-    from specialsam.evaluation.bench import run_bench
+    from specialsam.evaluation.bench import BenchSettings, run_bench
 
-    say(run_bench(model, bsds, camo, limit, rivals, out, segments))
+    say(run_bench(model, bsds, camo, BenchSettings(limit, segments, rivals), out, trust_base))
 
 
 @app.command()
@@ -84,12 +85,13 @@ def pretrain_figure(
 def export(
     model: Annotated[str, typer.Argument(help="any model that --model takes, a specialist folder above all")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder, or a .pth file for segment-anything's layout")],
+    trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """Write a model as a plain transformers folder, or as a .pth in segment-anything's (MobileSAM's) key layout."""
     from specialsam.models.export import export_model
 
-    say(f"wrote {export_model(model, out)}")
+    say(f"wrote {export_model(model, out, trust_base=trust_base)}")
 
 
 @models_app.command("list")

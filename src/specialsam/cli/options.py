@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,20 +28,25 @@ Sets = Annotated[
     ),
 ]
 Base = Annotated[str | None, typer.Option(help="which zoo model a checkpoint file belongs to")]
+TrustBase = Annotated[
+    bool, typer.Option("--trust-base", help="fetch the hub model that a specialist's card names as its base")
+]
 Store = Annotated[Path | None, typer.Option(help="embedding store [default: OUT/embeddings]")]
 Limit = Annotated[int | None, typer.Option(help="use a stable random subset of this many labelled images", min=1)]
+Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or mps")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 
 
-def read_settings(config: Path | None, sets: list[str] | None) -> dict[str, Any]:
+def read_settings(config: Path | None, sets: list[str] | None) -> dict[str, object]:
     """Nested settings from a YAML file and KEY.KEY=VALUE options (values are YAML too)."""
-    import yaml
+    from specialsam.core.documents import document, parse_yaml
 
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     if config is not None:
         try:
-            found = yaml.safe_load(config.read_text()) or {}
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            with config.open("rb") as file:
+                found = parse_yaml(document(file)) or {}
+        except (OSError, ValueError) as error:
             raise UsageError(f"expected a readable YAML file for --config, got {config} ({error})") from error
         if not isinstance(found, dict):
             raise UsageError(f"expected settings by name in {config}, got {type(found).__name__}")
@@ -49,20 +54,21 @@ def read_settings(config: Path | None, sets: list[str] | None) -> dict[str, Any]
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise UsageError(f"expected --set NAME=VALUE, got {text!r}")
-        place = found
+        place: dict[str, object] = found
         *path, last = name.split(".")
         for part in path:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
+            below = place.setdefault(part, {})
+            if not isinstance(below, dict):
                 raise UsageError(f"--set {name}: {part} is a value, not a group of settings")
+            place = below
         try:
-            place[last] = _scalar(yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {name}: expected a YAML value, got {value!r}") from error
+            place[last] = _scalar(parse_yaml(value))
+        except ValueError as error:
+            raise UsageError(f"--set {name}: expected a YAML value, got {value[:60]!r} ({error})") from error
     return found
 
 
-def _scalar(value: Any) -> Any:
+def _scalar(value: object) -> object:
     """YAML reads 1e-5 as text; people mean a number."""
     try:
         return float(value) if isinstance(value, str) else value

@@ -18,7 +18,7 @@ def synth_scenes(
     out: Annotated[Path, typer.Option("--out", "-o", help="a .png for a contact sheet, else a folder for a data set")],
     count: Annotated[int, typer.Option(help="scenes", min=1)] = 24,
     side: Annotated[int, typer.Option(help="pixels a side")] = 256,
-    seed: Annotated[int, typer.Option(help="first seed")] = 0,
+    seed: Annotated[int, typer.Option(help="first seed", min=0)] = 0,
     camouflage: Annotated[float | None, typer.Option(help="share of camouflage pairs; 1: one animal each")] = None,
     debug: Debug = False,
 ) -> None:
@@ -66,7 +66,7 @@ def synth_defects(
     kinds: Annotated[
         list[str] | None, typer.Option("--kind", help="a kind of defect; repeatable [default: all]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="of every random choice")] = 0,
+    seed: Annotated[int, typer.Option(help="of every random choice", min=0)] = 0,
     debug: Debug = False,
 ) -> None:
     """Synthetic defects on clean images with exact masks: a sheet of all kinds to look at, or a data set folder."""
