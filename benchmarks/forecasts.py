@@ -16,6 +16,7 @@ import pandas as pd
 
 from specialsam.cli.options import read_settings
 from specialsam.pipeline.advise import run_advise
+from specialsam.pipeline.job import Request
 from specialsam.pipeline.pilots import PilotSettings
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.pipeline.specialize import run_specialize
@@ -26,8 +27,10 @@ def line(name: str, out: Path, model: str, settings: SpecializeSettings) -> dict
     source, _, limit = name.partition("@")
     number = int(limit) if limit else None
     own = out / f"{Path(source).name}{f'-{limit}' if limit else ''}"
-    advice = run_advise(source, model, own / "advice", settings, PilotSettings(), own / "store", number)
-    outcome = run_specialize(source, model, own / "run", settings, own / "store", number)
+    advice = run_advise(
+        Request(source, model, own / "advice", store=own / "store", limit=number), settings, PilotSettings()
+    )
+    outcome = run_specialize(Request(source, model, own / "run", store=own / "store", limit=number), settings)
     if outcome is None:
         raise SystemExit(f"{name}: the run left no comparison")
     table = outcome.comparison

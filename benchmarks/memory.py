@@ -19,12 +19,13 @@ import numpy as np
 RUN = """
 import sys
 from pathlib import Path
-from specialsam.pipeline.run import peak_memory_mb
+from specialsam.core.machine import peak_memory_mb
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.pipeline.specialize import run_specialize
+from specialsam.pipeline.job import Request
 settings = {"train": {"epochs": 1}, "duplicates": False}
 settings["evaluate"] = {"strategies": ["interior"], "groups": ["overlap"]}
-run_specialize(sys.argv[1], "nano", Path(sys.argv[2]), SpecializeSettings.parse(settings))
+run_specialize(Request(sys.argv[1], "nano", Path(sys.argv[2])), SpecializeSettings.parse(settings))
 print(f"peak {peak_memory_mb():.0f} MB")
 """
 
