@@ -155,7 +155,7 @@ def test_a_journal_gives_what_was_put_by_what_it_was_made_from(tmp_path: Path) -
     again = Journal(journal.path)
     assert dict(again.answers({"a": "2", "b": "1", "c": "1"})) == {"a": {"later": True}, "b": []}
     assert again.finished({"a": "1", "b": "1"}) == {"b"}
-    assert again.stale({"a": "1", "b": "1", "c": "1"}) == ["a"]
+    assert again.stale({"a": "1", "b": "1", "c": "1"}) == {"a"}
     again.forget({"b": "1", "c": "9"})
     assert len(journal.path.read_text().splitlines()) == 1
     assert dict(Journal(journal.path).answers({"b": "1"})) == dict(again.answers({"b": "1"})) == {"b": []}

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from specialsam.core.errors import DataError, ModelError, UsageError
@@ -18,9 +16,7 @@ from specialsam.core.types import Record
 from specialsam.data.open import open_dataset
 from specialsam.models.load import load_model
 from specialsam.synth.clusters import (
-    CHROMA,
     EXAMPLES,
-    LIGHTNESS,
     cluster,
     cluster_sheet,
     cluster_textures,
@@ -68,33 +64,6 @@ def test_clustering_follows_from_its_seed() -> None:
     first, again = cluster(features, 5, seed=3), cluster(features, 5, seed=3)
     assert np.array_equal(first[0], again[0])
     assert np.array_equal(first[1], again[1])
-
-
-@settings(max_examples=12)
-@given(seed=st.integers(0, 2**31), count=st.integers(4, 40), width=st.integers(1, 4), lattice=st.booleans())
-def test_clusters_of_any_points(seed: int, count: int, width: int, lattice: bool) -> None:
-    """Every point lies in the cluster whose centre is nearest; sizes fall, sum to all points, and none is empty."""
-    rng = np.random.default_rng(seed)
-    features = (rng.integers(0, 3, (count, width)) if lattice else rng.normal(size=(count, width))).astype(np.float32)
-    different = len(np.unique(features, axis=0))
-    assume(different > 1)
-    k = int(rng.integers(2, min(different, 6) + 1))
-    labels, distances, sizes = cluster(features, k, seed % 100)
-    assert labels.dtype == np.int64
-    assert distances.dtype == np.float32
-    assert distances.shape == (count, k)
-    assert list(sizes) == sorted(sizes, reverse=True) == np.bincount(labels, minlength=k).tolist()
-    assert min(sizes) > 0
-    assert np.allclose(distances[np.arange(count), labels], distances.min(1), atol=1e-5)
-
-
-@given(lightness=st.floats(0, 100), chroma=st.floats(0, 150))
-def test_every_colour_has_a_look(lightness: float, chroma: float) -> None:
-    """Words rise with what they name: a lighter colour never gets a darker word."""
-    light, colour = look(lightness, chroma).split(", ")
-    words = [[word for _, word in table] for table in (LIGHTNESS, CHROMA)]
-    assert words[0].index(light) == sum(lightness >= bound for bound, _ in LIGHTNESS)
-    assert words[1].index(colour) == sum(chroma >= bound for bound, _ in CHROMA)
 
 
 @pytest.mark.parametrize("k", [0, 1, 4])

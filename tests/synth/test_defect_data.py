@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
-from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from specialsam.core.errors import DataError, UsageError
-from specialsam.core.settings import parse_settings
-from specialsam.core.types import Record
-from specialsam.data.images import read_image, write_png
+from specialsam.data.images import read_image
 from specialsam.data.loading import load
 from specialsam.data.open import open_dataset
 from specialsam.synth.defect_data import DefectRecipe, good_records, link_real, run_synth_defects, write_defects
 
-SPLITS = ("train", "val")
 RECIPE = DefectRecipe(train=9, val=3, kinds={"hole": 1, "thread": 1, "patch": 1})
 
 
@@ -63,56 +56,6 @@ def test_a_folder_data_set_with_stated_splits(mvtec: Path, tmp_path: Path) -> No
         assert np.array_equal(sample.masks[0], (sample.image != read_image(by_id[line["source"]])).any(2))
     of = {split: {line["source"] for line in plan if line["split"] == split} for split in ("train", "val")}
     assert of["train"].isdisjoint(of["val"]), "no clean picture is under both"
-
-
-@settings(max_examples=10)
-@given(
-    seed=st.integers(0, 2**31),
-    train=st.integers(1, 9),
-    val=st.integers(0, 5),
-    share=st.floats(0.1, 0.6),
-    groups=st.integers(2, 10),
-)
-def test_a_plan_of_any_recipe(seed: int, train: int, val: int, share: float, groups: int) -> None:
-    """Counts and kinds of the recipe; clean pictures of one group in one split, each used before one is used again."""
-    with tempfile.TemporaryDirectory() as place:
-        root = Path(place)
-        goods = []
-        for number in range(10):
-            path = root / f"{number}.png"
-            write_png(path, np.random.default_rng(number).integers(0, 256, (48, 48, 3), dtype=np.uint8))
-            goods.append(Record(f"good/{number}", path, group=f"roll {number % groups}"))
-        recipe = DefectRecipe(
-            train=train, val=val, kinds={"patch": 2, "scar": 0, "hole": 1}, val_share=share, seed=seed
-        )
-        counts = write_defects(root / "out", goods, recipe)
-        plan = json.loads((root / "out" / "defects.json").read_text())["pictures"]
-        assert sum(counts.values()) == len(plan) == train + val
-        assert "scar" not in counts
-        group = {record.id: record.group for record in goods}
-        used: dict[str, list[str]] = {
-            split: [line["source"] for line in plan if line["split"] == split] for split in SPLITS
-        }
-        assert [len(used[split]) for split in SPLITS] == [train, val]
-        homes = [{group[source] for source in used[split]} for split in SPLITS]
-        assert homes[0].isdisjoint(homes[1])
-        for sources in used.values():
-            times = Counter(sources).values()
-            assert not sources or max(times) - min(times) <= 1
-        for line in plan:
-            name = Path(line["split"]) / line["kind"] / f"{line['number']:05d}.png"
-            clean = read_image(root / f"{line['source'].removeprefix('good/')}.png")
-            changed = (read_image(root / "out" / "images" / name) != clean).any(2)
-            assert np.array_equal(read_image(root / "out" / "masks" / name)[..., 0] > 127, changed)
-
-
-@pytest.mark.parametrize("weight", [float("inf"), float("nan"), -1.0, 0.0])
-def test_weights_that_no_draw_can_follow_are_one_line(weight: float) -> None:
-    with pytest.raises(UsageError, match="expected weights of at least 0 with a positive sum") as caught:
-        parse_settings(DefectRecipe, {"kinds": {"patch": weight}})
-    assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="seed"):
-        parse_settings(DefectRecipe, {"seed": -1})
 
 
 def test_a_killed_call_goes_on_to_the_same_files(mvtec: Path, tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from specialsam.core.errors import DataError, UsageError
@@ -21,17 +19,15 @@ from specialsam.core.types import Dataset
 from specialsam.data.loading import load
 from specialsam.data.open import open_dataset
 from specialsam.studies.recipe import load_recipe
-from specialsam.synth.cells import Layout
 from specialsam.synth.clusters import Clusters, cluster_textures
 from specialsam.synth.mosaic_data import (
     PLAN,
     difficulty_sheet,
-    draw_mosaic,
     grain,
     run_synth_mosaic,
     write_mosaics,
 )
-from specialsam.synth.mosaic_plan import DIFFICULTIES, LADDER, MosaicRecipe, PlannedMosaic
+from specialsam.synth.mosaic_plan import DIFFICULTIES, LADDER, MosaicRecipe
 
 COLOURS = ((225, 215, 200), (120, 90, 60), (50, 40, 35), (190, 60, 40))
 SIDE, TILE = 64, 32
@@ -310,33 +306,6 @@ def test_grain_is_measured_beside_shading() -> None:
     noisy = np.random.default_rng(0).normal(128, 12, (256, 256, 1)).clip(0, 255).astype(np.uint8).repeat(3, 2)
     assert grain(slope) < 1.0
     assert grain(noisy) == pytest.approx(12 / 255 * 100, rel=0.15)
-
-
-@settings(max_examples=10)
-@given(
-    seed=st.integers(0, 2**31),
-    layout=st.sampled_from(["grid:2x2", "lines:3", "voronoi:5", "curved:2"]),
-    difficulty=st.sampled_from(sorted(DIFFICULTIES)),
-    rotate=st.booleans(),
-    colour_match=st.booleans(),
-)
-def test_a_planned_mosaic_is_the_same_on_every_drawing(
-    seed: int, layout: str, difficulty: str, rotate: bool, colour_match: bool
-) -> None:
-    """Its textures in the order of the plan, its cells those of the layout; other seeds draw other pictures."""
-    cells = Layout.parse(layout).cells
-    needed = 1 if DIFFICULTIES[difficulty].grain_only else cells
-    ids = tuple(f"t{number}" for number in range(needed))
-    recipe = small(rotate=rotate, colour_match=colour_match)
-    planned = PlannedMosaic("test/x", "test", difficulty, layout, ids, seed)
-    pictures = [texture(12 * number) for number in range(needed)]
-    one, same = (draw_mosaic(planned, recipe, pictures) for _ in range(2))
-    assert np.array_equal(one.image, same.image)
-    assert one.image.shape == (SIDE, SIDE, 3)
-    assert (one.masks.sum(0) == 1).all()
-    assert one.textures == (tuple(range(cells)) if needed > 1 else (0,) * cells)
-    other = draw_mosaic(replace(planned, seed=seed + 1), recipe, pictures)
-    assert not np.array_equal(one.image, other.image) or layout == "grid:2x2"
 
 
 def test_command_writes_a_sheet(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.color import rgb2lab
@@ -158,57 +158,6 @@ def test_a_cell_smaller_than_its_texture_shows_a_window_of_it() -> None:
     made = mosaic(textures, Layout.parse("grid:1x2"), np.random.default_rng(1), 32, tile=48)
     windows = np.lib.stride_tricks.sliding_window_view(textures[0], (32, 16, 3)).reshape(-1, 32, 16, 3)
     assert (windows == made.image[:, :16]).all((1, 2, 3)).sum() == 1
-
-
-@settings(max_examples=20)
-@given(
-    height=st.integers(20, 90),
-    width=st.integers(20, 90),
-    tile=st.sampled_from([16, 24, 40]),
-    rows=st.integers(1, 3),
-    columns=st.integers(2, 3),
-    seed=st.integers(0, 2**31),
-)
-def test_a_tile_of_a_grid_shows_its_texture_resized(
-    height: int, width: int, tile: int, rows: int, columns: int, seed: int
-) -> None:
-    """Tiles as large as `tile`: each is a window of its texture resized, over the whole of its shorter side."""
-    rng = np.random.default_rng(seed)
-    textures = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(rows * columns)]
-    side = tile * max(rows, columns)
-    layout = Layout("grid", max(rows, columns), max(rows, columns))
-    textures += [textures[0]] * (layout.cells - len(textures))
-    made = mosaic(textures, layout, rng, side, tile=tile)
-    for cell in range(layout.cells):
-        shown = fit(textures[made.textures[cell]], tile)
-        assert min(shown.shape[:2]) == tile
-        assert max(shown.shape[:2]) == round(max(height, width) * tile / min(height, width))
-        window = made.image[made.masks[cell]].reshape(tile, tile, 3)
-        windows = np.lib.stride_tricks.sliding_window_view(shown, (tile, tile, 3)).reshape(-1, tile, tile, 3)
-        assert (windows == window).all((1, 2, 3)).any()
-
-
-@settings(max_examples=20)
-@given(
-    kind=st.sampled_from(["lines", "voronoi", "curved"]),
-    cells=st.integers(2, 6),
-    seed=st.integers(0, 2**31),
-    how=st.sampled_from(["", "rotate", "colour_match", "grain_only"]),
-)
-def test_a_mosaic_follows_from_its_generator_and_its_cells_from_the_layout_alone(
-    kind: str, cells: int, seed: int, how: str
-) -> None:
-    """Turning, matching and grain change pixels and no mask: labels are those that the layout draws first."""
-    layout = Layout(kind, 1, cells)
-    textures = [noise(index, 40, 60 + 20 * index) for index in range(cells)]
-    options = {how: True} if how else {}
-    one, same = (mosaic(textures, layout, np.random.default_rng(seed), 64, tile=32, **options) for _ in range(2))
-    assert np.array_equal(one.image, same.image)
-    assert np.array_equal(one.labels, label_map(layout, 64, np.random.default_rng(seed)))
-    assert (one.masks.sum(0) == 1).all()
-    assert len(one.textures) == len(one.angles) == cells
-    assert (len(set(one.textures)) == 1) == (how == "grain_only")
-    assert any(one.angles) == (how in ("rotate", "grain_only"))
 
 
 @given(angle_seed=st.integers(0, 2**31), values=st.lists(st.integers(0, 255), min_size=3, max_size=3))

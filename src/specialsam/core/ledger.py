@@ -299,9 +299,9 @@ class Journal:
         """Those of the wanted keys that are finished and were made from the wanted."""
         return {key for key, made_from in wanted.items() if self.has(key, made_from)}
 
-    def stale(self, wanted: Mapping[str, str]) -> list[str]:
+    def stale(self, wanted: Mapping[str, str]) -> set[str]:
         """Those of the wanted keys that are finished, but were made from something else."""
-        return [key for key, made_from in wanted.items() if key in self._places and not self.has(key, made_from)]
+        return {key for key, made_from in wanted.items() if key in self._places and not self.has(key, made_from)}
 
     def put(self, key: str, made_from: str, answer: JsonValue) -> None:
         """Add one piece; it is on disk when this returns."""

@@ -28,8 +28,8 @@ from specialsam.models.segmenter import Segmenter
 
 ROWS = 1
 """Version of what a row holds and how it is measured: part of what rows are made from."""
-RIVALS = "rivals"
-"""Under which the rows of the rivals that look at no pixel are kept."""
+RIVALS = ""
+"""Under which the rows of the rivals that look at no pixel are kept: no model has this name."""
 STAMP = ("run", "dataset", "split", "subset")
 COLUMNS = [field.name for field in fields(Row)]
 OWN = [name for name in COLUMNS if name not in STAMP]
@@ -143,7 +143,7 @@ def measure(
         _key(name, record): made_from(asked, record, model) for record in asked.records for name, model in who.items()
     }
     journal = Journal(file) if place.main else None
-    done, old = place.first(lambda: (journal.finished(wanted), journal.stale(wanted)) if journal else (set(), []))
+    done, old = place.first(lambda: (journal.finished(wanted), journal.stale(wanted)) if journal else (set(), set()))
     lacking = {record.id: [name for name in who if _key(name, record) not in done] for record in asked.records}
     todo = [record for record in asked.records if lacking[record.id]]
 
@@ -162,7 +162,7 @@ def measure(
                 if journal:
                     journal.put(_key(name, record), wanted[_key(name, record)], lines)
             progress(len(asked.records) - len(todo) + number, len(asked.records), record.id)
-    again = len({key.split("|", 1)[1] for key in old if not key.startswith(f"{RIVALS}|")})
+    again = sum(any(_key(name, record) in old for name in models) for record in asked.records)
     if journal is None:
         return Results.of([]), again
     journal.forget(wanted)

@@ -109,7 +109,8 @@ def open_job(
     """
     place = here(request.device)
     segmenter = load_model(request.model, request.base, device=place.device, trust_base=request.trust_base)
-    layout = plan(request.source, settings.fractions, settings.seed, request.limit, settings.duplicates)
+    where = request.source, settings.fractions, settings.seed, request.limit, settings.duplicates
+    layout = place.first(lambda: plan(*where))
     for split in needs:
         if not layout.of(split):
             raise UsageError(

@@ -119,7 +119,7 @@ def run_evaluate(asked: Comparison, settings: EvaluateSettings) -> Measured | No
     models = {n: load_model(t, device=place.device, trust_base=asked.trust_base) for n, t in named.items()}
     cards = {name: read_card(Path(text)) for name, text in named.items() if is_specialist(Path(text))}
     fractions, seed, duplicates = _splitting(cards.values(), asked.fractions, settings.seed)
-    layout = plan(asked.source, fractions, seed, duplicates=duplicates)
+    layout = place.first(lambda: plan(asked.source, fractions, seed, duplicates=duplicates))
     for name, card in cards.items():
         if card.data_fingerprint != layout.fingerprint:
             say(

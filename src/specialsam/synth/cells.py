@@ -13,7 +13,6 @@ from specialsam.core.errors import UsageError
 from specialsam.core.geometry import FloatArray
 
 LabelMap = npt.NDArray[np.uint8]
-"""The cell 0 ... P - 1 of each pixel, uint8 (side, side)."""
 
 MOST_CELLS = 64
 """Cells of one layout at most."""
@@ -76,8 +75,7 @@ def label_map(layout: Layout, side: int, rng: np.random.Generator) -> LabelMap:
     Cells are in one piece; drawn ones (all kinds but "grid") cover at least SMALLEST_SHARE of their fair share where
     twelve draws find such a division, and the most even of the twelve is taken where they do not.
     """
-    longest = max(layout.rows, layout.columns) if layout.kind == "grid" else 1
-    if side < max(SMALLEST_SIDE, longest) or side * side < 16 * layout.cells:
+    if side < SMALLEST_SIDE or side * side < 16 * layout.cells or side < max(layout.rows, layout.columns):
         raise UsageError(f"expected a side of at least {SMALLEST_SIDE} px and room for {layout.name}, got {side}")
     best, most_even = None, -1.0
     for attempt in range(_ATTEMPTS):

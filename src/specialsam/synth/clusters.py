@@ -135,9 +135,8 @@ def texture_features(
 
 
 def cluster(features: FloatArray, k: int = 5, seed: int = 42) -> tuple[IntArray, FloatArray, tuple[int, ...]]:
-    """K-means (best of 10 starts) of features float32 (N, D): labels int64 (N,), distances float32 (N, k), sizes (k).
+    """K-means (best of 10 starts): labels int64 (N,), distances float32 (N, k) to the centres, sizes.
 
-    Distances are Euclidean, to the centres.
     Clusters are numbered by falling size, so that their numbers do not depend on the starts' order. Raises UsageError
     for fewer than two clusters, or for more than there are different textures.
     """
@@ -163,9 +162,8 @@ def cluster_textures(
     k: int = 5,
     seed: int = 42,
 ) -> Clusters:
-    """The records' clusters by their features float32 (N, D), a row a record, with silhouettes and measured looks.
+    """The records' clusters by their features (as `texture_features` gives both), with silhouettes and measured looks.
 
-    `texture_features` gives the features and their `source`.
     A silhouette is 0 by convention in a cluster of one, and everywhere where all clusters are such.
     """
     from sklearn.metrics import silhouette_samples
@@ -191,7 +189,7 @@ def look(lightness: float, chroma: float) -> str:
 def cluster_sheet(records: Sequence[Record], clusters: Clusters, columns: int = 10, side: int = 96) -> ImageArray:
     """A row a cluster: what it is, and its textures, `columns` at most, evenly from the nearest to its centre outwards.
 
-    uint8 RGB (H, W, 3); textures are cut to their central square and shown at `side` pixels.
+    uint8 RGB; textures are cut to their central square and shown at `side` pixels.
     """
     by_id = {record.id: record for record in records}
     gap, text, head = 6, 210, 30

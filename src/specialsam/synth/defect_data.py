@@ -54,7 +54,7 @@ class DefectRecipe(Settings):
         description="turn (any angle), scale (0.8-1.2), recolour and warp the clean picture before a defect is made",
     )
     val_share: float = Field(0.2, description="share of the clean pictures kept for validation", gt=0, lt=1)
-    seed: int = Field(0, description="of every random choice", ge=0)
+    seed: int = Field(0, description="of every random choice")
 
     @field_validator("kinds")
     @classmethod
@@ -62,7 +62,7 @@ class DefectRecipe(Settings):
         unknown = sorted(set(value) - set(KINDS))
         if unknown:
             raise ValueError(f"expected kinds of {', '.join(KINDS)}, got {', '.join(unknown)}")
-        if not sum(value.values()) > 0 or not all(0 <= weight < float("inf") for weight in value.values()):
+        if not value or min(value.values()) < 0 or sum(value.values()) <= 0:
             raise ValueError(f"expected weights of at least 0 with a positive sum, got {value}")
         return value
 

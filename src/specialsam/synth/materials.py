@@ -45,7 +45,7 @@ _THIRDS = np.array([0, 2, 1]) / 3
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A surface. Lengths are in pixels of a 256-pixel image; palettes float32 RGB (K, 3) in 0..1, dark to light."""
+    """A surface. Lengths are in pixels of a 256-pixel image; palettes are RGB (K, 3) in 0..1, dark to light."""
 
     tile: int
     scale: float
@@ -67,10 +67,7 @@ def draw_theme(rng: np.random.Generator) -> str:
 
 
 def draw_palette(rng: np.random.Generator, theme: str, contrast: float) -> FloatArray:
-    """Colours from shadow to light around one of `theme`: float32 RGB (K, 3) in 0..1, K from 2 to 5.
-
-    `contrast` 0..1 sets their distance.
-    """
+    """Two to five RGB colours from shadow to light around one of `theme`; `contrast` 0..1 sets their distance."""
     spans, count = np.array(THEMES[theme][:3]), int(rng.integers(2, 6))
     hue, saturation, value = spans[:, 0] + (spans[:, 1] - spans[:, 0]) * rng.random(3)
     step, drift, fade = 2 * _even(count) - 1, rng.normal(0, 0.025), rng.uniform(-0.1, 0.5)
@@ -204,10 +201,7 @@ def _ramp(first: FloatArray, second: FloatArray, steps: int) -> FloatArray:
 
 @lru_cache(maxsize=1)
 def grain() -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Three planes float32 (GRAIN_SIDE, GRAIN_SIDE): white noise, film grain (both of deviation 1), natural 1/f noise.
-
-    The last has a deviation of 0.85.
-    """
+    """Three planes (GRAIN_SIDE, GRAIN_SIDE) of unit deviation: white noise, film grain, natural 1/f noise."""
     rng = np.random.default_rng(77)
     white = rng.standard_normal((GRAIN_SIDE, GRAIN_SIDE), np.float32)
     soft = cv2.GaussianBlur(rng.standard_normal((GRAIN_SIDE, GRAIN_SIDE), np.float32), (0, 0), 0.8)

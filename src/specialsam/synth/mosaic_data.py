@@ -58,10 +58,7 @@ class WrittenMosaics:
 
 
 def draw_mosaic(planned: PlannedMosaic, recipe: MosaicRecipe, textures: Sequence[ImageArray]) -> Mosaic:
-    """The picture of a planned mosaic from its textures uint8 RGB (h, w, 3), in the order of its cells.
-
-    The same on every call.
-    """
+    """The picture of a planned mosaic from its textures (in the order of its cells): the same on every call."""
     difficulty = DIFFICULTIES[planned.difficulty]
     return mosaic(
         textures,
@@ -118,10 +115,7 @@ def write_mosaics(
 
 
 def grain(image: ImageArray) -> float:
-    """How much lightness (0..100) varies at a scale of a few pixels: the spread of what a blur of 8 px takes away.
-
-    `image` is uint8 RGB (H, W, 3).
-    """
+    """How much lightness (0..100) varies at a scale of a few pixels: the spread of what a blur of 8 px takes away."""
     light = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[..., 0].astype(np.float32) * np.float32(100 / 255)
     return float((light - cv2.GaussianBlur(light, (0, 0), _GRAIN_SIGMA)).std())
 
@@ -224,7 +218,7 @@ def run_synth_mosaic(
 
 
 def difficulty_sheet(dataset: Dataset, recipe: MosaicRecipe, clusters: Clusters, count: int = 20) -> ImageArray:
-    """A contact sheet uint8 RGB (H, W, 3) of `count` mosaics of all textures, a row a difficulty, one each at least."""
+    """A contact sheet of `count` mosaics (at least one a difficulty) of all textures, uint8 RGB, a row a difficulty."""
     records = {record.id: record for record in dataset.records}
     names = recipe.difficulties
     each = -(-count // len(names))

@@ -89,7 +89,7 @@ def mosaic(
 
 
 def fit(texture: ImageArray, tile: int) -> ImageArray:
-    """The texture uint8 RGB (h, w, 3) scaled so that its shorter side is `tile` pixels, its proportions kept."""
+    """The texture scaled so that its shorter side is `tile` pixels, its proportions kept."""
     height, width = texture.shape[:2]
     scale = tile / min(height, width)
     size = max(tile, round(width * scale)), max(tile, round(height * scale))
@@ -100,9 +100,8 @@ def fit(texture: ImageArray, tile: int) -> ImageArray:
 
 
 def straightened(texture: ImageArray) -> ImageArray:
-    """The texture uint8 RGB (h, w, 3) turned by at most 45 degrees so that its grain runs along an axis.
+    """The texture turned by at most 45 degrees so that its grain runs along an axis, cut to where it has pixels.
 
-    It is cut to the square where it has pixels.
     For textures that will be mirrored: slanting grain changes its direction at the fold, which would look like the
     border of a cell that no mask knows of. The direction is that of the structure tensor (Bigun and Granlund 1987) over
     the whole texture; one without a common direction, or already straight, stays as it is.
@@ -125,9 +124,8 @@ def straightened(texture: ImageArray) -> ImageArray:
 
 
 def match_colours(image: ImageArray, labels: LabelMap) -> ImageArray:
-    """The image uint8 RGB (H, W, 3) with the same mean and standard deviation of each CIELAB channel in all its cells.
+    """The image with the same mean and standard deviation of each CIELAB channel in all cells: the cells' average.
 
-    These are the cells' averages; `labels` uint8 (H, W) is the cell of each pixel.
     Reinhard et al. 2001, "Color transfer between images", in CIELAB. What leaves the range of RGB is clipped.
     """
     lab = cv2.cvtColor(image.astype(np.float32) * np.float32(1 / 255), cv2.COLOR_RGB2LAB)
@@ -158,7 +156,7 @@ def tile_centres(layout: Layout, side: int = SIDE) -> Prompts:
 
 
 def contact_sheet(mosaics: Sequence[Mosaic], columns: int = 4) -> ImageArray:
-    """Mosaics beside themselves with their cells outlined, uint8 RGB (H, W, 3); `columns` mosaics a row."""
+    """Mosaics beside themselves with their cells outlined, uint8 RGB; `columns` mosaics a row."""
     if not mosaics:
         raise DataError("expected at least one mosaic for a contact sheet, got none")
     tiles = [np.hstack([made.image, outlined(made)]) for made in mosaics]
@@ -167,7 +165,7 @@ def contact_sheet(mosaics: Sequence[Mosaic], columns: int = 4) -> ImageArray:
 
 
 def outlined(made: Mosaic) -> ImageArray:
-    """The mosaic's picture uint8 RGB (H, W, 3) with a coloured line along the borders of its cells."""
+    """The mosaic's picture with a coloured line along the borders of its cells."""
     shown = made.image.copy()
     for cell, mask in enumerate(made.masks):
         hue = np.array([[[cell * 67 % 180, 230, 255]]], np.uint8)

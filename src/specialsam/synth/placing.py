@@ -19,11 +19,7 @@ _SHARES = np.cumsum([weight for _, weight in SHAPES.values()]) / sum(weight for 
 
 @dataclass
 class Canvas:
-    """Pixels float32 RGB (H, W, 3) about 0..1, each pixel's owner int16 (H, W), and each owner's kind and parent.
-
-    An owner's number is its place in `kinds` and `parents`; a parent of -1 is none. `light` is the direction in which
-    the light's source lies, in radians from x towards y, `unit` the pixels that one pixel of a 256-pixel image covers.
-    """
+    """Pixels float32 RGB (H, W, 3) about 0..1, each pixel's owner, and each owner's kind and parent (-1: none)."""
 
     pixels: FloatArray
     owner: npt.NDArray[np.int16]

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from specialsam.core.errors import UsageError
 from specialsam.core.files import write_whole
 from specialsam.synth.layouts import HIDDEN_SHARE, draw_layout, hidden
 from specialsam.synth.light import photograph
@@ -24,7 +23,6 @@ from specialsam.synth.placing import Canvas
 SMALLEST = 0.001
 """Masks below this share of the image are dropped."""
 MOST_MASKS = 48
-SMALLEST_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,8 @@ def scene(seed: int, size: int = 256, camouflage: float | None = None) -> Scene:
     """Scene number `seed` as a square of `size` pixels; the same on every call.
 
     `camouflage` is the probability that the scene hides one animal on ground of its own texture family: None is the
-    mix for pre-training, 0 never, 1 always. Raises UsageError for a seed below 0 or a side below 16 px.
+    mix for pre-training, 0 never, 1 always.
     """
-    if seed < 0 or size < SMALLEST_SIDE:
-        raise UsageError(f"expected a scene from number 0 and {SMALLEST_SIDE} px on, got number {seed} and {size} px")
     rng = np.random.default_rng((seed, 4))
     canvas = Canvas.blank(size, float(rng.uniform(0, 2 * np.pi)))
     if rng.random() < (HIDDEN_SHARE if camouflage is None else camouflage):
@@ -124,7 +120,7 @@ def _encode(pixels: npt.NDArray[np.uint8], path: Path) -> None:
 def contact_sheet(
     seeds: Sequence[int], size: int = 256, columns: int = 6, camouflage: float | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Scenes beside their masks in colours, uint8 RGB (H, W, 3); `columns` scenes a row."""
+    """Scenes beside their masks in colours, uint8 RGB; `columns` scenes a row."""
     tiles = []
     for seed in seeds:
         made = scene(seed, size, camouflage)

@@ -32,7 +32,7 @@ class Silhouette:
 
 @dataclass(frozen=True)
 class Limb:
-    """A tube along `points` float64 (N, 2) as (x, y) with `radii` float64 (N,), in one unit."""
+    """A tube along `points` (N, 2) with `radii` (N,)."""
 
     points: Points
     radii: npt.NDArray[np.float64]
@@ -188,7 +188,7 @@ def leaf(rng: np.random.Generator, radius: float) -> Silhouette:
 
 def lump(rng: np.random.Generator, radius: float) -> Silhouette:
     """A ragged mass such as a bush, a rock or a cloud: a dome plus natural noise, cut at a height."""
-    side = max(12, int(radius * 2.4))
+    side = int(np.clip(radius * 2.4, 12, 400))
     y, x = np.mgrid[-1.2 : 1.2 : side * 1j, -1.2 : 1.2 : side * 1j].astype(np.float32)
     crop = int(rng.uniform(24, 120))
     at = rng.integers(0, GRAIN_SIDE - crop, 2)

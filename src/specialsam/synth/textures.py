@@ -1,9 +1,8 @@
 """Grey patterns found in photographs, and a bank of tiles composed from them.
 
-A family draws one pattern: its value (n, n), of mean 0 and deviation 1 (smooth noise 0.85 or more), and for patterns
-made of separate things (leaves, pebbles, cells) a variety (n, n) in 0..1 that is constant within each thing, so that
-each can have its own colour. A tile blends, warps and lights one or two families; it is a pure function of its index
-and kept once drawn.
+A family draws one pattern: its value (n, n), zero mean and unit deviation, and for patterns made of separate things
+(leaves, pebbles, cells) a variety (n, n) in 0..1 that is constant within each thing, so that each can have its own
+colour. A tile blends, warps and lights one or two families; it is a pure function of its index and kept once drawn.
 """
 
 from __future__ import annotations
@@ -28,10 +27,7 @@ BANK_SEED = 20_230_405
 
 
 def standardised(field: npt.NDArray[np.integer | np.floating]) -> FloatArray:
-    """`field` (n, n), or of any other shape, with mean 0 and deviation 1, float32.
-
-    The deviation is less than 1 where the field's own is about 1e-6.
-    """
+    """`field` with zero mean and unit deviation, float32."""
     return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
 
 
@@ -43,7 +39,7 @@ def noise(
     angle: float = 0.0,
     band: tuple[float, float] | None = None,
 ) -> FloatArray:
-    """Periodic 1/f^exponent noise float32 (n, n), of mean 0; `stretch` > 1 draws it out along `angle` (radians).
+    """Periodic 1/f^exponent noise (n, n); `stretch` > 1 draws it out along `angle` (radians).
 
     `band` (cycles a tile, relative width) keeps a ring of frequencies only.
     """
@@ -67,7 +63,7 @@ def noise(
 def warped(
     rng: np.random.Generator, fields: list[FloatArray], amplitude: float, exponent: float = 2.6
 ) -> list[FloatArray]:
-    """`fields` float32 (n, n) moved by a smooth random displacement of deviation `amplitude` pixels."""
+    """`fields` (n, n) moved by a smooth random displacement of deviation `amplitude` pixels."""
     n = fields[0].shape[0]
     shift = [cv2.resize(noise(rng, 64, exponent), (n, n), interpolation=cv2.INTER_CUBIC) * amplitude for _ in range(2)]
     rows, columns = np.indices((n, n), np.float32)
@@ -78,7 +74,7 @@ def warped(
 
 
 def lit(rng: np.random.Generator, height: FloatArray, softness: float = 1.0) -> FloatArray:
-    """A height field float32 (n, n) seen under slanting light, of the same shape, mean 0 and deviation 1."""
+    """A height field seen under slanting light (n, n)."""
     soft = cv2.GaussianBlur(height, (0, 0), softness)
     angle = rng.uniform(0, 2 * np.pi)
     slope = cv2.Scharr(soft, cv2.CV_32F, 1, 0) * np.cos(angle) + cv2.Scharr(soft, cv2.CV_32F, 0, 1) * np.sin(angle)
@@ -88,10 +84,7 @@ def lit(rng: np.random.Generator, height: FloatArray, softness: float = 1.0) -> 
 def cells(
     rng: np.random.Generator, n: int, points: npt.NDArray[np.float64]
 ) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-    """Distance float32 (n, n) to the nearest of `points` (K, 2) as (x, y) in pixels, and its number int32 (n, n).
-
-    Numbers rise from 1 in an order of OpenCV's own; points that share a pixel share a number.
-    """
+    """Distance (n, n) to the nearest of `points` (K, 2) in pixels and the number of that point (n, n)."""
     grid = np.full((n, n), 255, np.uint8)
     at = np.clip(points, 0, n - 1).astype(int)
     grid[at[:, 1], at[:, 0]] = 0

@@ -45,8 +45,7 @@ def make(kind: str, image: ImageArray, rng: np.random.Generator, absolute: bool 
     """The picture uint8 (H, W, 3) with one defect of `kind`; a composite holds two different realistic ones.
 
     `absolute` keeps the published generators' pixels whatever the picture's size; otherwise they are scaled from 1024.
-    Raises UsageError for an unknown kind, and DataError for a picture under 48 px or one that is so black or so white
-    that none of eight defects would be seen on it.
+    Raises UsageError for an unknown kind and DataError for a picture under 48 px.
     """
     if kind not in KINDS:
         raise UsageError(f"expected a defect of {', '.join(KINDS)}, got {kind!r}")
@@ -77,7 +76,7 @@ def gallery(
 ) -> ImageArray:
     """A sheet uint8 (H, W, 3), a row a kind: `columns` times the clean picture, the defect, and its mask's outline.
 
-    Each is a window around the defect, `side` px large, of one of the clean `images` uint8 (H, W, 3).
+    Each is a window around the defect, `side` px large.
     """
     rows = []
     for kind in kinds:

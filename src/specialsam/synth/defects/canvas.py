@@ -35,10 +35,7 @@ class Defect:
 
 
 def exact(clean: ImageArray, image: ImageArray, region: BoolArray, kind: str) -> Defect:
-    """The defect that changes every pixel of `region` bool (H, W) and no other; one that stayed moves by a level.
-
-    `clean` is the picture before and `image` the painted one, uint8 (H, W, 3) each.
-    """
+    """The defect that changes every pixel of `region` (H, W), and none beside it: one that stayed moves by a level."""
     rows, columns = np.nonzero(region)
     out = clean.copy()
     if len(rows):
@@ -88,20 +85,20 @@ class Canvas:
 
     @property
     def wires(self) -> FloatArray | None:
-        """Where wires stand before a background, 0..1 float32 (h, w); None where there are none."""
+        """Where wires stand before a background, 0..1 (h, w)."""
         return None if self.ground.wires is None else self.ground.wires[self._window]
 
     @property
     def sun(self) -> Points:
-        """Unit vector float64 (2,) as (x, y) towards the light."""
+        """Unit vector (x, y) towards the light."""
         return np.array([np.cos(self.light), np.sin(self.light)])
 
     def grid(self) -> tuple[FloatArray, FloatArray]:
-        """x (1, w) and y (h, 1) of the window's pixels, float32."""
+        """x (1, w) and y (h, 1) of the window's pixels."""
         return np.arange(self.shape[1], dtype=np.float32)[None], np.arange(self.shape[0], dtype=np.float32)[:, None]
 
     def lay(self, paint: npt.ArrayLike, alpha: FloatArray, focus: bool = True) -> None:
-        """Put `paint` (levels that broadcast to (h, w, 3)) over the window with opacity `alpha` float32 (h, w) 0..1.
+        """Put `paint` (levels that broadcast to (h, w, 3)) over the window with opacity `alpha` (h, w) 0..1.
 
         The lens blurs its edge (with `focus`), and out of the plane of focus the paint as well; the layer carries the
         picture's own grain, which no lens blurs.
@@ -122,19 +119,16 @@ class Canvas:
         self._solid = np.maximum(self._solid, alpha)
 
     def shade(self, factor: npt.ArrayLike) -> None:
-        """Multiply the window by a factor, (h, w) or what broadcasts to (h, w, 3): shadows, dyes, light."""
+        """Multiply the window by a factor that broadcasts to (h, w, 3): shadows, dyes, light."""
         light = np.asarray(factor, np.float32)
         if light.ndim == 2:
             light = light[..., None]
-        if self.ground.grey and light.ndim:
+        if self.ground.grey:
             light = light.mean(-1, keepdims=True)
         self.work *= light
 
     def cast(self, cover: FloatArray, height: float, strength: float) -> None:
-        """The shadow of a body that covers `cover` float32 (h, w) 0..1 and lies `height` pixels above the ground.
-
-        `strength` 0..1 is how much light it takes where it is darkest.
-        """
+        """The shadow of a body that covers `cover` (h, w) and lies `height` pixels above the ground."""
         away = -self.sun * height
         move = np.array([[1, 0, away[0]], [0, 1, away[1]]], np.float32)
         moved = cv2.warpAffine(cover, move, (self.shape[1], self.shape[0]))
@@ -142,7 +136,7 @@ class Canvas:
         self.shade(1 - strength * contact)
 
     def move(self, dx: FloatArray, dy: FloatArray) -> None:
-        """Fetch every pixel from (x + dx, y + dy), displacements float32 (h, w) in pixels."""
+        """Fetch every pixel from (x + dx, y + dy), displacements (h, w) in pixels."""
         x, y = self.grid()
         maps = (x + dx).astype(np.float32), (y + dy).astype(np.float32)
         moved = cv2.remap(self.work, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
@@ -151,10 +145,10 @@ class Canvas:
     def finish(self, kind: str, region: BoolArray | None = None, seen: float = SEEN) -> Defect:
         """The picture with what was painted, and the mask of exactly the changed pixels.
 
-        The mask is the largest pieces of `region` bool (h, w), or of where paint lies or a change of `seen` levels
-        shows. Everything outside of it is taken back; within it a pixel that is as before moves by one level.
+        The mask is `region` (h, w), or where paint lies or a change of `seen` levels shows: the largest pieces.
+        Everything outside of it is taken back; within it a pixel that is as before by chance is moved by one level.
         """
-        mask = largest_pieces(self._changed(seen) if region is None else region)
+        mask = self._changed(seen) if region is None else region
         out, full = self.image.copy(), np.zeros(self.image.shape[:2], np.bool_)
         out[self._window] = np.clip(np.rint(self.work), 0, 255).astype(np.uint8)
         full[self._window] = mask
@@ -164,17 +158,12 @@ class Canvas:
         change = cv2.GaussianBlur(np.abs(self.work - self.clean).max(2), (0, 0), 0.8)
         found = ((self._solid >= SOLID) | (change >= seen)).astype(np.uint8)
         found = cv2.morphologyEx(found, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-        return np.asarray(found > 0, np.bool_)
-
-
-def largest_pieces(found: BoolArray) -> BoolArray:
-    """The PIECES largest connected pieces of bool (h, w), without those below SPECK pixels or SHARE of the largest."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8), connectivity=8)
-    if count < 2:
-        return np.zeros(found.shape, np.bool_)
-    areas = stats[:, cv2.CC_STAT_AREA].copy()
-    areas[0] = 0
-    kept = np.zeros(count, np.bool_)
-    kept[np.argsort(-areas, kind="stable")[:PIECES]] = True
-    kept &= areas >= max(SPECK, SHARE * areas.max())
-    return np.asarray(kept[labels], np.bool_)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
+        if count < 2:
+            return np.zeros(self.shape, np.bool_)
+        areas = stats[:, cv2.CC_STAT_AREA].copy()
+        areas[0] = 0
+        kept = np.zeros(count, np.bool_)
+        kept[np.argsort(-areas, kind="stable")[:PIECES]] = True
+        kept &= areas >= max(SPECK, SHARE * areas.max())
+        return np.asarray(kept[labels], np.bool_)

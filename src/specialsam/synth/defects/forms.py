@@ -12,12 +12,10 @@ from specialsam.synth.defects.canvas import Canvas, Points
 from specialsam.synth.defects.ground import Ground
 
 FAR = 1e4
-STANDS_OUT = 30.0
-"""Levels of 255 by which a defect's colour differs from the ground's in one channel at least."""
 
 
 def noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> FloatArray:
-    """Smooth noise float32 (h, w) of deviation about 1 with features of `scale` pixels."""
+    """Smooth noise (h, w) of deviation about 1 with features of `scale` pixels."""
     rows, columns = (max(2, int(np.ceil(n / max(scale, 1.0)))) + 3 for n in shape)
     coarse = rng.standard_normal((rows, columns)).astype(np.float32)
     size = round(columns * max(scale, 1.0)), round(rows * max(scale, 1.0))
@@ -27,7 +25,7 @@ def noise(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Flo
 
 
 def ripple(count: int, scale: float, rng: np.random.Generator) -> Points:
-    """Smooth noise float64 (count,) along a line, of deviation about 1 with features of `scale` steps."""
+    """Smooth noise (count,) along a line, of deviation about 1 with features of `scale` steps."""
     knots = rng.standard_normal(max(4, int(count / max(scale, 1.0)) + 3))
     return np.interp(np.linspace(0, len(knots) - 1, count), np.arange(len(knots)), knots)
 
@@ -38,14 +36,14 @@ def log_uniform(rng: np.random.Generator, least: float, most: float) -> float:
 
 
 def somewhere(image: ImageArray, rng: np.random.Generator, margin: float = 0.0) -> Points:
-    """A random place float64 (2,) as (x, y) in a picture, `margin` pixels from its border where there is room."""
+    """A random place (x, y) in a picture, `margin` pixels from its border where there is room."""
     sides = np.array(image.shape[1::-1], np.float64)
     margin = min(margin, 0.45 * float(sides.min()))
     return rng.uniform(margin, sides - 1 - margin)
 
 
 def on_wire(image: ImageArray, ground: Ground, rng: np.random.Generator, margin: float) -> Points:
-    """A random place float64 (2,) as (x, y) in the middle of a wire, away from knots; anywhere where there are none."""
+    """A random place (x, y) in the middle of a wire, away from knots; anywhere in a picture without wires."""
     if ground.wires is None:
         return somewhere(image, rng, margin)
     depth = cv2.distanceTransform((ground.wires > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
@@ -61,7 +59,7 @@ def on_wire(image: ImageArray, ground: Ground, rng: np.random.Generator, margin:
 
 
 def wander(rng: np.random.Generator, length: float, bend: float, heading: float | None = None) -> Points:
-    """A curve float64 (N, 2) as (x, y), a pixel a step from (0, 0); its direction drifts by some `bend` radians."""
+    """A curve (N, 2) about a pixel a step from (0, 0), whose direction drifts by some `bend` radians along it."""
     steps = max(4, int(length))
     turn = ripple(steps, steps / 5, rng) * bend / steps * 2.5 + rng.normal(0, 0.5 * bend) / steps
     angle = (rng.uniform(0, 2 * np.pi) if heading is None else heading) + np.cumsum(turn)
@@ -70,11 +68,8 @@ def wander(rng: np.random.Generator, length: float, bend: float, heading: float 
 
 @dataclass(frozen=True)
 class Tube:
-    """Every pixel of a window as a curve sees it, each float32 (h, w).
-
-    `across` are signed pixels to its side (FAR where it is not near), `along` pixels from its start, `beyond` pixels
-    past its ends, `normal` is the angle of its left side in radians.
-    """
+    """Every pixel of a window as a curve sees it, each (h, w): `across` signed pixels to its side (FAR where it is not
+    near), `along` pixels from its start, `beyond` pixels past its ends, `normal` the angle of its left side."""
 
     across: FloatArray
     along: FloatArray
@@ -82,7 +77,7 @@ class Tube:
     normal: FloatArray
 
     def cover(self, half: Points) -> FloatArray:
-        """Coverage 0..1 float32 (h, w) of a line whose half width (N,) in pixels is given at each step of the curve."""
+        """Coverage 0..1 of a line whose half width in pixels is given at each step of the curve."""
         wide = np.interp(self.along, np.arange(len(half)), half).astype(np.float32)
         return np.asarray(
             np.clip(wide - np.abs(self.across) + 0.5, 0, 1) * np.clip(1 - self.beyond, 0, 1) * np.clip(wide * 2, 0, 1),
@@ -91,10 +86,7 @@ class Tube:
 
 
 def tube(curve: Points, shape: tuple[int, int], reach: float) -> Tube:
-    """Coordinates about a curve (N, 2) as (x, y) in pixels of a window of `shape` (h, w), `reach` pixels far from it.
-
-    They are exact to subpixels.
-    """
+    """Coordinates about a curve (N, 2) in pixels of a window, as far as `reach` pixels from it; exact to subpixels."""
     across, along = np.full(shape, FAR, np.float32), np.zeros(shape, np.float32)
     beyond, normal = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     cells = np.rint(curve).astype(int)
@@ -123,10 +115,7 @@ def tube(curve: Points, shape: tuple[int, int], reach: float) -> Tube:
 def hairs(
     canvas: Canvas, starts: Points, headings: Points, length: float, bend: float = 1.5, strength: float = 0.8
 ) -> FloatArray:
-    """Coverage 0..1 float32 (h, w) of fine hairs about `length` pixels long.
-
-    There is one a start (N, 2) as (x, y) in pixels of the window and heading (N,) in radians from x towards y.
-    """
+    """Coverage 0..1 (h, w) of fine hairs, one a start (x, y) and heading, about `length` pixels long."""
     cover = np.zeros(canvas.shape, np.uint8)
     for start, heading in zip(starts, headings, strict=True):
         line = wander(canvas.rng, max(4.0, length * canvas.rng.uniform(0.4, 1.3)), bend, float(heading)) + start
@@ -138,9 +127,8 @@ def hairs(
 def blob(
     canvas: Canvas, centre: Points, radius: float, ragged: float, squeeze: float = 1.0, angle: float | None = None
 ) -> FloatArray:
-    """Signed depth float32 (h, w) in pixels of an irregular blob, positive inside; exact only near its border.
+    """Signed depth (h, w) in pixels of an irregular blob, positive inside; exact only near its border.
 
-    `centre` (2,) is its (x, y) in pixels of the window.
     `ragged` is the unevenness of its border as a share of the radius, `squeeze` its width by its length, which lies at
     `angle` (random where left out).
     """
@@ -154,27 +142,21 @@ def blob(
 
 
 def tone(ground: Ground, rng: np.random.Generator, darker: float = 0.6) -> FloatArray:
-    """A colour float32 (3,), levels 0..255, that stands out from the ground by STANDS_OUT or more.
-
-    Any hue, unless the ground is grey; `darker` is the chance that it is darker than a ground of middling brightness.
-    """
+    """A colour (3,) that stands out from the ground by 30 levels or more; any hue unless the ground is grey."""
     mean = float(ground.mean.mean())
     down = rng.random() < darker if 55 < mean < 190 else mean >= 190
     level = mean * rng.uniform(0.2, 0.65) if down else mean + (240 - mean) * rng.uniform(0.35, 0.9)
-    if abs(level - mean) < STANDS_OUT:
+    if abs(level - mean) < 30:
         level = mean + (-35 if down else 35)
     if ground.grey:
         return np.full(3, np.clip(level, 6, 246), np.float32)
     hue = np.array([[[rng.uniform(0, 360), rng.uniform(0.05, 0.75), 1.0]]], np.float32)
     colour = cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0]
-    colour = np.asarray(np.clip(colour / max(float(colour.mean()), 1e-3) * level, 4, 250), np.float32)
-    if np.abs(colour - ground.mean).max() < STANDS_OUT:  # brighter than a bright ground, and clipped to its own colour
-        colour *= np.float32(0.75)
-    return colour
+    return np.asarray(np.clip(colour / max(float(colour.mean()), 1e-3) * level, 4, 250), np.float32)
 
 
 def under(canvas: Canvas, share: float = 1.0) -> FloatArray:
-    """What of a layer stays visible, float32 (h, w) 0..1, if it lies behind the wires in `share` of the places."""
+    """What of a layer stays visible (h, w) 0..1 if it lies behind the wires, in `share` of the window's places."""
     if canvas.wires is None:
         return np.ones(canvas.shape, np.float32)
     if share >= 1:

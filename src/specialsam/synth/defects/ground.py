@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from specialsam.core.geometry import FloatArray, ImageArray
 
@@ -19,7 +18,7 @@ _LONGEST = 256
 
 @dataclass(frozen=True)
 class Ground:
-    """A clean picture's facts: levels 0..255 a channel (`dark`, `mean`, `bright` float32 (3,)), `grain` in levels.
+    """A clean picture's facts: levels 0..255 a channel (`dark`, `mean`, `bright`: 3 values each), `grain` in levels.
 
     `period` is the repeat in pixels (a 40th of the shorter side where nothing repeats), `angle` the threads' direction
     in radians from x towards y, `order` 0..1 how much they keep to it, `wires` float32 (H, W) 0..1 where bars stand
@@ -59,7 +58,7 @@ def survey(image: ImageArray) -> Ground:
     return Ground(dark, mean, bright, grain, period, float(across + np.pi / 2), order, equal, wires)
 
 
-def _repeat(grey: npt.NDArray[np.uint8]) -> tuple[float, float]:
+def _repeat(grey: ImageArray) -> tuple[float, float]:
     """(repeat in pixels, autocorrelation there): the nearest of the strongest peaks; a default and 0 without any."""
     side = min(grey.shape)
     default = max(4.0, side / 40)
@@ -102,7 +101,7 @@ def _wires(soft: FloatArray) -> FloatArray | None:
     return np.asarray(np.clip(0.5 + way * (level - soft) / (2 * edge), 0, 1), np.float32)
 
 
-def _largest(part: npt.NDArray[np.uint8]) -> float:
+def _largest(part: ImageArray) -> float:
     """The largest connected piece's share of a class 0/1 (H, W)."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=4)
     return float(stats[1:, cv2.CC_STAT_AREA].max() / part.sum())

@@ -7,14 +7,43 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from surfaces import GROUNDS, net, plain, weave
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.data.images import read_image
 from specialsam.synth.defects import COMPOSITE, KINDS, PUBLISHED, REALISTIC, gallery, make, survey
+
+
+def weave(height: int, width: int, seed: int, colour: bool, period: float = 12) -> npt.NDArray[np.uint8]:
+    """A weave with grain: crossed waves of one period."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    level = 120 + 35 * np.sin(2 * np.pi * columns / period) + 25 * np.sin(2 * np.pi * rows / period)
+    tint = np.array([1.0, 0.8, 0.6]) if colour else np.ones(3)
+    noise = rng.normal(0, 3, (height, width, 1))
+    return np.clip((level[..., None] + noise) * tint, 0, 255).astype(np.uint8)
+
+
+def net(height: int, width: int, seed: int, colour: bool, period: float = 32) -> npt.NDArray[np.uint8]:
+    """Dark wires in a diamond pattern before a bright background, with grain."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    waves = [np.abs(np.sin(np.pi * (columns + way * rows) / period)) for way in (-1, 1)]
+    level = 60 + 110 * np.clip((np.minimum(*waves) - 0.3) * 6, 0, 1)
+    tint = np.array([1.0, 0.9, 0.7]) if colour else np.ones(3)
+    return np.clip((level[..., None] + rng.normal(0, 2, (height, width, 1))) * tint, 0, 255).astype(np.uint8)
+
+
+def plain(height: int, width: int, seed: int, colour: bool) -> npt.NDArray[np.uint8]:
+    """One level without grain: black, white or in between."""
+    level = (0, 255, 128)[seed % 3]
+    return np.full((height, width, 3), (level, level // 2, level) if colour else level, np.uint8)
+
+
+GROUNDS = {"weave": weave, "net": net, "plain": plain}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -95,7 +124,7 @@ def test_openings_are_darker_than_the_surface() -> None:
 @pytest.mark.parametrize("folder", ["mvtec_grid/train/good", "fabric/images"])
 def test_real_surfaces(folder: str) -> None:
     """On real pictures: masks exact, grey stays grey, every kind under a tenth of the picture in the median."""
-    root = Path(os.environ.get("SPECIALSAM_REAL_DATA", Path(__file__).parents[3] / ".." / "shared" / "data")) / folder
+    root = Path(os.environ.get("SPECIALSAM_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")) / folder
     if not root.is_dir():
         pytest.skip(f"no real images in {root}")
     pictures = [read_image(path) for path in sorted(root.iterdir())[:2]]
