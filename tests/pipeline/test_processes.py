@@ -54,7 +54,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate launch"])
 def test_two_processes_end_as_one(single: Path, tmp_path: Path, launcher: str) -> None:
-    """Tables and weights within 1e-4, everything there once; then one process goes on in the folder of the two."""
+    """Tables and weights within 1e-4, everything there once; then the same two go on in their folder, and one alone."""
     launch = TORCHRUN if launcher == "torchrun" else accelerate_launch(tmp_path)
     folders = single / "one", tmp_path / "two"
     two = command(single / "data", folders[1], *launch)
@@ -73,6 +73,9 @@ def test_two_processes_end_as_one(single: Path, tmp_path: Path, launcher: str) -
     assert [fact["machine"]["processes"] for fact in facts] == [1, 2]
     report = [(folder / "report.html").read_text() for folder in folders]
     assert all("clicks" in page for page in report)
+    further = command(single / "data", folders[1], *launch)
+    assert further.returncode == 0, further.stderr[-2000:]
+    assert "embeddings: 0 made" in further.stdout
     again = command(single / "data", folders[1])
     assert (again.returncode, again.stderr) == (0, "")
     assert "embeddings: 0 made" in again.stdout

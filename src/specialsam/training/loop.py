@@ -71,7 +71,7 @@ def train(
     steps_an_epoch = math.ceil(len(data.train) / settings.batch)
     total_steps = settings.epochs * steps_an_epoch
     state = State(folder / "training.pt", sam, optimizer, base_decoder, settings, data)
-    state.restore(accelerator.device)
+    state.restore()
     accelerator.wait_for_everyone()
     segmenter.encoder.eval()
 

@@ -154,8 +154,11 @@ class State:
         }
         write_whole(self.path, lambda path: torch.save(state, path))
 
-    def restore(self, device: torch.device) -> None:
-        """Go on from the file if it belongs to the same settings and items; start anew otherwise."""
+    def restore(self) -> None:
+        """Go on from the file if it belongs to the same settings and items; start anew otherwise.
+
+        It is read into main memory whatever device wrote it or runs now: each tensor goes to its parameter's device.
+        """
         if not self.path.exists():
             return
         try:
@@ -163,7 +166,7 @@ class State:
                 damaged = parts.testzip()
             if damaged is not None:
                 raise ValueError(f"{damaged} is not what was written")
-            state = torch.load(self.path, map_location=device, weights_only=True)
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
             if state["identity"] != self.identity:
                 return
             self.history = [EpochFacts(**facts) for facts in state["history"]]
