@@ -22,27 +22,13 @@ import numpy as np
 from PIL import Image
 
 from specialsam.core.console import say
+from specialsam.synth.scenes import write_dataset
 
 SETTINGS = ("train.epochs=1", "duplicates=false", "probes=0", "guard.retention=none", "evaluate.groups=[overlap]")
 SETTINGS += ("evaluate.strategies=[interior]",)
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+SIDE, SEED = 192, 7
 FILES = ("training.pt", "targets.sqlite", "rows-base.jsonl", "run.json")
-
-
-def discs(folder: Path, count: int, first: int = 0) -> Path:
-    """Bright discs on noise with their masks, images/ and masks/ by equal names."""
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    rows, columns = np.mgrid[:72, :96]
-    for number in range(first, first + count):
-        rng = np.random.default_rng(number)
-        image = rng.integers(60, 120, (72, 96, 3)).astype(np.uint8)
-        x, y, radius = rng.uniform(34, 62), rng.uniform(25, 47), rng.uniform(10, 20)
-        mask = (columns - x) ** 2 + (rows - y) ** 2 < radius**2
-        image[mask] += 100
-        Image.fromarray(image).save(folder / f"images/{number:03d}.png")
-        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"masks/{number:03d}.png")
-    return folder
 
 
 def invert(data: Path) -> None:
@@ -80,18 +66,19 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable)
     asked = parser.parse_args()
     out, runner = asked.out, Runner(asked.python)
-    data = discs(out / "corrected", 12)
+    data = out / "corrected"
+    write_dataset(data, 12, SIDE, SEED)
     invert(data)
     runner.tell("inverted masks", data, out / "run-corrected")
     invert(data)
     runner.tell("the same masks, corrected in place", data, out / "run-corrected")
-    data = discs(out / "added", 12)
+    data = out / "added"
+    write_dataset(data, 12, SIDE, SEED)
     runner.tell("12 images", data, out / "run-added")
-    for kind in ("images", "masks"):
-        for path in (discs(out / f"more-{kind}", 8, 500) / kind).iterdir():
-            shutil.copy(path, data / kind)
+    write_dataset(data, 20, SIDE, SEED)  # those that are there stay
     runner.tell("8 more", data, out / "run-added")
-    data = discs(out / "shared", 24)
+    data = out / "shared"
+    write_dataset(data, 24, SIDE, SEED)
     runner.tell("torchrun, 2 processes", data, out / "run-two", *TORCHRUN)
     runner.tell("then one process in that folder", data, out / "run-two")
     for process in [runner.start(data, out / "run-both") for _ in range(2)]:

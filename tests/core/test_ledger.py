@@ -44,7 +44,7 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == {"letter.txt"}
     (tmp_path / "other" / "embeddings").mkdir(parents=True)
     with open_ledger(tmp_path / "other", {}, welcome=("embeddings",)) as ledger:
-        assert ledger.identity == {}
+        assert ledger.facts["identity"] == {}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"identity": 3}', "[" * 100_000, "\x00"])

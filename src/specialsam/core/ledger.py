@@ -55,10 +55,6 @@ class Ledger:
     def __init__(self, folder: Path, file: str, facts: Facts, mute: bool = False):
         self.folder, self.path, self.facts, self.mute = folder, folder / file, facts, mute
 
-    @property
-    def identity(self) -> Facts:
-        return dict(self.facts["identity"])
-
     def save(self, **more: object) -> None:
         """Add facts and write the file whole; SpecialSamError where the folder has been removed meanwhile."""
         self.facts |= plain(more)
@@ -130,8 +126,7 @@ def _begun(folder: Path, identity: Mapping[str, object], file: str, what: str) -
         facts = read_facts(folder, file, what)
         other = differences(facts["identity"], plain(identity))
         if other:
-            shown = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
-            raise UsageError(f"{folder} holds a {what} with another {shown}; choose another --out")
+            raise UsageError(f"{folder} holds a {what} with another {_some(other)}; choose another --out")
         return facts
     return {"identity": plain(identity)}
 
@@ -164,10 +159,13 @@ def settle(path: Path, plan: Mapping[str, object], what: str, parts: Sequence[st
     fresh = plain(plan)
     other = [name for part in parts for name in differences(stored[part], fresh[part], part)]
     if other:
-        more = f" and {len(other) - NAMED} more" if len(other) > NAMED else ""
-        raise UsageError(
-            f"{path.parent} holds {what} with another {', '.join(other[:NAMED])}{more}; choose another folder"
-        )
+        raise UsageError(f"{path.parent} holds {what} with another {_some(other)}; choose another folder")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _checksum(facts: Facts) -> int:

@@ -60,7 +60,9 @@ class Truth(Protocol):
     def record(self) -> Record: ...
 
     @property
-    def masks(self) -> BoolArray: ...
+    def masks(self) -> BoolArray:
+        """Bool (P, H, W) in original pixels, one an object, P = 0 allowed."""
+        ...
 
     @property
     def labels(self) -> tuple[str, ...]: ...
@@ -74,19 +76,12 @@ class Truth(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Objects:
-    """The objects of one image without its pixels: `masks` bool (P, H, W), one an object, P = 0 allowed."""
+class _Labelled:
+    """What `Objects` and `Sample` share."""
 
     record: Record
     masks: BoolArray
-    labels: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.masks.ndim != 3 or self.masks.dtype != np.bool_:
-            raise DataError(f"{self.id}: expected bool (P, H, W) masks, got {self.masks.dtype} {self.masks.shape}")
-        if self.labels and len(self.labels) != len(self.masks):
-            raise DataError(f"{self.id}: expected one label an object, got {len(self.labels)} for {len(self.masks)}")
+    labels: tuple[str, ...]
 
     @property
     def id(self) -> str:
@@ -97,9 +92,30 @@ class Objects:
         """(height, width) in pixels."""
         return self.masks.shape[1], self.masks.shape[2]
 
+    def _check_masks(self) -> None:
+        if self.masks.ndim != 3 or self.masks.dtype != np.bool_:
+            raise DataError(f"{self.id}: expected bool (P, H, W) masks, got {self.masks.dtype} {self.masks.shape}")
+
+    def _check_labels(self) -> None:
+        if self.labels and len(self.labels) != len(self.masks):
+            raise DataError(f"{self.id}: expected one label an object, got {len(self.labels)} for {len(self.masks)}")
+
 
 @dataclass(frozen=True)
-class Sample:
+class Objects(_Labelled):
+    """The objects of one image without its pixels: `masks` bool (P, H, W), one an object, P = 0 allowed."""
+
+    record: Record
+    masks: BoolArray
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._check_masks()
+        self._check_labels()
+
+
+@dataclass(frozen=True)
+class Sample(_Labelled):
     """One loaded image: `image` uint8 (H, W, 3) RGB and `masks` bool (P, H, W), one an object, P = 0 allowed."""
 
     record: Record
@@ -110,24 +126,13 @@ class Sample:
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise DataError(f"{self.id}: expected a uint8 (H, W, 3) image, got {self.image.dtype} {self.image.shape}")
-        if self.masks.ndim != 3 or self.masks.dtype != np.bool_:
-            raise DataError(f"{self.id}: expected bool (P, H, W) masks, got {self.masks.dtype} {self.masks.shape}")
+        self._check_masks()
         if self.masks.shape[1:] != self.image.shape[:2]:
             raise DataError(
                 f"{self.id}: expected masks of the image's size {self.image.shape[0]}x{self.image.shape[1]}, "
                 f"got {self.masks.shape[1]}x{self.masks.shape[2]}"
             )
-        if self.labels and len(self.labels) != len(self.masks):
-            raise DataError(f"{self.id}: expected one label an object, got {len(self.labels)} for {len(self.masks)}")
-
-    @property
-    def id(self) -> str:
-        return self.record.id
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return self.image.shape[0], self.image.shape[1]
+        self._check_labels()
 
     def geometry(self, side: int) -> Geometry:
         """Frames of this image for a model of side `side`."""

@@ -100,7 +100,7 @@ class ShardWriter:
         return entry
 
     def read(self, entry: Entry) -> tuple[Tensor | None, Tensor]:
-        """Scale and values of an embedding of this unfinished part."""
+        """Scale (C,) and values (C, h, w) of an embedding of this unfinished part, as `unpack` gives them."""
         with self._path("part").open("rb") as file:
             file.seek(entry.offset)
             return unpack(entry, bytearray(file.read(entry.bytes)))

@@ -118,7 +118,7 @@ def pack(tensor: Tensor, precision: Precision) -> tuple[Tensor | None, Tensor]:
 
 
 def checksum(entry: Entry, scale: Tensor | None, values: Tensor) -> int:
-    """CRC-32 over what is known of an embedding and over its bytes, so that neither can change unseen."""
+    """CRC-32 over what is known of an embedding and its bytes: scale (C,), values (C, h, w); neither changes unseen."""
     facts = [entry.key, entry.record, entry.view, entry.height, entry.width, entry.side, *entry.shape, entry.precision]
     crc = zlib.crc32(json.dumps([*facts, entry.encoder]).encode())
     if scale is not None:
@@ -127,7 +127,7 @@ def checksum(entry: Entry, scale: Tensor | None, values: Tensor) -> int:
 
 
 def raw(tensor: Tensor) -> memoryview:
-    """The tensor's bytes, without a copy where it is contiguous."""
+    """The bytes of a tensor (N, ...), without a copy where it is contiguous."""
     return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
 
 
@@ -185,7 +185,7 @@ def check_size(size: int, entries: list[Entry]) -> None:
 
 
 def unpack(entry: Entry, payload: bytearray) -> tuple[Tensor | None, Tensor]:
-    """Scale and values from the bytes of one embedding; ShardDamage where they are too few."""
+    """Scale (C,) and values (C, h, w) from the bytes of one embedding; ShardDamage where they are too few."""
     start = 4 * entry.channels if entry.precision == "int8" else 0
     count = entry.channels * entry.rows * entry.columns
     if len(payload) < start + count * PRECISIONS[entry.precision][1].itemsize:

@@ -83,7 +83,7 @@ def sampled(truth: BoolArray, record: str, most: int | None) -> BoolArray:
 
 
 def iou(masks: BoolArray, truth: BoolArray) -> FloatArray:
-    """IoU of masks and truths, broadcast over leading axes."""
+    """IoU (...) of bool masks and truths (..., H, W), whose leading axes are broadcast."""
     overlap = (masks & truth).sum((-2, -1))
     return np.asarray(overlap / np.maximum((masks | truth).sum((-2, -1)), 1), np.float32)
 

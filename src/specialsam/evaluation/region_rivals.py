@@ -17,7 +17,7 @@ GRABCUT_ROUNDS = 5
 
 
 def felzenszwalb_maps(image: ImageArray) -> npt.NDArray[np.int64]:
-    """Label maps int64 (scales, H, W) of Felzenszwalb and Huttenlocher 2004 at the usual range of scales."""
+    """Label maps int64 (S, H, W) of Felzenszwalb and Huttenlocher 2004 at the usual range of scales."""
     try:
         from skimage.segmentation import felzenszwalb
     except ImportError as error:
@@ -27,7 +27,7 @@ def felzenszwalb_maps(image: ImageArray) -> npt.NDArray[np.int64]:
 
 
 def regions_under(maps: npt.NDArray[np.int64], point: FloatArray) -> BoolArray:
-    """The region that contains a point (x, y), bool (scales, H, W), one a label map."""
+    """The region that contains a point (x, y), bool (S, H, W), one of each of the S label maps."""
     x, y = (int(value) for value in point)
     return np.asarray(maps == maps[:, y, x][:, None, None], np.bool_)
 

@@ -20,7 +20,7 @@ def relative_area(mask: BoolArray) -> float:
 def disc_radius(areas: npt.ArrayLike) -> float:
     """Radius of the disc of the median object's area, as a fraction of the image's shorter side.
 
-    `areas` are the relative areas of the training set's objects (`relative_area`), all positive.
+    `areas` (N,) are the relative areas of the training set's objects (`relative_area`), all positive.
     """
     values = np.asarray(areas, np.float64).ravel()
     if not len(values) or not (np.isfinite(values) & (values > 0)).all():

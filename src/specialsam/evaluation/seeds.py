@@ -120,7 +120,7 @@ def _line(part: pd.DataFrame, seeds: list[int], base: str, tuned: str, draws: _D
 
 
 def crossed(gains: npt.ArrayLike, seed: int = 0, repeats: int = 2000, level: float = 0.95) -> Interval:
-    """Mean of `gains` (S seeds, N images) with its interval over images and seeds; NaN limits for a single image."""
+    """Mean of `gains` (S, N), seeds by images, and its interval over both; NaN limits for a single image."""
     array = np.asarray(gains, np.float64)
     if array.ndim != 2 or not array.size or not np.isfinite(array).all():
         raise DataError(f"expected finite gains of shape (seeds, images), got {array.shape}")

@@ -45,7 +45,7 @@ def flat(name: str, interval: Interval) -> dict[str, float]:
 
 
 def bootstrap_mean(values: npt.ArrayLike, seed: int = 0, repeats: int = 2000, level: float = 0.95) -> Interval:
-    """Mean and percentile bootstrap interval of one value an image (Efron 1979), images resampled with replacement.
+    """Mean and percentile bootstrap interval of values (N,), one an image (Efron 1979), resampled with replacement.
 
     The percentile interval is defined for any values, constant ones included; it covers a little less than `level` for
     fewer than about 20 images. The same values and seed give the same interval, whatever the values' order.
@@ -73,13 +73,13 @@ def bootstrap_mean(values: npt.ArrayLike, seed: int = 0, repeats: int = 2000, le
 def paired_bootstrap(
     base: npt.ArrayLike, tuned: npt.ArrayLike, seed: int = 0, repeats: int = 2000, level: float = 0.95
 ) -> Interval:
-    """Mean of tuned - base over the same images and its interval, as `bootstrap_mean` of the differences."""
+    """Mean of tuned - base, both (N,) over the same images, and its interval: `bootstrap_mean` of the differences."""
     first, second = _pair(base, tuned)
     return bootstrap_mean(second - first, seed, repeats, level)
 
 
 def wilcoxon(base: npt.ArrayLike, tuned: npt.ArrayLike) -> float:
-    """Two-sided p of the Wilcoxon signed-rank test on the same images; 1 when no image differs."""
+    """Two-sided p of the Wilcoxon signed-rank test on values (N,) of the same images; 1 when no image differs."""
     from scipy import stats
 
     first, second = _pair(base, tuned)
@@ -89,7 +89,7 @@ def wilcoxon(base: npt.ArrayLike, tuned: npt.ArrayLike) -> float:
 
 
 def wins(base: npt.ArrayLike, tuned: npt.ArrayLike, tie: float = 0.001) -> tuple[int, int, int]:
-    """(wins, losses, ties) of tuned over base, image by image; a difference of at most `tie` is a tie."""
+    """(wins, losses, ties) of tuned over base, both (N,) over the same images; a tie differs by at most `tie`."""
     first, second = _pair(base, tuned)
     difference, limit = second - first, tie + 1e-12
     won, lost = int((difference > limit).sum()), int((difference < -limit).sum())

@@ -32,6 +32,7 @@ class SamTinyViT(TinyViT):
     """TinyViT in the place of `SamModel.vision_encoder`: answers as transformers' encoder does."""
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Any:
+        """Pixels (B, 3, S, S) to embeddings (B, 256, S / 16, S / 16) within what transformers returns."""
         from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
 
         return SamVisionEncoderOutput(last_hidden_state=super().forward(pixel_values))

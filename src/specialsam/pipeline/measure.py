@@ -13,7 +13,7 @@ import pandas as pd
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 from specialsam.core.ledger import Lock, open_ledger
-from specialsam.core.place import Place, here
+from specialsam.core.place import here
 from specialsam.core.types import Record
 from specialsam.data.loading import load, load_masks
 from specialsam.embeddings import EmbeddingStore
@@ -23,8 +23,8 @@ from specialsam.evaluation.results import Asked, Results, measure, save_table
 from specialsam.evaluation.rivals import disc_radius, relative_area
 from specialsam.models.load import load_model
 from specialsam.models.specialist import SpecialistCard, is_specialist, read_card
-from specialsam.pipeline.embedded import Embedded, embeddings_of
-from specialsam.pipeline.job import STORE, Request, begin, dataset_facts, embedded_of
+from specialsam.pipeline.embedded import embeddings_of
+from specialsam.pipeline.job import STORE, Request, begin, dataset_facts, planned
 from specialsam.pipeline.plan import Fractions, Plan, plan
 from specialsam.pipeline.settings import SpecializeSettings
 
@@ -68,12 +68,12 @@ def run_embed(request: Request, settings: SpecializeSettings, max_gb: float | No
     """Encode every labelled image of a data set (train images also in their views) into the request's store."""
     place = here(request.device)
     with Lock(request.folder) if place.main else nullcontext():
-        _embedded(request, settings, place, max_gb).prepare()
+        replace(planned(request, settings, place), max_gb=max_gb).prepare()
 
 
 def price_embed(request: Request, settings: SpecializeSettings) -> None:
     """Say what `run_embed` would cost."""
-    say(_embedded(request, settings, here(request.device), None).price())
+    say(planned(request, settings, here(request.device)).price())
 
 
 def verify_store(request: Request, settings: SpecializeSettings) -> None:
@@ -83,12 +83,6 @@ def verify_store(request: Request, settings: SpecializeSettings) -> None:
     for found in damage:
         say(f"damaged: {found.record} {found.key[:16]} ({found.reason}); dropped, the next embed makes it again")
     say(f"{request.embeddings}: {len(damage)} damaged embeddings")
-
-
-def _embedded(request: Request, settings: SpecializeSettings, place: Place, max_gb: float | None) -> Embedded:
-    segmenter = load_model(request.model, request.base, device=place.device, trust_base=request.trust_base)
-    layout = plan(request.source, settings.fractions, settings.seed, request.limit, settings.duplicates)
-    return replace(embedded_of(request, segmenter, layout, settings, place), max_gb=max_gb)
 
 
 def names_of(models: Sequence[str]) -> dict[str, str]:

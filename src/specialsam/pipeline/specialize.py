@@ -24,12 +24,10 @@ from specialsam.core.findings import Finding
 from specialsam.core.place import here
 from specialsam.evaluation.results import Asked, Results, measure
 from specialsam.evaluation.rivals import disc_radius
-from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import SpecialistCard, clone, save_specialist
 from specialsam.pipeline.evidence import BASE, SPECIALIST, gather_evidence, guarded
-from specialsam.pipeline.job import Job, Request, embedded_of, open_job
-from specialsam.pipeline.plan import plan
+from specialsam.pipeline.job import Job, Request, open_job, planned
 from specialsam.pipeline.reporting import write_run_report
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.training.loop import train
@@ -94,11 +92,10 @@ def _sizes(sizes: dict[str, int]) -> str:
 
 def price_specialize(request: Request, settings: SpecializeSettings) -> str:
     """What the missing embeddings would cost, in a line; nothing is written."""
-    place = here(request.device)
-    segmenter = load_model(request.model, request.base, device=place.device, trust_base=request.trust_base)
-    layout = plan(request.source, settings.fractions, settings.seed, request.limit, settings.duplicates)
+    embedded = planned(request, settings, here(request.device))
+    layout = embedded.plan
     say(f"{request.source}: {len(layout.splits)} images with objects, {_sizes(layout.split_sizes())}")
-    return embedded_of(request, segmenter, layout, settings, place).price()
+    return embedded.price()
 
 
 def resume(folder: Path, device: str = "auto") -> Outcome | None:

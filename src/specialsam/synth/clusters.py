@@ -162,7 +162,7 @@ def cluster_textures(
     k: int = 5,
     seed: int = 42,
 ) -> Clusters:
-    """The records' clusters by their features (as `texture_features` gives both), with silhouettes and measured looks.
+    """The N records' clusters by features (N, F), as `texture_features` gives both, with silhouettes and looks.
 
     A silhouette is 0 by convention in a cluster of one, and everywhere where all clusters are such.
     """

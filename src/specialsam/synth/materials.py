@@ -67,7 +67,7 @@ def draw_theme(rng: np.random.Generator) -> str:
 
 
 def draw_palette(rng: np.random.Generator, theme: str, contrast: float) -> FloatArray:
-    """Two to five RGB colours from shadow to light around one of `theme`; `contrast` 0..1 sets their distance."""
+    """Two to five RGB colours (N, 3), shadow to light, around one of `theme`; `contrast` 0..1 sets their distance."""
     spans, count = np.array(THEMES[theme][:3]), int(rng.integers(2, 6))
     hue, saturation, value = spans[:, 0] + (spans[:, 1] - spans[:, 0]) * rng.random(3)
     step, drift, fade = 2 * _even(count) - 1, rng.normal(0, 0.025), rng.uniform(-0.1, 0.5)

@@ -120,7 +120,7 @@ def _encode(pixels: npt.NDArray[np.uint8], path: Path) -> None:
 def contact_sheet(
     seeds: Sequence[int], size: int = 256, columns: int = 6, camouflage: float | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Scenes beside their masks in colours, uint8 RGB; `columns` scenes a row."""
+    """Scenes beside their masks in colours, uint8 (H, W, 3) RGB; `columns` scenes a row."""
     tiles = []
     for seed in seeds:
         made = scene(seed, size, camouflage)

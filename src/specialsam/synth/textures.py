@@ -27,7 +27,7 @@ BANK_SEED = 20_230_405
 
 
 def standardised(field: npt.NDArray[np.integer | np.floating]) -> FloatArray:
-    """`field` with zero mean and unit deviation, float32."""
+    """A field (H, W) with zero mean and unit deviation, float32."""
     return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
 
 

@@ -28,19 +28,19 @@ def _mean(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Binary cross-entropy, mean over valid pixels."""
+    """Binary cross-entropy (N,) of logits (N, h, w), mean over valid pixels."""
     return _mean(functional.binary_cross_entropy_with_logits(logits, target, reduction="none"), valid)
 
 
 def dice(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """1 - soft Dice with smoothing 1 (Milletari et al. 2016; sums instead of squares, as SAM has it)."""
+    """(N,) 1 - soft Dice with smoothing 1 (Milletari et al. 2016; sums instead of squares, as SAM has it)."""
     probability, truth = logits.sigmoid() * valid, target * valid
     overlap = (probability * truth).sum((1, 2))
     return 1 - (2 * overlap + DICE_SMOOTH) / (probability.sum((1, 2)) + truth.sum((1, 2)) + DICE_SMOOTH)
 
 
 def focal(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Focal loss with gamma 2 and alpha .25 (Lin et al. 2017), mean over valid pixels."""
+    """(N,) focal loss with gamma 2 and alpha .25 (Lin et al. 2017), mean over valid pixels."""
     cross = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     probability = logits.sigmoid()
     miss = probability + target - 2 * probability * target
@@ -49,7 +49,7 @@ def focal(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def boundary(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """1 - soft boundary F1 (Bokhovkin and Burnaev 2019): boundaries by max pooling, misses of 2 pixels forgiven.
+    """(N,) 1 - soft boundary F1 (Bokhovkin and Burnaev 2019): boundaries by max pooling, misses of 2 pixels forgiven.
 
     Where the image ends there is no boundary, with padding beside it or without.
     """

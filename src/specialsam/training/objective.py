@@ -20,7 +20,10 @@ from specialsam.training.state import Item
 
 @dataclass(frozen=True)
 class Batch:
-    """Objects of several images (`items`, in `rows` of the step) that share one kind of prompt and number of points."""
+    """Objects of several images (`items`, in `rows` of the step) that share one kind of prompt and number of points.
+
+    `masks` are bool (P, H, W), one array an image.
+    """
 
     items: list[str]
     rows: list[int]
@@ -35,7 +38,7 @@ def draw_batch(
     purpose: tuple[int, int],
     draw: Draw = draw,
 ) -> list[Batch]:
-    """Prompts of one step: one strategy for all images, fresh random numbers, grouped by number of points."""
+    """Prompts of one step for masks (P, H, W): one strategy for all, fresh numbers, grouped by number of points."""
     mixture = check_mixture(settings.prompts)
     strategy = str(generator(settings.seed, "strategy", *purpose).choice(list(mixture), p=list(mixture.values())))
     by_shape: dict[int, Batch] = {}
@@ -60,7 +63,7 @@ def batch_loss(
     settings: TrainSettings,
     purpose: tuple[int, int],
 ) -> Tensor:
-    """Mean loss over the objects of a batch, over the first answer and, where drawn, the corrected ones."""
+    """Mean loss over a batch's objects, of first and corrected answers; `inputs` are embeddings (B, C, h, w)."""
     frames = [geometries[row] for row in batch.rows]
     target, valid = targets(batch, frames)
     target, valid = target.to(segmenter.device), valid.to(segmenter.device)
@@ -82,6 +85,7 @@ def batch_loss(
 
 
 def targets(batch: Batch, frames: Sequence[Geometry]) -> tuple[Tensor, Tensor]:
+    """Truth and valid pixels of a batch's P objects in the decoder's frame, float32 (P, h, w) each."""
     target = np.concatenate([frame.masks_to_logits(m) for frame, m in zip(frames, batch.masks, strict=True)])
     valid = np.concatenate(
         [np.repeat(frame.valid_logits()[None], len(m), 0) for frame, m in zip(frames, batch.masks, strict=True)]

@@ -117,7 +117,7 @@ def _low_res_click(target: FloatArray, rng: np.random.Generator) -> int:
 
 
 def batches(scenes: Scenes, batch: int, first: int, last: int, workers: int) -> Iterator[dict[str, Tensor]]:
-    """Batches number `first` to `last` - 1, always the same ones for the same scenes."""
+    """Batches number `first` to `last` - 1, arrays (B, ...) by name, always the same ones for the same scenes."""
     loader = DataLoader(
         scenes,
         batch_size=batch,

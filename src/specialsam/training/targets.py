@@ -34,6 +34,7 @@ class Packed:
 
     @classmethod
     def of(cls, masks: BoolArray) -> Packed:
+        """Of bool masks (P, H, W)."""
         count, height, width = masks.shape
         bits = zlib.compress(np.packbits(masks).tobytes(), 1)
         return cls((count, height, width), int(masks.any((1, 2)).sum()), bits)

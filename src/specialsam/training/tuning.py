@@ -26,6 +26,7 @@ class LoraLinear(nn.Module):
         self.to(base.weight.device)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (..., I) to (..., O), by the base's weight and the low-rank change."""
         return functional.linear(x, self.base.weight + self.scale * self.up @ self.down, self.base.bias)
 
     def merged(self) -> nn.Linear:

@@ -64,7 +64,12 @@ def measure(
     Pictures and embeddings go to `folder` and are not made again; no `kinds` are all but composites. UsageError for an
     unknown kind or a count below four, DataError for data without clean pictures or with fewer than four real defects.
     """
-    encoded = encode(gather(dataset, folder, check_kinds(kinds, count), count, seed), segmenter, folder)
+    seen = gather(dataset, folder, check_kinds(kinds, count), count, seed)
+    return told_apart(dataset, segmenter, encode(seen, segmenter, folder), count, seed)
+
+
+def told_apart(dataset: Dataset, segmenter: Segmenter, encoded: Encoded, count: int, seed: int) -> Realism:
+    """What the meter says of pictures that are encoded; `count` of each kind, drawn by `seed`."""
     found = regions(encoded)
     with stage("telling apart") as progress:
         answers = separability(found, seed, progress)

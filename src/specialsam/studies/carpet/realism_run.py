@@ -17,9 +17,9 @@ from specialsam.core.place import here
 from specialsam.data.open import open_dataset
 from specialsam.evaluation.results import save_table
 from specialsam.models.load import load_model
-from specialsam.studies.carpet.meter import Realism, doubts, headline, measure, ranks
+from specialsam.studies.carpet.meter import Realism, doubts, headline, ranks, told_apart
 from specialsam.studies.carpet.realism import Answer
-from specialsam.studies.carpet.realism_data import check_kinds, gather
+from specialsam.studies.carpet.realism_data import check_kinds, encode, gather
 from specialsam.studies.carpet.realism_page import write_realism
 from specialsam.studies.carpet.transfer import Gain, transfer
 from specialsam.studies.cells import Bench
@@ -51,8 +51,8 @@ def run_realism(
     place = here(device)
     with Lock(folder) if place.main else nullcontext():
         dataset, segmenter = open_dataset(data), load_model(model, device=place.device)
-        place.first(lambda: gather(dataset, folder, chosen, count, seed))  # written once, read by all
-        found = replace(measure(dataset, segmenter, folder, chosen, count, seed), model=model)
+        seen = place.first(lambda: gather(dataset, folder, chosen, count, seed))  # written once, read by all
+        found = replace(told_apart(dataset, segmenter, encode(seen, segmenter, folder), count, seed), model=model)
         if settings.transfer:
             bench = Bench(Journal(folder / "cells.jsonl"), segmenter, place)
             gains = transfer(found.encoded, bench, settings.epochs, seed)

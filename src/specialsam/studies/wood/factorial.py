@@ -53,7 +53,7 @@ TEST, SEED = 60, 42
 
 
 def half_frame(strategy: str, masks: BoolArray, rng: np.random.Generator) -> list[Group]:
-    """`prompts.draw` with the fault of the original wood study: its points in a frame of half the image's size.
+    """`prompts.draw` for masks (P, H, W) with the original wood study's fault: points in a frame of half the size.
 
     A fault and no strategy, so that no settings can ask for it: only training data that are given it train with it.
     """

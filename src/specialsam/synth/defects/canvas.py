@@ -90,7 +90,7 @@ class Canvas:
 
     @property
     def sun(self) -> Points:
-        """Unit vector (x, y) towards the light."""
+        """Unit vector (2,) of x and y towards the light."""
         return np.array([np.cos(self.light), np.sin(self.light)])
 
     def grid(self) -> tuple[FloatArray, FloatArray]:

@@ -77,7 +77,7 @@ class Tube:
     normal: FloatArray
 
     def cover(self, half: Points) -> FloatArray:
-        """Coverage 0..1 of a line whose half width in pixels is given at each step of the curve."""
+        """Coverage 0..1 (H, W) of a line whose half width in pixels, (N,), is given at each of the curve's N steps."""
         wide = np.interp(self.along, np.arange(len(half)), half).astype(np.float32)
         return np.asarray(
             np.clip(wide - np.abs(self.across) + 0.5, 0, 1) * np.clip(1 - self.beyond, 0, 1) * np.clip(wide * 2, 0, 1),
