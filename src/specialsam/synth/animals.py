@@ -222,7 +222,8 @@ def animal(rng: np.random.Generator, radius: float) -> Silhouette:
     whole: ByteArray = np.max(np.stack(list(masks.values())), 0)
     melt = max(0.8, radius * rng.uniform(0.01, 0.035))
     soft = cv2.GaussianBlur(whole, (0, 0), melt).astype(np.float32)
-    joined = np.clip((soft - 108) * (melt * 0.9) + 128, 0, 255).astype(np.uint8)
+    steep = max(melt * 0.9, 128 / 108)  # nothing stays nothing
+    joined = np.clip((soft - 108) * steep + 128, 0, 255).astype(np.uint8)
     parts = tuple(("part", np.minimum(mask, joined)) for group, mask in masks.items() if group != "body")
     return Silhouette(joined, parts)
 

@@ -14,7 +14,7 @@ RELIEF_SIDE = 72
 
 
 def shading(rng: np.random.Generator, mask: ByteArray, light: float, strength: float) -> FloatArray:
-    """Brightness (h, w), about 1, of a rounded body with outline `mask` lit from direction `light` (radians)."""
+    """Brightness (h, w), about 1, of a rounded body with outline `mask` whose light comes from direction `light` (radians)."""
     height, width = mask.shape
     shrink = min(1.0, RELIEF_SIDE / max(height, width))
     size = (max(4, round(width * shrink)), max(4, round(height * shrink)))
@@ -25,7 +25,7 @@ def shading(rng: np.random.Generator, mask: ByteArray, light: float, strength: f
     dome = cv2.GaussianBlur(np.sqrt(inner * (2 - inner)) * reach, (0, 0), max(0.8, reach * 0.15))
     gx, gy = cv2.Sobel(dome, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(dome, cv2.CV_32F, 0, 1, scale=0.125)
     slant = rng.uniform(0.6, 2.0)
-    facing = (1 + slant * (gx * np.cos(light) + gy * np.sin(light))) / np.sqrt(1 + gx * gx + gy * gy)
+    facing = (1 - slant * (gx * np.cos(light) + gy * np.sin(light))) / np.sqrt(1 + gx * gx + gy * gy)
     rim = 1 - rng.uniform(0, 0.5) * (1 - inner) ** 2
     relief = np.maximum(1 + strength * (np.maximum(facing, 0.1) * rim - 1), 0.15)
     return np.asarray(cv2.resize(relief[1:-1, 1:-1], (width, height), interpolation=cv2.INTER_LINEAR), np.float32)

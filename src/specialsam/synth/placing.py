@@ -224,7 +224,7 @@ def draw_shape(rng: np.random.Generator, radius: float, solid: bool = False) -> 
     """An outline of any kind, or of any compact kind; `radius` in pixels."""
     while True:
         name = draw_name(rng)
-        if not (solid and name in ("branch", "ring", "tree")):
+        if not (solid and name in ("branch", "crack", "ring", "tree")):
             return SHAPES[name][0](rng, max(radius, 3.0))
 
 

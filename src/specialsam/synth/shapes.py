@@ -229,6 +229,23 @@ def branch(rng: np.random.Generator, radius: float) -> Silhouette:
     return Silhouette(_drawn({"it": pieces}, radius, rng.uniform(0, 6.3))["it"], thin=True)
 
 
+def crack(rng: np.random.Generator, radius: float) -> Silhouette:
+    """A crack, a scratch or a hair: a thin line that wanders and at times forks."""
+
+    def wander(start: Points, heading: float, steps: int, thick: float) -> Limb:
+        turns = heading + np.cumsum(rng.normal(0, roughness, steps))
+        path = start + np.cumsum(np.stack([np.cos(turns), np.sin(turns)], 1), 0) / 20
+        return Limb(path, thick * np.linspace(1, rng.uniform(0.2, 1), steps) * np.exp(rng.normal(0, 0.2, steps)))
+
+    roughness, thick = rng.uniform(0.05, 0.5), np.exp(rng.uniform(np.log(0.008), np.log(0.035)))
+    main = wander(np.zeros(2), 0.0, 40, thick)
+    pieces: list[Piece] = [main]
+    for _ in range(int(rng.integers(0, 4)) if roughness > 0.15 else 0):
+        fork = rng.choice([-1, 1]) * rng.uniform(0.4, 1.2)
+        pieces.append(wander(main.points[rng.integers(4, 36)], fork, int(rng.integers(6, 20)), thick * 0.7))
+    return Silhouette(_drawn({"it": pieces}, radius, rng.uniform(0, 6.3))["it"], thin=True)
+
+
 Shape = Callable[[np.random.Generator, float], Silhouette]
 
 SHAPES: dict[str, tuple[Shape, float]] = {
@@ -242,5 +259,6 @@ SHAPES: dict[str, tuple[Shape, float]] = {
     "leaf": (leaf, 1.2),
     "tree": (tree, 0.8),
     "branch": (branch, 1.2),
+    "crack": (crack, 0.6),
 }
 """Each outline with its weight; animals are in `animals`."""

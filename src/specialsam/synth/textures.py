@@ -27,8 +27,9 @@ BANK_SEED = 20_230_405
 
 
 def standardised(field: npt.NDArray[np.integer | np.floating]) -> FloatArray:
-    """A field (H, W) with zero mean and unit deviation, float32."""
-    return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
+    """A field (H, W) with zero mean and unit deviation, float32; zeros where it varies by rounding alone."""
+    least = 1e-6 * float(np.abs(field).max()) or 1.0
+    return np.asarray((field - field.mean()) / max(float(field.std()), least), np.float32)
 
 
 def noise(
