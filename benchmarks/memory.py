@@ -13,8 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import cv2
-import numpy as np
+from specialsam.synth.scenes import write_dataset
 
 RUN = """
 import sys
@@ -30,25 +29,12 @@ print(f"peak {peak_memory_mb():.0f} MB")
 """
 
 
-def discs(folder: Path, count: int) -> None:
-    """`count` images of a bright disc on noise, with masks."""
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    y, x = np.mgrid[:128, :128]
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        mask = (y - rng.integers(30, 98)) ** 2 + (x - rng.integers(30, 98)) ** 2 < rng.integers(10, 28) ** 2
-        image = rng.integers(0, 120, (128, 128, 3), dtype=np.uint8) + 100 * mask[..., None].astype(np.uint8)
-        cv2.imwrite(str(folder / "images" / f"{number:05d}.jpg"), image)
-        cv2.imwrite(str(folder / "masks" / f"{number:05d}.png"), mask.astype(np.uint8) * 255)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000])
     for count in parser.parse_args().sizes:
         with tempfile.TemporaryDirectory() as folder:
-            discs(Path(folder) / "data", count)
+            write_dataset(Path(folder) / "data", count, 128, 0)
             call = [sys.executable, "-c", RUN, f"folder:{folder}/data", f"{folder}/run"]
             out = subprocess.run(call, capture_output=True, text=True, check=True).stdout
             print(f"{count} images: {out.strip().splitlines()[-1]}", flush=True)

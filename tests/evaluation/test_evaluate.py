@@ -16,7 +16,7 @@ import torch
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.types import Embedding, Prediction, Prompts, Record, Row, Sample
 from specialsam.evaluation import evaluate as module
-from specialsam.evaluation.evaluate import DISC, FILLED_BOX, EvaluateSettings, clicks, evaluate
+from specialsam.evaluation.evaluate import DISC, FILLED_BOX, EvaluateSettings, Measuring, clicks, evaluate
 from specialsam.metrics import METRICS, overlap
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter
@@ -85,7 +85,7 @@ class Bench:
 
     def rows(self, models: dict[str, Segmenter], radius: float | None = None, **changes: Any) -> list[Row]:
         made = EvaluateSettings(**{"groups": ("overlap",)} | changes)
-        parts = evaluate(models, self.records, self.load, self.embed, made, STAMP, radius)
+        parts = evaluate(models, self.records, Measuring(self.load, self.embed, made, STAMP), radius)
         return [row for part in parts for row in part]
 
 
@@ -239,7 +239,7 @@ def test_the_object_index_counts_empty_masks(base: Segmenter) -> None:
 def test_an_image_without_objects_has_no_rows(base: Segmenter) -> None:
     bench = Bench(sample("a", 1, empty=(0,)), sample("b", 0))
     made = EvaluateSettings(groups=("overlap",))
-    parts = list(evaluate({"base": base}, bench.records, bench.load, bench.embed, made, STAMP, 0.3))
+    parts = list(evaluate({"base": base}, bench.records, Measuring(bench.load, bench.embed, made, STAMP), 0.3))
     assert parts == [[], []]
     assert not bench.encoded
 

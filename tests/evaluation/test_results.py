@@ -16,7 +16,7 @@ from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.place import here
 from specialsam.core.types import Embedding, Objects, Record, Row, Truth
 from specialsam.data.content import Content
-from specialsam.evaluation.evaluate import DISC, EvaluateSettings
+from specialsam.evaluation.evaluate import DISC, EvaluateSettings, Measuring
 from specialsam.evaluation.results import Asked, Results, measure
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter
@@ -53,7 +53,7 @@ class World:
 
     def wanted(self, names: str = "abcd", settings: EvaluateSettings = SETTINGS) -> Asked:
         records = [Record(name, Path(f"{name}.png")) for name in names]
-        return Asked(records, self.content, self.truth, self.embed, settings, STAMP)
+        return Asked(records, self.content, Measuring(self.truth, self.embed, settings, STAMP))
 
     def run(
         self, file: Path, model: Segmenter | None = None, asked: Asked | None = None, radius: float | None = 0.2
@@ -109,7 +109,9 @@ def test_rows_of_other_weights_are_measured_again_and_each_result_is_there_once(
 def test_images_that_come_and_go(tmp_path: Path) -> None:
     """The stamp is that of the whole as it is now, also on rows that were measured before."""
     world = World()
-    world.run(tmp_path / "rows.jsonl", asked=replace(world.wanted("ab"), stamp={**STAMP, "subset": "2 images"}))
+    two = world.wanted("ab")
+    restamped = replace(two, how=replace(two.how, stamp={**STAMP, "subset": "2 images"}))
+    world.run(tmp_path / "rows.jsonl", asked=restamped)
     found, again, asked = world.run(tmp_path / "rows.jsonl")
     assert (again, asked) == (0, ["c", "d"])
     assert set(found["subset"]) == {"4 images"}

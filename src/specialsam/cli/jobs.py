@@ -158,6 +158,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, val, train, or all; as the first specialist was tuned")] = "test",
     config: Config = None,
     sets: Sets = None,
+    zoom: Annotated[bool, typer.Option("--zoom", help="also look a second time where each mask lies")] = False,
     store: Annotated[Path | None, typer.Option(help="embedding store to read and fill")] = None,
     device: Device = "auto",
     trust_base: TrustBase = False,
@@ -170,7 +171,8 @@ def evaluate(
 
     if split not in ("test", "val", "train", "all"):
         raise UsageError(f"expected a --split of test, val, train or all, got {split!r}")
-    settings = parse_settings(EvaluateSettings, read_settings(config, sets))
+    given = read_settings(config, sets)
+    settings = parse_settings(EvaluateSettings, given | {"zoom": True} if zoom else given)
     asked = Comparison(source, models, out, split, store=store, device=device, trust_base=trust_base)  # type: ignore[arg-type]
     measured = run_evaluate(asked, settings)
     if measured is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from specialsam.core.geometry import BoolArray, ImageArray
 from specialsam.core.randomness import generator
 from specialsam.core.settings import Settings
 from specialsam.core.types import Sample
+from specialsam.core.windows import Window
 
 VIEWS_VERSION = 1
 """Part of every view's key but the identity's; to be raised when `apply` gives other pixels for the same numbers."""
@@ -40,8 +41,13 @@ class View:
     random object keeps (1: all). `blur` is the sigma of a Gaussian; like `elastic` and `elastic_sigma` it is a share
     of the longer side. `brightness` is added (share of the full range), `contrast` and `saturation` are factors,
     `hue` a turn in degrees. `seed` fixes the window and the deformation. `name` is for people and no part of the key.
+    First of all, `top`, `left`, `height` and `width` in pixels cut a tile out of the image; a height of 0 is all of it.
     """
 
+    top: int = 0
+    left: int = 0
+    height: int = 0
+    width: int = 0
     flip: bool = False
     flip_vertical: bool = False
     rotation: float = 0.0
@@ -69,10 +75,21 @@ class View:
             )
         if min(self.elastic, self.blur, self.contrast, self.saturation) < 0:
             raise DataError(f"expected elastic, blur, contrast and saturation of at least 0, got {self}")
+        if min(self.top, self.left, self.height, self.width) < 0 or (self.height > 0) != (self.width > 0):
+            raise DataError(f"expected a tile of a corner and a size, got {self}")
         object.__setattr__(self, "rotation", self.rotation % 360 % 360)  # Twice: -1e-20 % 360 is 360.
 
     def _parameters(self) -> dict[str, float]:
         return {part.name: getattr(self, part.name) for part in fields(self) if part.compare}
+
+    @property
+    def tile(self) -> Window | None:
+        """The part of the image that is seen; None for all of it."""
+        return Window(self.top, self.left, self.height, self.width) if self.height else None
+
+    def on(self, tile: Window) -> View:
+        """The same changes, made to a tile of the image."""
+        return replace(self, top=tile.top, left=tile.left, height=tile.height, width=tile.width)
 
     @property
     def key(self) -> str:
@@ -95,12 +112,16 @@ def apply(view: View, sample: Sample) -> Sample:
 
     What enters from outside the canvas is a reflection in the image and background in the masks, so an object at the
     border can show a second time, unlabelled. Objects without a pixel left are dropped with their labels. The canvas
-    keeps its size except under `crop`, which is not enlarged: the model scales every image anyway. The identity gives
-    the sample itself.
+    keeps its size except under `crop` and in a tile, which are not enlarged: the model scales every image anyway. The
+    identity gives the sample itself.
     """
     if not view.key:
         return sample
     image, masks = sample.image, sample.masks
+    if view.tile:
+        image, masks = image[view.tile.slices], masks[:, *view.tile.slices]
+        if image.shape[:2] != view.tile.size:
+            raise DataError(f"{sample.id}: expected a tile within {sample.size[0]}x{sample.size[1]}, got {view.tile}")
     if view.flip:
         image, masks = image[:, ::-1], masks[..., ::-1]
     if view.flip_vertical:

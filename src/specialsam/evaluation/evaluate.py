@@ -10,17 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from specialsam.core.errors import SpecialSamError, UsageError
-from specialsam.core.geometry import BoolArray, FloatArray
+from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
 from specialsam.core.settings import Settings
-from specialsam.core.types import Embedding, Prompts, Record, Row, Truth
+from specialsam.core.types import Embedding, Prediction, Prompts, Record, Row, Sample, Truth
+from specialsam.core.windows import Window
+from specialsam.data.loading import load_image_only
+from specialsam.data.tiles import TileSettings
 from specialsam.evaluation.rivals import disc, filled_box
-from specialsam.metrics import GROUPS, METRICS, check_groups, score
+from specialsam.metrics import METRICS, check_groups, score
 from specialsam.models.segmenter import ALL, Segmenter
+from specialsam.models.stitching import stitch
+from specialsam.models.zoom import zoom
 from specialsam.prompts import Group, check_mixture, correction_clicks, draw, generator
 
 DISC, FILLED_BOX = "disc of median size", "filled box"
@@ -29,6 +35,8 @@ OUTPUT_GROUPS: dict[str, tuple[str, ...]] = {
     "single": ("overlap", "boundary", "canny", "cod"),
     "three_best": ("overlap", "boundary"),
     "three_oracle": ("overlap",),
+    "zoom": ("overlap", "boundary"),
+    "tiles": ("overlap", "boundary"),
     "rival": ("overlap", "boundary"),
 }
 """The metric groups that are computed for each output, of those asked for."""
@@ -41,6 +49,9 @@ PIECE_PIXELS = 2**24
 
 Embed = Callable[[Truth, Segmenter], Embedding]
 TruthOf = Callable[[Record], Truth]
+EmbedTile = Callable[[Truth, Segmenter, Window], Embedding]
+Look = Callable[[Segmenter, Prompts, Prediction], FloatArray]
+"""A closer look: from prompts and their single answers to probabilities float32 (P, H, W)."""
 
 
 class EvaluateSettings(Settings):
@@ -53,6 +64,12 @@ class EvaluateSettings(Settings):
     groups: tuple[str, ...] = Field(("overlap", "boundary", "canny", "cod"), description="metric groups")
     cod: tuple[str, ...] = Field(
         ("interior",), description="strategies that the slow group cod (about 50 ms an object) is computed for"
+    )
+    zoom: bool = Field(
+        False, description="also look a second time at the region of each single mask, one encoder pass an object more"
+    )
+    tiles: TileSettings = Field(
+        default=TileSettings(), description="also answer from overlapping tiles of the image's own pixels, put together"
     )
     tolerance: float = Field(5.0, description="pixels by which boundaries may miss each other", gt=0)
     seed: int = Field(0, description="of the prompts that are drawn at random")
@@ -83,50 +100,57 @@ def clicks(strategy: str) -> int | None:
     return int(digits) if digits != strategy and digits.isdigit() and 2 <= int(digits) <= 50 else None
 
 
+def image_of(truth: Truth) -> ImageArray:
+    """The pixels (H, W, 3) of an image that is at hand or on disk."""
+    return truth.image if isinstance(truth, Sample) else load_image_only(truth.record)
+
+
+def live(truth: Truth, segmenter: Segmenter) -> Embedding:
+    """An embedding made now."""
+    return segmenter.encode(image_of(truth))
+
+
+def live_tile(truth: Truth, segmenter: Segmenter, window: Window) -> Embedding:
+    """The embedding of a tile, made now."""
+    return segmenter.encode(np.ascontiguousarray(image_of(truth)[window.slices]))
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How each record is measured.
+
+    `truth` answers with its masks, `embed` with its embedding by a model's encoder (from a store, or live) and is asked
+    once an encoder, `tile` with that of one of its tiles. `stamp` gives the rows' run, dataset, split and subset.
+    """
+
+    truth: TruthOf
+    embed: Embed
+    settings: EvaluateSettings
+    stamp: Mapping[str, str]
+    tile: EmbedTile = live_tile
+
+
 def evaluate(
-    models: Mapping[str, Segmenter],
-    records: Iterable[Record],
-    truth: TruthOf,
-    embed: Embed,
-    settings: EvaluateSettings,
-    stamp: Mapping[str, str],
-    radius: float | None,
+    models: Mapping[str, Segmenter], records: Iterable[Record], how: Measuring, radius: float | None
 ) -> Iterator[list[Row]]:
     """`record_rows` of one record after the other."""
     for record in records:
-        yield record_rows(models, record, truth, embed, settings, stamp, radius)
+        yield record_rows(models, record, how, radius)
 
 
-def record_rows(
-    models: Mapping[str, Segmenter],
-    record: Record,
-    truth: TruthOf,
-    embed: Embed,
-    settings: EvaluateSettings,
-    stamp: Mapping[str, str],
-    radius: float | None,
-) -> list[Row]:
+def record_rows(models: Mapping[str, Segmenter], record: Record, how: Measuring, radius: float | None) -> list[Row]:
     """Rows of one record: all models, strategies, outputs and metrics.
 
-    `truth` answers with the record's masks, `embed` with its embedding by a model's encoder (from a store, or live);
-    it is asked once an encoder. `stamp` gives the rows' run, dataset and split. `radius` is the disc rival's radius as
-    a fraction of the image's shorter side (`rivals.disc_radius` of the training set); None leaves the trivial rivals
-    out.
+    `radius` is the disc rival's radius as a fraction of the image's shorter side (`rivals.disc_radius` of the training
+    set); None leaves the trivial rivals out.
     """
     try:
-        return list(_image_rows(models, truth(record), embed, settings, stamp, radius))
+        return list(_image_rows(models, how.truth(record), how, radius))
     except SpecialSamError as error:
-        return _failed(models, record, settings, stamp, str(error))
+        return _failed(models, record, how, str(error))
 
 
-def _image_rows(
-    models: Mapping[str, Segmenter],
-    sample: Truth,
-    embed: Embed,
-    settings: EvaluateSettings,
-    stamp: Mapping[str, str],
-    radius: float | None,
-) -> Iterator[Row]:
+def _image_rows(models: Mapping[str, Segmenter], sample: Truth, how: Measuring, radius: float | None) -> Iterator[Row]:
     kept = [index for index, mask in enumerate(sample.masks) if mask.any()]
     masks = sample.masks[kept]
     if not kept:
@@ -134,7 +158,8 @@ def _image_rows(
     by_encoder: dict[str, Embedding] = {}
     for segmenter in models.values():
         if segmenter.encoder_id not in by_encoder:
-            by_encoder[segmenter.encoder_id] = embed(sample, segmenter)
+            by_encoder[segmenter.encoder_id] = how.embed(sample, segmenter)
+    settings, looks = how.settings, _looks(sample, how)
     for strategy in settings.strategies:
         rng = generator(settings.seed, "evaluation", sample.id, strategy)
         groups = draw("interior" if clicks(strategy) else strategy, masks, rng)
@@ -142,11 +167,11 @@ def _image_rows(
             piece = _Piece(sample, strategy, [kept[place] for place in places], masks[places])
             for model, segmenter in models.items():
                 embedding = by_encoder[segmenter.encoder_id]
-                for output, probabilities in _answers(segmenter, embedding, prompts, piece.truth, strategy):
-                    yield from _rows(piece, model, output, probabilities, settings, stamp)
+                for output, probabilities in _answers(segmenter, embedding, prompts, piece, looks):
+                    yield from _rows(piece, model, output, probabilities, how)
             if radius is not None and not clicks(strategy):
                 for model, answer in _rivals(prompts, sample.size, radius):
-                    yield from _rows(piece, model, "rival", answer.astype(np.float32), settings, stamp)
+                    yield from _rows(piece, model, "rival", answer.astype(np.float32), how)
 
 
 @dataclass(frozen=True)
@@ -175,16 +200,44 @@ def _rivals(prompts: Prompts, size: tuple[int, int], radius: float) -> Iterator[
         yield FILLED_BOX, box
 
 
+def _looks(sample: Truth, how: Measuring) -> dict[str, Look]:
+    """The closer looks that the settings ask for at one image, by the name of their output."""
+    settings, size = how.settings, sample.size
+    looks: dict[str, Look] = {}
+    if settings.zoom:
+        image = image_of(sample)
+        looks["zoom"] = lambda segmenter, prompts, first: zoom(segmenter, image, prompts, first).probabilities
+    if settings.tiles.side:
+        windows = settings.tiles.windows(size)
+
+        def tiled(segmenter: Segmenter, prompts: Prompts, first: Prediction) -> FloatArray:
+            return stitch(segmenter, size, windows, partial(how.tile, sample, segmenter), prompts).probabilities
+
+        looks["tiles"] = tiled
+    return looks
+
+
 def _answers(
-    segmenter: Segmenter, embedding: Embedding, prompts: Prompts, truth: BoolArray, strategy: str
+    segmenter: Segmenter, embedding: Embedding, prompts: Prompts, piece: _Piece, looks: Mapping[str, Look]
 ) -> Iterator[tuple[str, FloatArray]]:
-    """(output, probabilities (P, H, W)) of one model: all outputs for plain prompts, "single" for correction rounds."""
-    if number := clicks(strategy):
+    """(output, probabilities (P, H, W)) of one model: all outputs for plain prompts, "single" for correction rounds.
+
+    Closer looks begin with "single" and its prompts.
+    """
+    truth = piece.truth
+
+    def looked(first: Prediction) -> Iterator[tuple[str, FloatArray]]:
+        for output, look in looks.items():
+            yield output, look(segmenter, prompts, first)
+
+    if number := clicks(piece.strategy):
         for _ in range(number - 1):
             answer = segmenter.decode(embedding, prompts)
             given = np.asarray(answer.logits[:, 0].numpy(), np.float32)
             prompts = correction_clicks(truth, answer.masks()[:, 0], prompts, None, given)
-        yield "single", segmenter.decode(embedding, prompts).probabilities()[:, 0]
+        answer = segmenter.decode(embedding, prompts)
+        yield "single", answer.probabilities()[:, 0]
+        yield from looked(answer)
         return
     answer = segmenter.decode_outputs(embedding, prompts, ALL)
     soft = answer.probabilities()
@@ -194,23 +247,17 @@ def _answers(
     found = soft[:, 1:] > 0.5
     overlap = (found & truth[:, None]).sum((2, 3)) / np.maximum((found | truth[:, None]).sum((2, 3)), 1)
     yield "three_oracle", soft[rows, 1 + overlap.argmax(1)]
+    yield from looked(Prediction(answer.logits[:, :1], answer.scores[:, :1], answer.geometry))
 
 
-def _rows(
-    piece: _Piece,
-    model: str,
-    output: str,
-    probabilities: FloatArray,
-    settings: EvaluateSettings,
-    stamp: Mapping[str, str],
-) -> Iterator[Row]:
-    sample, record = piece.sample, piece.sample.record
+def _rows(piece: _Piece, model: str, output: str, probabilities: FloatArray, how: Measuring) -> Iterator[Row]:
+    sample, record, settings = piece.sample, piece.sample.record, how.settings
     groups = _groups(settings, piece.strategy, output)
     for index, soft, mask in zip(piece.indices, probabilities, piece.truth, strict=True):
         category = sample.labels[index] if sample.labels else record.category
         for metric, value in score(soft, mask, groups, settings.tolerance).items() if groups else ():
             yield Row(
-                **stamp,
+                **how.stamp,
                 model=model,
                 record=sample.id,
                 object=index,
@@ -230,23 +277,18 @@ def _groups(settings: EvaluateSettings, strategy: str, output: str) -> tuple[str
     return wanted if strategy in settings.cod else tuple(group for group in wanted if group != "cod")
 
 
-def _failed(
-    models: Mapping[str, Segmenter],
-    record: Record,
-    settings: EvaluateSettings,
-    stamp: Mapping[str, str],
-    error: str,
-) -> list[Row]:
+def _failed(models: Mapping[str, Segmenter], record: Record, how: Measuring, error: str) -> list[Row]:
     """The worst value of every metric of every model, strategy and output, with the error."""
-    rows = []
+    rows, settings = [], how.settings
+    closer = [name for name, asked in (("zoom", settings.zoom), ("tiles", settings.tiles.side)) if asked]
     for model in models:
         for strategy in settings.strategies:
             outputs = ("single",) if clicks(strategy) else ("single", "three_best", "three_oracle")
-            for output in outputs:
+            for output in (*outputs, *closer):
                 wanted = _groups(settings, strategy, output)
                 rows += [
                     Row(
-                        **stamp,
+                        **how.stamp,
                         model=model,
                         record=record.id,
                         object=0,
@@ -265,4 +307,7 @@ def _failed(
     return rows
 
 
-__all__ = ["DISC", "FILLED_BOX", "GROUPS", "EvaluateSettings", "clicks", "evaluate", "record_rows"]
+__all__ = [
+    *("DISC", "FILLED_BOX", "GROUPS", "EvaluateSettings", "Measuring"),
+    *("clicks", "evaluate", "image_of", "live", "live_tile", "record_rows"),
+]

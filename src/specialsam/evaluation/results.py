@@ -23,7 +23,7 @@ from specialsam.core.place import Place
 from specialsam.core.types import Record, Row
 from specialsam.data.content import Content
 from specialsam.evaluation import tables
-from specialsam.evaluation.evaluate import Embed, EvaluateSettings, TruthOf, record_rows
+from specialsam.evaluation.evaluate import Measuring, record_rows
 from specialsam.models.segmenter import Segmenter
 
 ROWS = 1
@@ -107,17 +107,14 @@ def save_table(table: pd.DataFrame, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be measured: `records` and their `content`, how to get at each, and the words of the protocol.
+    """What is to be measured: `records` and their `content`, and how.
 
-    `stamp` names run, dataset, split and subset; `stored_at` the precision of the embeddings that answer.
+    `stored_at` names the precision of the embeddings that answer.
     """
 
     records: Sequence[Record]
     content: Mapping[str, Content]
-    truth: TruthOf
-    embed: Embed
-    settings: EvaluateSettings
-    stamp: Mapping[str, str]
+    how: Measuring
     stored_at: str = "live"
 
 
@@ -125,7 +122,7 @@ def made_from(asked: Asked, record: Record, model: Segmenter | float) -> str:
     """What the rows of a record and a model (or, with their disc's radius, of the rivals) follow from."""
     content = asked.content[record.id]
     who = [model.encoder_id, model.decoder_id] if isinstance(model, Segmenter) else [round(model, 12)]
-    settings = asked.settings.model_dump(mode="json")
+    settings = asked.how.settings.model_dump(mode="json")
     return digest(ROWS, content.image, content.masks, who, settings, asked.stored_at)
 
 
@@ -150,7 +147,7 @@ def measure(
     def work(record: Record) -> dict[str, list[list[object]]]:
         chosen = {name: model for name, model in models.items() if name in lacking[record.id]}
         own = radius if RIVALS in lacking[record.id] else None
-        rows = record_rows(chosen, record, asked.truth, asked.embed, asked.settings, asked.stamp, own)
+        rows = record_rows(chosen, record, asked.how, own)
         found: dict[str, list[list[object]]] = {name: [] for name in lacking[record.id]}
         for row in rows:
             found[row.model if row.model in models else RIVALS].append([getattr(row, name) for name in OWN])
@@ -166,7 +163,7 @@ def measure(
     if journal is None:
         return Results.of([]), again
     journal.forget(wanted)
-    return Results(_frame(journal, wanted, asked.stamp)), again
+    return Results(_frame(journal, wanted, asked.how.stamp)), again
 
 
 def _key(name: str, record: Record) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,17 @@ from specialsam.core.errors import DataError, StoreError
 from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.ledger import digest
 from specialsam.core.place import Place
-from specialsam.core.types import Embedding, Objects, Problem, Record, Sample, Truth
+from specialsam.core.types import Embedding, Objects, Problem, Record, Sample, Split, Truth
+from specialsam.core.windows import Window
 from specialsam.data.content import digest_file
+from specialsam.data.images import image_size
 from specialsam.data.loading import load, load_masks
+from specialsam.data.tiles import TileSettings
 from specialsam.data.views import IDENTITY, View, ViewRecipe, apply, views_for
 from specialsam.embeddings import EmbeddingStore, EmbedReport, embed, price
 from specialsam.embeddings.shards import Precision
 from specialsam.embeddings.store import Writer
-from specialsam.evaluation.evaluate import Embed
+from specialsam.evaluation.evaluate import Embed, EvaluateSettings, Measuring, live, live_tile
 from specialsam.evaluation.rivals import relative_area
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.plan import Plan
@@ -48,6 +51,7 @@ class Embedded:
     precision: Precision = "half"
     views: ViewRecipe = field(default_factory=ViewRecipe)
     seed: int = 0
+    tiles: TileSettings = field(default_factory=TileSettings)
     max_gb: float | None = None
     report: EmbedReport | None = field(default=None, init=False)
     _seen: dict[str, Packed] = field(default_factory=dict, init=False, repr=False)
@@ -62,13 +66,24 @@ class Embedded:
 
     @cached_property
     def items(self) -> dict[str, list[Pair]]:
-        """(record, view) pairs of each split; only train images have views beside the identity."""
-        train = [
-            (record, view)
-            for record in self.plan.of("train")
-            for view in (IDENTITY, *views_for(record.id, self.views, self.seed))
-        ]
-        return {"train": train} | {s: [(r, IDENTITY) for r in self.plan.of(s)] for s in ("val", "test")}
+        """(record, view) pairs of each split: whole images, their tiles, and of train images also augmented views."""
+
+        def views(record: Record, split: Split) -> list[View]:
+            drawn = views_for(record.id, self.views, self.seed) if split == "train" else ()
+            whole = [IDENTITY, *drawn]
+            return whole + [view.on(tile) for tile in self._tiles(record) for view in whole]
+
+        splits: tuple[Split, ...] = ("train", "val", "test")
+        return {s: [(record, view) for record in self.plan.of(s) for view in views(record, s)] for s in splits}
+
+    def _tiles(self, record: Record) -> list[Window]:
+        """Tiles of an image that is larger than one; an image that cannot be read has none, and fails as a whole."""
+        if not self.tiles.side:
+            return []
+        with suppress(DataError):
+            found = self.tiles.windows(image_size(record.image))
+            return found if len(found) > 1 else []
+        return []
 
     @property
     def pairs(self) -> list[Pair]:
@@ -189,6 +204,17 @@ class Embedded:
             self._raise_failure(truth.id)
         return live(truth, segmenter)
 
+    def tile(self, truth: Truth, segmenter: Segmenter, window: Window) -> Embedding:
+        """The embedding of a tile: stored where it holds an object, else made now."""
+        key = self.keys.get((truth.id, IDENTITY.on(window).key))
+        if key is not None and segmenter.encoder_id == self.store.encoder_id:
+            return self.store.get(key)
+        return live_tile(truth, segmenter, window)
+
+    def measuring(self, settings: EvaluateSettings, stamp: Mapping[str, str]) -> Measuring:
+        """How images are measured from what is stored here."""
+        return Measuring(self.truth, self.embed, settings, stamp, self.tile)
+
     def _raise_failure(self, record: str) -> None:
         """DataError where a record could not be encoded, as it was said then."""
         for failure in self.report.failed if self.report else ():
@@ -245,12 +271,6 @@ class Embedded:
 def item_id(record: Record, view: View) -> str:
     """Name of a record in a view, unique within a data set."""
     return f"{record.id}|{view.key}" if view.key else record.id
-
-
-def live(truth: Truth, segmenter: Segmenter) -> Embedding:
-    """An embedding made now, of an image that is at hand or on disk."""
-    image = truth.image if isinstance(truth, Sample) else load(truth.record).image
-    return segmenter.encode(image)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from specialsam.core.types import Record
 from specialsam.data.loading import load, load_masks
 from specialsam.embeddings import EmbeddingStore
 from specialsam.embeddings.shards import Precision
-from specialsam.evaluation.evaluate import EvaluateSettings
+from specialsam.evaluation.evaluate import EvaluateSettings, Measuring
 from specialsam.evaluation.results import Asked, Results, measure, save_table
 from specialsam.evaluation.rivals import disc_radius, relative_area
 from specialsam.models.load import load_model
@@ -132,7 +132,7 @@ def run_evaluate(asked: Comparison, settings: EvaluateSettings) -> Measured | No
         ledger.save(dataset=dataset_facts(layout), decoders={n: model.decoder_id for n, model in models.items()})
         with ledger.timed("evaluation"), embeddings_of(asked.store, asked.precision) as embed:
             stored = asked.precision if asked.store else "live"
-            wanted = Asked(records, layout.content, load, embed, settings, stamp, stored)
+            wanted = Asked(records, layout.content, Measuring(load, embed, settings, stamp), stored)
             file = asked.folder / "rows.jsonl"
             results, again = measure(models, wanted, _radius(layout), file, place, "measuring")
         if again:

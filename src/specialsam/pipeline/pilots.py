@@ -121,12 +121,12 @@ def measured(
     progress: Progress | None = None,
 ) -> Results:
     """Results of base and pilot (and with a `radius` of the rivals) on `records`, in every process."""
-    embedded, models = job.embedded, {BASE: job.segmenter, PILOT: tuned}
+    models = {BASE: job.segmenter, PILOT: tuned}
     stamp = {"run": "advise", "dataset": job.plan.dataset.name, "split": "train, kept apart"}
-    stamp |= {"subset": job.plan.mix(records)}
+    how = job.embedded.measuring(settings, stamp | {"subset": job.plan.mix(records)})
 
     def work(record: Record) -> list[Row]:
-        return record_rows(models, record, embedded.truth, embedded.embed, settings, stamp, radius)
+        return record_rows(models, record, how, radius)
 
     rows = []
     for number, found in enumerate(job.place.spread(work, records), 1):

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from specialsam.advice.guard.mixtures import GuardSettings
 from specialsam.advice.probes.monitor import MonitorSettings
 from specialsam.core.settings import Settings, parse_settings
+from specialsam.data.tiles import TileSettings
 from specialsam.data.views import ViewRecipe
 from specialsam.evaluation.evaluate import EvaluateSettings
 from specialsam.training.settings import TrainSettings
@@ -23,6 +24,10 @@ class SpecializeSettings(Settings):
     duplicates: bool = Field(True, description="look for near-duplicates and keep them in one split")
     precision: Literal["half", "int8", "full"] = Field("half", description="how embeddings are stored")
     views: ViewRecipe = Field(default=ViewRecipe(), description="augmented views encoded beside each train image")
+    tiles: TileSettings = Field(
+        default=TileSettings(),
+        description="tiles that larger images are cut into: learned from beside the whole, and answers put together",
+    )
     train: TrainSettings = Field(default=TrainSettings())
     evaluate: EvaluateSettings = Field(default=EvaluateSettings())
     monitor: MonitorSettings = Field(default=MonitorSettings())
@@ -48,6 +53,12 @@ class SpecializeSettings(Settings):
         if value not in evaluated:
             raise ValueError(f"expected one of evaluate.strategies ({', '.join(evaluated)}), got {value!r}")
         return value
+
+    @property
+    def measured(self) -> EvaluateSettings:
+        """What is measured, from the tiles that are learned from where it names none of its own."""
+        own = self.evaluate.tiles if self.evaluate.tiles.side else self.tiles
+        return self.evaluate.model_copy(update={"tiles": own})
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> SpecializeSettings:

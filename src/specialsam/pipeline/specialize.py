@@ -112,9 +112,8 @@ def _evaluated(job: Job, name: str, segmenter: Segmenter) -> Results:
     radius = disc_radius(embedded.relative_areas()) if name == BASE else None
     test = layout.of("test")
     stamp = {"run": job.folder.name, "dataset": layout.dataset.name, "split": "test", "subset": layout.mix(test)}
-    asked = Asked(
-        test, layout.content, embedded.truth, embedded.embed, job.settings.evaluate, stamp, job.settings.precision
-    )
+    how = embedded.measuring(job.settings.measured, stamp)
+    asked = Asked(test, layout.content, how, job.settings.precision)
     with job.ledger.timed(f"{name} evaluation"):
         results, again = measure(
             {name: segmenter}, asked, radius, job.folder / f"rows-{name}.jsonl", job.place, f"measuring the {name}"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 OUTPUTS = {
     "single": ("One mask", "the model gives one mask for each prompt"),
     "three_best": ("Best of three by own score", "the model gives three masks and picks one itself"),
+    "zoom": ("A second look", "one mask, asked again where it lies: up to one encoder pass an object more"),
+    "tiles": ("From tiles", "one mask, put together from overlapping tiles of the image at its own resolution"),
     "rival": ("Trivial rival", "a rule that looks at no pixel"),
     "blind": (
         "Blind decoder",
@@ -35,7 +37,7 @@ OUTPUTS = {
     ),
     "three_oracle": ("Upper bound", "the best of three chosen by looking at the truth: no model can do this in use"),
 }
-MODELS = ("single", "three_best")
+MODELS = ("single", "three_best", "zoom", "tiles")
 """Outputs that a user can have; everything else stands below a line."""
 TRIVIAL = ("rival", "blind")
 """Outputs of what looks at no image: the disc, the filled box, the decoder tuned blind."""

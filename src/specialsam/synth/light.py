@@ -14,7 +14,7 @@ RELIEF_SIDE = 72
 
 
 def shading(rng: np.random.Generator, mask: ByteArray, light: float, strength: float) -> FloatArray:
-    """Brightness (h, w), about 1, of a rounded body with outline `mask` whose light comes from direction `light` (radians)."""
+    """Brightness (h, w), about 1, of a rounded body with outline `mask`, its light from direction `light` (radians)."""
     height, width = mask.shape
     shrink = min(1.0, RELIEF_SIDE / max(height, width))
     size = (max(4, round(width * shrink)), max(4, round(height * shrink)))

@@ -41,6 +41,8 @@ at 15 the images of validation are single ones, so that no epoch can be told fro
 
 TINY_SHARE = 0.1
 """Share of objects under one cell of the model's answer beyond which to warn."""
+CLEAR = 9.0
+"""Cells of the model's answer in which an object has an outline."""
 FAINT, FAINT_SHARE = 0.15, 0.5
 """Colour contrast under which an object is faint, and the share of such objects from which to say so. Median contrast:
 CAMO 0.5 (a tenth of it faint), generated scenes 0.25 with camouflage and 0.9 without, fabric defects 1.7."""
@@ -198,8 +200,16 @@ def object_size(subject: Subject, facts: Sequence[ImageFacts]) -> Finding:
     )
     if len(tiny) <= TINY_SHARE * len(sizes):
         return Finding(check, "pass", text, numbers)
-    remedy = "cut the images into tiles so that the objects become larger, or choose a model with a larger input side"
+    shrunk = [cells * (max(fact.size) / subject.segmenter.side) ** 2 for cells, fact in tiny]
+    tile = _tile_side(float(np.median(shrunk)), subject.segmenter.side)
+    remedy = f"learn and answer from tiles (-s tiles.side={tile}), or choose a model with a larger input side"
     return Finding(check, "warn", text, numbers, named(list(dict.fromkeys(f.file for _, f in tiny))), remedy)
+
+
+def _tile_side(cells: float, side: int) -> int:
+    """Side in pixels of a tile in which an object of so many cells, at the image's own scale, has CLEAR of them."""
+    wanted = side * float(np.sqrt(cells / CLEAR))
+    return int(np.clip(16 * round(wanted / 16), 32, 1024))
 
 
 def contrast(facts: Sequence[ImageFacts]) -> Finding:

@@ -37,6 +37,8 @@ from specialsam.training.state import Item, TrainingData
 IMAGES, SIDE = 80, 192
 CLEAN = 10
 """Clean runs of the full self-test, each with a data set of its own."""
+CHANCE = 2
+"""Clean runs of ten that may raise an alarm: one in ten does, and three of ten would in 7 % of all self-tests."""
 CATEGORIES = ("ant", "bee", "crab", "dove")
 """Names that the generated images are sorted under by hash, so that the class mix can be wrong."""
 SETTINGS = TrainSettings(epochs=4, batch=4, patience=0, prompts={"random": 0.6, "box_jitter": 0.4})
@@ -169,6 +171,13 @@ def _fresh(folder: Path) -> Path:
     rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
+
+
+def passed(trials: Sequence[Trial]) -> bool:
+    """Whether every fault was named, and no more clean runs raised an alarm than chance allows."""
+    clean = [trial for trial in trials if not trial.planted]
+    alarmed = sum(not trial.right for trial in clean)
+    return all(trial.right for trial in trials if trial.planted) and alarmed <= CHANCE * -(-len(clean) // CLEAN)
 
 
 def confusion(trials: Sequence[Trial]) -> str:
