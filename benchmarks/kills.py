@@ -27,8 +27,10 @@ from safetensors.torch import load_file
 from specialsam.core.console import say, stage
 from specialsam.synth.scenes import write_dataset
 
-SETTINGS = ("train.epochs=4", "train.lr=3e-4", "evaluate.groups=[overlap]", "duplicates=false", "probes=6")
-SETTINGS += ("guard.retention_images=6", "evaluate.strategies=[interior,box,clicks3]")
+SETTINGS = [
+    *("train.epochs=4", "train.lr=3e-4", "evaluate.groups=[overlap]", "duplicates=false", "probes=6"),
+    *("guard.retention_images=6", "evaluate.strategies=[interior,box,clicks3]"),
+]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 KEY = ["model", "record", "object", "strategy", "output", "metric"]
 

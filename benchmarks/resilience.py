@@ -24,8 +24,10 @@ from PIL import Image
 from specialsam.core.console import say
 from specialsam.synth.scenes import write_dataset
 
-SETTINGS = ("train.epochs=1", "duplicates=false", "probes=0", "guard.retention=none", "evaluate.groups=[overlap]")
-SETTINGS += ("evaluate.strategies=[interior]",)
+SETTINGS = [
+    *("train.epochs=1", "duplicates=false", "probes=0", "guard.retention=none", "evaluate.groups=[overlap]"),
+    *("evaluate.strategies=[interior]",),
+]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 SIDE, SEED = 192, 7
 FILES = ("training.pt", "targets.sqlite", "rows-base.jsonl", "run.json")

@@ -60,6 +60,7 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> Times
 
 def transformers_decode(segmenter: Segmenter, embedding: Embedding, prompts: Prompts) -> Tensor:
     """Low-res logits (P, 3, L, L) by transformers' own forward pass."""
+    assert prompts.points is not None
     points = torch.from_numpy(embedding.geometry.points_to_model(prompts.points))[None]
     with torch.no_grad():
         answer = segmenter.sam(

@@ -81,7 +81,7 @@ def test_help_takes_little_time() -> None:
 
 PUBLIC = {
     *("Embedding", "Prediction", "Prompts", "Segmenter", "SpecialSamError", "__version__", "advise", "audit"),
-    *("evaluate", "load_model", "open_dataset", "read_image", "specialize", "using"),
+    *("evaluate", "load_model", "open_dataset", "read_image", "specialize", "using", "zoom"),
 }
 """The names that users may build on: taking one away is a change that the changelog must tell."""
 

@@ -3,7 +3,7 @@
 The public face; everything is imported when it is first used. The jobs are those of the command line:
 
 - `load_model` gives a `Segmenter`, whose `encode` makes an `Embedding` and whose `decode` answers `Prompts` with a
-  `Prediction`; `read_image` and `open_dataset` read what is on disk;
+  `Prediction`, which `zoom` looks at a second time; `read_image` and `open_dataset` read what is on disk;
 - `audit`, `advise`, `specialize` and `evaluate` run a job and leave a folder with its page and tables;
 - every error that a user can mend is a `SpecialSamError` of one line.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from specialsam.data.open import open_dataset
     from specialsam.models.load import load_model
     from specialsam.models.segmenter import Segmenter
+    from specialsam.models.zoom import zoom
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "read_image",
     "specialize",
     "using",
+    "zoom",
 ]
 _HOMES = {
     "advise": "api",
@@ -53,6 +55,7 @@ _HOMES = {
     "open_dataset": "data.open",
     "load_model": "models.load",
     "Segmenter": "models.segmenter",
+    "zoom": "models.zoom",
 }
 
 

@@ -21,7 +21,7 @@ from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray, PixelArray
 from specialsam.core.masks import tight_boxes
-from specialsam.core.types import Embedding, Prompts, Row
+from specialsam.core.types import Embedding, Prompts, Record, Row
 from specialsam.data.images import read_image, read_mask_pixels
 from specialsam.data.loading import load
 from specialsam.data.open import open_dataset
@@ -117,10 +117,19 @@ def bench_bsds(segmenter: Segmenter, root: Path, settings: BenchSettings) -> Ite
         yield _rows(segmenter.name, "bsds500", "val", path.stem, settings.subset, scores)
 
 
-def bench_camo(segmenter: Segmenter, root: Path, settings: BenchSettings) -> Iterator[list[Row]]:
-    """Rows of one camouflaged animal after the other, in the order of a stable hash."""
+def camo_animals(root: Path) -> list[Record]:
+    """CAMO's camouflaged animals in the order of a stable hash."""
     records = [record for record in open_dataset(f"camo:{root}").records if record.category == "animal"]
-    records = sorted(records, key=lambda record: stable_hash(record.id))[: settings.limit]
+    return sorted(records, key=lambda record: stable_hash(record.id))
+
+
+def bench_camo(segmenter: Segmenter, root: Path, settings: BenchSettings) -> Iterator[list[Row]]:
+    """Rows of one camouflaged animal after the other."""
+    yield from bench_records(segmenter, camo_animals(root)[: settings.limit], settings)
+
+
+def bench_records(segmenter: Segmenter, records: Sequence[Record], settings: BenchSettings) -> Iterator[list[Row]]:
+    """Rows of one of CAMO's records after the other; the disc's radius is that of the first ones."""
     radius = disc_radius([relative_area(mask) for record in records[:60] for mask in load(record).masks])
     for record in records:
         sample = load(record)
@@ -232,8 +241,7 @@ def run_bench(
     if bsds is not None:
         jobs.append((bench_bsds(segmenter, bsds, settings), len(bsds_images(bsds, "val")[:limit])))
     if camo is not None:
-        animals = [record for record in open_dataset(f"camo:{camo}").records if record.category == "animal"]
-        jobs.append((bench_camo(segmenter, camo, settings), len(animals[:limit])))
+        jobs.append((bench_camo(segmenter, camo, settings), len(camo_animals(camo)[:limit])))
     if not jobs:
         raise UsageError("expected --bsds or --camo with a folder of real photographs, got neither")
     rows: list[Row] = []
