@@ -14,9 +14,15 @@ import pytest
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, ImageArray
+from specialsam.core.types import Prompts
+from specialsam.data.images import read_image, read_mask_pixels
+from specialsam.data.splits import stable_hash
 from specialsam.evaluation import region_rivals
-from specialsam.evaluation.bench import BenchSettings, best_annotated, run_bench, sampled, segments
+from specialsam.evaluation.bench import BenchSettings, best_annotated, bsds_images, run_bench, sampled, segments
+from specialsam.evaluation.clicking import clicks_needed
 from specialsam.evaluation.region_rivals import felzenszwalb_maps, grabcut, grabcuts, regions_under
+from specialsam.models.load import load_model
+from specialsam.prompts import correction_clicks, interior_point
 
 
 def disc_photo(seed: int = 0, side: int = 64) -> tuple[ImageArray, BoolArray]:
@@ -101,6 +107,33 @@ def test_bench_measures_the_same_segments_for_all_and_says_so(tmp_path: Path) ->
     without = run_bench("nano", tmp_path / "bsds", None, BenchSettings(rivals=False))
     assert "GrabCut" not in without
     assert without.startswith("measured: every image and segment")
+
+
+def test_the_click_curve_its_noc_and_a_second_look(tmp_path: Path) -> None:
+    """Oracle: the loop of clicks written out here, with the model's own decode."""
+    root, table = bsds_tree(tmp_path / "bsds"), tmp_path / "bench.csv"
+    text = run_bench("nano", root, None, BenchSettings(1, 1, rivals=False, clicks=4, zoom=True), table)
+    rows = pd.read_csv(table).set_index(["strategy", "output"])
+    assert {("4 clicks", "single"), ("1 click", "single"), ("click", "zoom"), ("box", "zoom")} <= set(rows.index)
+    pairs = sorted(bsds_images(root, "val"), key=lambda pair: stable_hash(pair[0].stem))
+    path, files = pairs[0]
+    truth = sampled(segments([read_mask_pixels(file) for file in files]), path.stem, 1)
+    nano = load_model("nano")
+    embedding, curve = nano.encode(read_image(path)), []
+    prompts = Prompts("click", points=np.array([[interior_point(truth[0])]], np.float32), labels=np.ones((1, 1), int))
+    for _ in range(4):
+        answer = nano.decode(embedding, prompts)
+        curve.append(float((answer.masks()[0, 0] & truth[0]).sum() / (answer.masks()[0, 0] | truth[0]).sum()))
+        prompts = correction_clicks(truth, answer.masks()[:, 0], prompts, None, answer.logits[:, 0].numpy())
+    own = rows[rows["model"] == "nano"]["mean"]
+    assert [own[f"{n} click{'s' if n > 1 else ''}", "single"] for n in range(1, 5)] == pytest.approx(curve, abs=1e-5)
+    needed = next((n for n, value in enumerate(curve, 1) if value >= 0.85), 4)
+    assert f"bsds500: clicks to 85%: {needed:.2f}" in text
+
+
+def test_clicks_needed_is_the_first_that_reaches() -> None:
+    curve = np.array([0.2, 0.86, 0.84, 0.91], np.float32)
+    assert [clicks_needed(curve, target) for target in (0.1, 0.85, 0.9, 0.95)] == [1, 2, 4, 4]
 
 
 def test_wrong_folders_are_one_line(tmp_path: Path) -> None:

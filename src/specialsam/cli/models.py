@@ -26,6 +26,8 @@ def bench(
     rivals: Annotated[
         bool, typer.Option(help="also run Felzenszwalb and GrabCut (slow) beside the trivial rivals")
     ] = True,
+    clicks: Annotated[int, typer.Option(help="clicks one after the other, for the curve and NoC", min=1)] = 5,
+    zoom: Annotated[bool, typer.Option("--zoom", help="also look a second time where each first answer lies")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="a .csv for the table")] = None,
     trust_base: TrustBase = False,
     debug: Debug = False,
@@ -33,7 +35,7 @@ def bench(
     """Measure a model on real photographs that it never saw, beside classical rivals on the same prompts."""
     from specialsam.evaluation.bench import BenchSettings, run_bench
 
-    say(run_bench(model, bsds, camo, BenchSettings(limit, segments, rivals), out, trust_base))
+    say(run_bench(model, bsds, camo, BenchSettings(limit, segments, rivals, clicks, zoom), out, trust_base))
 
 
 @app.command()

@@ -15,23 +15,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from specialsam.core.console import stage
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray, PixelArray
 from specialsam.core.masks import tight_boxes
-from specialsam.core.types import Embedding, Prompts, Record, Row
+from specialsam.core.types import Prediction, Prompts, Record, Row
 from specialsam.data.images import read_image, read_mask_pixels
 from specialsam.data.loading import load
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
+from specialsam.evaluation.clicking import clicked, clicks_needed
 from specialsam.evaluation.region_rivals import FELZENSZWALB_SCALES, felzenszwalb_maps, grabcuts, regions_under
 from specialsam.evaluation.rivals import disc, disc_radius, filled_box, relative_area
+from specialsam.evaluation.statistics import bootstrap_mean
 from specialsam.evaluation.tables import frame, summary
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import ALL, Segmenter
-from specialsam.prompts import correction_clicks, interior_point
+from specialsam.models.zoom import zoom
+from specialsam.prompts import interior_point
 
 SMALLEST = 0.005
 """Smallest segment that is clicked, as a share of the image."""
@@ -44,12 +48,15 @@ MODEL = "model"
 class BenchSettings:
     """`limit` images of each data set and `segments` of each image, stable random samples (None: all of them).
 
-    `rivals` runs Felzenszwalb and GrabCut beside the rivals that see no pixel.
+    `rivals` runs Felzenszwalb and GrabCut beside the rivals that see no pixel. `clicks` is the number of clicks that
+    each segment gets one after the other, and `zoom` adds a second look at each first answer.
     """
 
     limit: int | None = None
     segments: int | None = None
     rivals: bool = True
+    clicks: int = 5
+    zoom: bool = False
 
     @property
     def subset(self) -> str:
@@ -106,10 +113,12 @@ def bench_bsds(segmenter: Segmenter, root: Path, settings: BenchSettings) -> Ite
         if not len(truth):
             continue
         points = np.array([interior_point(mask) for mask in truth], np.float32)[:, None]
-        one, three, scores = _model_scores(segmenter, segmenter.encode(image), truth, points)
-        scores[MODEL, "click", "single"] = [
-            best_annotated(m[None], p[0], maps) for m, p in zip(one, points, strict=True)
-        ]
+        answers, scores = _model_scores(segmenter, image, truth, points, settings)
+        three = answers.pop("three")
+        for output, masks in answers.items():
+            scores[MODEL, "click", output] = [
+                best_annotated(m[None], p[0], maps) for m, p in zip(masks, points, strict=True)
+            ]
         scores[MODEL, "click", "three_oracle"] = [
             best_annotated(m, p[0], maps) for m, p in zip(three, points, strict=True)
         ]
@@ -137,36 +146,58 @@ def bench_records(segmenter: Segmenter, records: Sequence[Record], settings: Ben
         if not len(truth):
             continue
         points = np.array([interior_point(mask) for mask in truth], np.float32)[:, None]
-        one, three, scores = _model_scores(segmenter, segmenter.encode(sample.image), truth, points)
-        scores[MODEL, "click", "single"] = iou(one, truth)
-        scores[MODEL, "click", "three_oracle"] = iou(three, truth[:, None]).max(1)
+        answers, scores = _model_scores(segmenter, sample.image, truth, points, settings)
+        scores[MODEL, "click", "three_oracle"] = iou(answers.pop("three"), truth[:, None]).max(1)
+        for output, masks in answers.items():
+            scores[MODEL, "click", output] = iou(masks, truth)
         scores |= _rival_scores(sample.image, truth, points, radius, None, settings.rivals)
         yield _rows(segmenter.name, "camo animals", "train", record.id, settings.subset, scores)
 
 
 def _model_scores(
-    segmenter: Segmenter, embedding: Embedding, truth: BoolArray, points: FloatArray
-) -> tuple[BoolArray, BoolArray, Scores]:
-    """Masks of the clicks, one (P, H, W) and three (P, 3, H, W), and IoU by box and after 3 and 5 clicks."""
-    labels = np.ones(points.shape[:2], np.int64)
-    prompts = Prompts("click", points=points, labels=labels)
+    segmenter: Segmenter, image: ImageArray, truth: BoolArray, points: FloatArray, settings: BenchSettings
+) -> tuple[dict[str, BoolArray], Scores]:
+    """Masks of the clicks by output, (P, H, W) and as "three" (P, 3, H, W); IoU by box and after each further click."""
+    embedding = segmenter.encode(image)
+    prompts = Prompts("click", points=points, labels=np.ones(points.shape[:2], np.int64))
     answer = segmenter.decode_outputs(embedding, prompts, ALL)
     masks = answer.masks()
-    best = masks[np.arange(len(masks)), 1 + answer.scores[:, 1:].argmax(1).numpy()]
     boxes = Prompts("box", boxes=tight_boxes(truth))
-    scores: Scores = {
-        (MODEL, "click", "three_best"): iou(best, truth),
-        (MODEL, "box", "single"): iou(segmenter.decode(embedding, boxes).masks()[:, 0], truth),
-        (MODEL, "1 click", "single"): iou(masks[:, 0], truth),
-    }
-    current, logits = masks[:, 0], answer.logits[:, 0].numpy()
-    for number in range(2, 6):
-        prompts = correction_clicks(truth, current, prompts, None, logits)
-        following = segmenter.decode(embedding, prompts)
-        current, logits = following.masks()[:, 0], following.logits[:, 0].numpy()
-        if number in (3, 5):
-            scores[MODEL, f"{number} clicks", "single"] = iou(current, truth)
-    return masks[:, 0], masks[:, 1:], scores
+    boxed = segmenter.decode(embedding, boxes)
+    scores: Scores = {(MODEL, "box", "single"): iou(boxed.masks()[:, 0], truth)}
+    best = masks[np.arange(len(masks)), 1 + answer.scores[:, 1:].argmax(1).numpy()]
+    answers = {"single": masks[:, 0], "three_best": best, "three": masks[:, 1:]}
+    if settings.zoom:
+        scores[MODEL, "box", "zoom"] = iou(zoom(segmenter, image, boxes, boxed).masks(), truth)
+        first = Prediction(answer.logits[:, :1], answer.scores[:, :1], answer.geometry)
+        answers["zoom"] = zoom(segmenter, image, prompts, first).masks()
+    for number, (_, found) in enumerate(clicked(segmenter, embedding, truth, prompts, settings.clicks), 1):
+        scores[MODEL, _after(number), "single"] = iou(found.masks()[:, 0], truth)
+    return answers, scores
+
+
+def _after(number: int) -> str:
+    """The prompt after so many clicks, in words."""
+    return f"{number} click{'s' if number > 1 else ''}"
+
+
+def clicks_to(rows: pd.DataFrame, most: int, seed: int = 0) -> list[str]:
+    """A line for each data set: the mean number of clicks that 85 and 90 % IoU take (NoC), and how many never do."""
+    lines = []
+    curves = rows[rows["strategy"].isin([_after(number) for number in range(1, most + 1)])]
+    for dataset, part in curves.groupby("dataset", sort=False):
+        table = part.pivot(index=["record", "object"], columns="strategy", values="value")
+        table = table[[_after(number) for number in range(1, most + 1)]]
+        said = []
+        for target in (0.85, 0.9):
+            needed = pd.Series([clicks_needed(curve, target) for curve in table.to_numpy(np.float32)], table.index)
+            found = bootstrap_mean(needed.groupby(level="record").mean().to_numpy(float), seed)
+            said.append(f"{target:.0%}: {found.mean:.2f} ({found.low:.2f} to {found.high:.2f})")
+        never = float((table.to_numpy() < 0.9).all(1).mean())
+        lines.append(
+            f"{dataset}: clicks to {', to '.join(said)}; {never:.0%} of the segments never reach 90% in {most}"
+        )
+    return lines
 
 
 def _rival_scores(
@@ -251,7 +282,8 @@ def run_bench(
             for number, part in enumerate(job, 1):
                 rows += part
                 progress(number, total, part[0].record)
-    means = summary(frame(rows), ("iou",))
+    table = frame(rows)
+    means = summary(table, ("iou",))
     if out is not None:
         write_whole(out, lambda path: means.to_csv(path, index=False))
     lines = [f"measured: {settings.subset or 'every image and segment'}"]
@@ -262,4 +294,4 @@ def run_bench(
             f"{row['dataset']:14}{row['strategy']:10}{row['model']:28}{row['output']:14}{100 * row['mean']:6.1f}"
             f"  {interval:16}{row['n']:>6}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *clicks_to(table, settings.clicks)])

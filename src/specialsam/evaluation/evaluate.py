@@ -22,12 +22,13 @@ from specialsam.core.types import Embedding, Prediction, Prompts, Record, Row, S
 from specialsam.core.windows import Window
 from specialsam.data.loading import load_image_only
 from specialsam.data.tiles import TileSettings
+from specialsam.evaluation.clicking import clicked
 from specialsam.evaluation.rivals import disc, filled_box
 from specialsam.metrics import METRICS, check_groups, score
 from specialsam.models.segmenter import ALL, Segmenter
 from specialsam.models.stitching import stitch
 from specialsam.models.zoom import zoom
-from specialsam.prompts import Group, check_mixture, correction_clicks, draw, generator
+from specialsam.prompts import Group, check_mixture, draw, generator
 
 DISC, FILLED_BOX = "disc of median size", "filled box"
 """Names of the trivial rivals in the column `model`."""
@@ -231,11 +232,7 @@ def _answers(
             yield output, look(segmenter, prompts, first)
 
     if number := clicks(piece.strategy):
-        for _ in range(number - 1):
-            answer = segmenter.decode(embedding, prompts)
-            given = np.asarray(answer.logits[:, 0].numpy(), np.float32)
-            prompts = correction_clicks(truth, answer.masks()[:, 0], prompts, None, given)
-        answer = segmenter.decode(embedding, prompts)
+        *_, (prompts, answer) = clicked(segmenter, embedding, truth, prompts, number)
         yield "single", answer.probabilities()[:, 0]
         yield from looked(answer)
         return
@@ -308,6 +305,6 @@ def _failed(models: Mapping[str, Segmenter], record: Record, how: Measuring, err
 
 
 __all__ = [
-    *("DISC", "FILLED_BOX", "GROUPS", "EvaluateSettings", "Measuring"),
+    *("DISC", "FILLED_BOX", "EvaluateSettings", "Measuring"),
     *("clicks", "evaluate", "image_of", "live", "live_tile", "record_rows"),
 ]

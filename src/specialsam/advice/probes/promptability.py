@@ -24,11 +24,12 @@ from specialsam.core.masks import tight_boxes
 from specialsam.core.place import Spread, alone
 from specialsam.core.randomness import generator
 from specialsam.core.types import Embedding, Prediction, Prompts, Record, Truth
+from specialsam.evaluation.clicking import clicked, clicks_needed
 from specialsam.evaluation.evaluate import PIECE_PIXELS
 from specialsam.evaluation.statistics import bootstrap_mean
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
-from specialsam.prompts import correction_clicks, interior_point
+from specialsam.prompts import interior_point
 from specialsam.prompts.strategies import random_pixels
 
 Point = tuple[float, float]
@@ -299,27 +300,18 @@ def clicks_to(
     curve: list[tuple[str, str, int, int, float]] = []
     for model, record, index, line in of_each(lines, models, records, subject, seed, progress, spread):
         key = {"model": model, "record": record, "object": index}
-        counts.append(key | {f"noc{round(100 * goal)}": _first(line, goal, most) for goal in targets})
+        counts.append(key | {f"noc{round(100 * goal)}": clicks_needed(line, goal) for goal in targets})
         curve += [(model, record, index, number, iou) for number, iou in enumerate(line.tolist(), 1)]
     return Clicks(pd.DataFrame(counts), pd.DataFrame(curve, columns=["model", "record", "object", "click", "iou"]))
-
-
-def _first(line: FloatArray, target: float, most: int) -> int:
-    reached = np.flatnonzero(line >= target)
-    return int(reached[0]) + 1 if len(reached) else most
 
 
 def _click_curve(segmenter: Segmenter, embedding: Embedding, masks: BoolArray, most: int) -> FloatArray:
     """IoU (P, most) after each click."""
     prompts = clicks_prompt([interior_point(mask) for mask in masks], "clicks")
     out = np.zeros((len(masks), most), np.float32)
-    for number in range(most):
-        answer = segmenter.decode(embedding, prompts)
+    for number, (_, answer) in enumerate(clicked(segmenter, embedding, masks, prompts, most)):
         found = answer.masks()[:, 0]
         out[:, number] = [overlap(mask, truth)["iou"] for mask, truth in zip(found, masks, strict=True)]
-        if number + 1 < most:
-            given = np.asarray(answer.logits[:, 0].numpy(), np.float32)
-            prompts = correction_clicks(masks, found, prompts, None, given)
     return out
 
 
