@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -216,7 +217,8 @@ def rows_of(values: dict[tuple[str, str], float], images: int = 20, spread: floa
         ({(BLIND, TUNED): 0.78, (SHUFFLED, TUNED): 0.78, (PLAIN, DISC): 0.9}, "blind embeddings", "warn"),
         ({(BLIND, TUNED): 0.85, (BLIND, BASE): 0.86}, "blind embeddings", "warn"),  # as the base: looking harms
         ({(BLIND, TUNED): 0.35, (BLIND, BASE): 0.04}, "blind embeddings", "warn"),  # gains more without a look
-        ({(BLIND, TUNED): 0.35, (BLIND, BASE): 0.06}, "blind embeddings", "pass"),
+        ({(BLIND, TUNED): 0.35, (BLIND, BASE): 0.07}, "blind embeddings", "warn"),  # more than nine tenths of the gain
+        ({(BLIND, TUNED): 0.35, (BLIND, BASE): 0.09}, "blind embeddings", "pass"),
         ({(MOVED, TUNED): 0.97}, "prompt ignored", "fail"),
         ({(MOVED, TUNED): 0.97, (MOVED, BASE): 0.97}, "prompt ignored", "pass"),
         ({(MOVED, TUNED): 0.8}, "prompt ignored", "pass"),
@@ -228,6 +230,18 @@ def rows_of(values: dict[tuple[str, str], float], images: int = 20, spread: floa
 def test_levels(values: dict[tuple[str, str], float], check: str, level: str) -> None:
     finding = by_check(probe_findings(rows_of(values)))[check]
     assert finding.level == level, finding.says
+
+
+def test_a_gain_without_a_look_is_claimed_only_where_images_show_it() -> None:
+    """Twenty images whose gains spread widely: the same means that warn above say that they cannot tell."""
+    rng = np.random.default_rng(1)
+    rows = [
+        replace(row, iou=float(np.clip(row.iou + rng.normal(0, 0.3), 0, 1))) if row.model == TUNED else row
+        for row in rows_of({(BLIND, TUNED): 0.35, (BLIND, BASE): 0.04})
+    ]
+    finding = by_check(probe_findings(rows))["blind embeddings"]
+    assert finding.level == "pass", finding.says
+    assert "images cannot tell" in finding.says
 
 
 def test_images_with_a_duplicate_in_training_that_gain_more_are_found() -> None:

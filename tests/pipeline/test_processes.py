@@ -73,6 +73,8 @@ def test_two_processes_end_as_one(single: Path, tmp_path: Path, launcher: str) -
     assert [fact["machine"]["processes"] for fact in facts] == [1, 2]
     report = [(folder / "report.html").read_text() for folder in folders]
     assert all("clicks" in page for page in report)
+    if launcher != "torchrun":
+        return  # how processes were started is of no account to those that go on
     further = command(single / "data", folders[1], *launch)
     assert further.returncode == 0, further.stderr[-2000:]
     assert "embeddings: 0 made" in further.stdout

@@ -272,7 +272,7 @@ def _blind(table: _Table) -> Finding:
         return Finding(check, "warn", f"{said}: the image adds next to nothing", numbers, (), remedy)
     if idle or misleads:
         remedy = "the encoder shows the decoder little here: try a larger base model, or tune longer and more of it"
-        why = "looking makes it worse" if misleads else "its whole gain is there without a look"
+        why = "looking makes it worse" if misleads else "nearly its whole gain is there without a look"
         return Finding(check, "warn", f"{said}: {why}", numbers, (), remedy)
     if undecided:
         said += f"; whether the image has a part in the gain, {len(plain)} images cannot tell"
