@@ -1,4 +1,4 @@
-"""Peak memory of embed, tune and evaluate for a small and a large number of images: it must be the same.
+"""Peak memory of the main job, and of an evaluation alone, for a small and a large number of images.
 
 Each size runs in a process of its own on generated images (by default 100 and 1,000 of 128 px).
 
@@ -15,17 +15,21 @@ from pathlib import Path
 
 from specialsam.synth.scenes import write_dataset
 
-RUN = """
+SPECIALIZE = """
 import sys
-from pathlib import Path
+from specialsam import specialize
 from specialsam.core.machine import peak_memory_mb
-from specialsam.pipeline.settings import SpecializeSettings
-from specialsam.pipeline.specialize import run_specialize
-from specialsam.pipeline.job import Request
 settings = {"train": {"epochs": 1}, "duplicates": False}
 settings["evaluate"] = {"strategies": ["interior"], "groups": ["overlap"]}
-run_specialize(Request(sys.argv[1], "nano", Path(sys.argv[2])), SpecializeSettings.parse(settings))
-print(f"peak {peak_memory_mb():.0f} MB")
+specialize(sys.argv[1], "nano", sys.argv[2], settings)
+print(f"{peak_memory_mb():.0f} MB")
+"""
+EVALUATE = """
+import sys
+from specialsam import evaluate
+from specialsam.core.machine import peak_memory_mb
+evaluate(sys.argv[1], ["nano"], sys.argv[2], {"strategies": ["interior", "box"], "groups": ["overlap"]}, split="all")
+print(f"{peak_memory_mb():.0f} MB")
 """
 
 
@@ -35,9 +39,10 @@ def main() -> None:
     for count in parser.parse_args().sizes:
         with tempfile.TemporaryDirectory() as folder:
             write_dataset(Path(folder) / "data", count, 128, 0)
-            call = [sys.executable, "-c", RUN, f"folder:{folder}/data", f"{folder}/run"]
-            out = subprocess.run(call, capture_output=True, text=True, check=True).stdout
-            print(f"{count} images: {out.strip().splitlines()[-1]}", flush=True)
+            for name, job in (("specialize", SPECIALIZE), ("evaluate", EVALUATE)):
+                call = [sys.executable, "-c", job, f"folder:{folder}/data", f"{folder}/{name}"]
+                out = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+                print(f"{count} images, {name}: peak {out.strip().splitlines()[-1]}", flush=True)
 
 
 if __name__ == "__main__":
