@@ -13,7 +13,7 @@ from specialsam.core.types import Prompts
 from specialsam.models.nano import FrozenBatchNorm, build_nano
 from specialsam.models.segmenter import ALL, Segmenter, fingerprint
 from specialsam.models.specialist import clone
-from specialsam.training.tuning import LoraLinear, merge, prepare
+from specialsam.training.tuning import KEY_BIAS, LoraLinear, merge, prepare
 
 torch.set_num_threads(1)
 SIDE = 128
@@ -35,18 +35,37 @@ def names(sam: Any) -> set[str]:
     return {name for name, parameter in sam.named_parameters() if parameter.requires_grad}
 
 
+def keys(sam: Any) -> set[str]:
+    return {name for name, _ in sam.named_parameters() if name.startswith("mask_decoder.") and name.endswith(KEY_BIAS)}
+
+
 def test_decoder_mode_tunes_the_mask_decoder_alone(base: Segmenter) -> None:
     sam: Any = clone(base).sam
     parameters = prepare(sam, "decoder")
-    assert names(sam) == {name for name, _ in sam.named_parameters() if name.startswith("mask_decoder.")}
-    assert {id(p) for p in parameters} == {id(p) for p in sam.mask_decoder.parameters()}
+    assert names(sam) == {name for name, _ in sam.named_parameters() if name.startswith("mask_decoder.")} - keys(sam)
+    assert {id(p) for p in parameters} == {id(p) for p in sam.mask_decoder.parameters() if p.requires_grad}
+
+
+def test_key_biases_have_no_effect_and_are_left_alone(base: Segmenter) -> None:
+    """Oracle: the answers of a copy whose key biases are all others."""
+    tuned = clone(base)
+    sam: Any = tuned.sam
+    assert len(keys(sam)) == 7, "two layers of three attentions, and the last one"
+    before = logits(tuned)
+    with torch.no_grad():
+        for name, parameter in sam.named_parameters():
+            if name in keys(sam):
+                parameter += torch.linspace(-3, 3, len(parameter))
+    assert torch.allclose(logits(tuned), before, atol=1e-4 * float(before.abs().max()))
+    prepare(sam, "all")
+    assert not names(sam) & keys(sam)
 
 
 def test_prompt_mode_adds_the_prompt_encoder_without_the_positional_encoding(base: Segmenter) -> None:
     sam: Any = clone(base).sam
     prepare(sam, "decoder+prompt")
     expected = {n for n, _ in sam.named_parameters() if n.startswith(("mask_decoder.", "prompt_encoder."))}
-    assert names(sam) == expected - {"prompt_encoder.shared_embedding.positional_embedding"}
+    assert names(sam) == expected - {"prompt_encoder.shared_embedding.positional_embedding"} - keys(sam)
     assert any(name.startswith("prompt_encoder.mask_embed") for name in names(sam))
 
 
@@ -73,7 +92,7 @@ def test_all_mode_tunes_everything_but_positions_on_an_encoder_of_its_own(base: 
     sam: Any = tuned.sam
     parameters = prepare(sam, "all")
     assert tuned.encoder is not base.encoder
-    assert names(sam) == {n for n, _ in sam.named_parameters() if "positional_embedding" not in n}
+    assert names(sam) == {n for n, _ in sam.named_parameters() if "positional_embedding" not in n} - keys(sam)
     with torch.no_grad():
         for parameter in parameters:
             parameter.add_(0.1)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Mode = Literal["decoder", "decoder+prompt", "lora", "all"]
+KEY_BIAS = "k_proj.bias"
+"""How the decoder's parameters without any effect are called."""
 
 
 class LoraLinear(nn.Module):
@@ -40,7 +42,8 @@ def prepare(sam: Any, mode: Mode, rank: int = 8, seed: int = 0) -> list[nn.Param
     """Freeze `sam`, unfreeze (or add) what `mode` tunes, and return those parameters.
 
     Mode all tunes a copy of the encoder, because a base model may share the one that is there. `seed` draws the
-    low-rank terms.
+    low-rank terms. Key biases stay: they shift all scores of a query alike, which softmax does not see, so that their
+    gradient is rounding alone, and Adam would make steps of it that differ with the number of processes.
     """
     sam.requires_grad_(False)
     if mode == "lora":
@@ -63,6 +66,9 @@ def prepare(sam: Any, mode: Mode, rank: int = 8, seed: int = 0) -> list[nn.Param
         if mode == "decoder+prompt":
             sam.prompt_encoder.requires_grad_(True)
             sam.prompt_encoder.shared_embedding.requires_grad_(False)
+    for name, parameter in sam.mask_decoder.named_parameters():
+        if name.endswith(KEY_BIAS):
+            parameter.requires_grad_(False)
     return [parameter for parameter in sam.parameters() if parameter.requires_grad]
 
 
