@@ -26,6 +26,7 @@ class Seer:
 
     def __init__(self) -> None:
         self.seen: list[ImageArray] = []
+        self.prompts: list[Prompts] = []
 
     def encode_batch(self, images: list[ImageArray]) -> list[Embedding]:
         self.seen += images
@@ -37,6 +38,7 @@ class Seer:
         return Embedding(torch.from_numpy(coverage - 0.5) * 20, geometry)
 
     def decode(self, embedding: Embedding, prompts: Prompts) -> Prediction:
+        self.prompts.append(prompts)
         return Prediction(embedding.tensor[None], torch.tensor([[0.7]]), embedding.geometry)
 
 
@@ -70,6 +72,26 @@ def test_a_small_object_is_outlined_better_from_near(seed: int) -> None:
     assert max(seer.seen[0].shape[:2]) < 160 / LEAST
     assert iou(found.masks()[0], truth) >= iou(first.masks()[0, 0], truth) - 1e-6
     assert iou(found.masks()[0], truth) > 0.85
+
+
+def test_the_region_is_asked_by_the_first_answer_too() -> None:
+    """Oracle: what the model saw first, cut out by hand: its box, its sign at the click and beside the object."""
+    truth = np.zeros((256, 256), bool)
+    truth[100:124, 140:160] = True
+    click = Prompts("interior", points=np.array([[[150, 110]]], np.float32), labels=np.ones((1, 1), np.int64))
+    _, first, seer = answered(painted(truth), click)
+    asked, seen = seer.prompts[-1], np.argwhere(first.masks()[0, 0])
+    assert asked.points is not None
+    assert asked.boxes is not None
+    assert asked.masks is not None
+    corner = np.array([150, 110]) - asked.points[0, 0]
+    assert np.allclose(asked.boxes[0, :2] + corner, seen.min(0)[::-1], atol=1)
+    assert np.allclose(asked.boxes[0, 2:] + corner, seen.max(0)[::-1] + 1, atol=1)
+    assert asked.masks.shape == (1, SIDE // 4, SIDE // 4)
+    frame = Geometry(*seer.seen[-1].shape[:2], SIDE)
+    x, y = (frame.points_to_model(asked.points[0, 0]) / 4).astype(int)
+    assert asked.masks[0, y, x] > 1
+    assert asked.masks[0, 0, 0] < -1
 
 
 def test_what_fills_the_picture_is_left_as_it_was() -> None:

@@ -112,16 +112,20 @@ class Geometry:
         Coverage is the foreground's share of that part of a logit which lies on the image, so that an object at the
         padded border counts in full there; `valid_logits` says how large that part is.
         """
-        if masks.shape[1:] != (self.height, self.width):
-            raise DataError(f"expected masks of {self.height}x{self.width}, got {masks.shape[1]}x{masks.shape[2]}")
+        return self.values_to_logits(masks)
+
+    def values_to_logits(self, values: npt.NDArray[np.bool_ | np.float32]) -> FloatArray:
+        """Means of values (P, height, width) over that part of each low-res logit (P, L, L) which lies on the image."""
+        if values.shape[1:] != (self.height, self.width):
+            raise DataError(f"expected masks of {self.height}x{self.width}, got {values.shape[1]}x{values.shape[2]}")
         side = self.logits_side
         height, width = self.resized
         mode = cv2.INTER_AREA if height <= self.height else cv2.INTER_LINEAR
         square = np.zeros((self.side, self.side), np.float32)
-        out = np.zeros((len(masks), side, side), np.float32)
+        out = np.zeros((len(values), side, side), np.float32)
         valid = self.valid_logits()
-        for index, mask in enumerate(masks):
-            square[:height, :width] = cv2.resize(mask.astype(np.float32), (width, height), interpolation=mode)
+        for index, plane in enumerate(values):
+            square[:height, :width] = cv2.resize(plane.astype(np.float32), (width, height), interpolation=mode)
             covered = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
             np.divide(covered, valid, out=out[index], where=valid > 0)
         return out

@@ -9,21 +9,25 @@ encoder pass an object.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
+from specialsam.core.geometry import BoolArray, FloatArray, Geometry, ImageArray
+from specialsam.core.masks import tight_boxes
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.core.windows import Window, moved
 from specialsam.models.segmenter import Segmenter
 
-MARGIN = 0.35
-"""Room around the first answer on each side, as a share of its longer side."""
+MARGIN, CLICK_MARGIN = 0.35, 1.0
+"""Room on each side of the prompt's box, or of the answer to clicks (which may be a part of the object), as a share of
+the longer side."""
 LEAST = 1.3
 """Magnification below which a second look shows nothing new: the first answer stays."""
 MOST = 4.0
 """Enlargement of the picture's own pixels to which a second look goes at most."""
+FAINT = 1e-4
+"""Probability from which an answer counts as sure: mask prompts are finite."""
 BATCH = 4
 """Regions encoded at once."""
 
@@ -47,8 +51,8 @@ class Zoomed:
 def zoom(segmenter: Segmenter, image: ImageArray, prompts: Prompts, first: Prediction) -> Zoomed:
     """The answers to `prompts` after a second look at `image`; `first` (P, C, L, L) are those without one.
 
-    Of several masks an object the one with the best own score is taken. Clicks that lie outside of the region, and
-    mask prompts, which belong to the first frame, are not asked again.
+    Of several masks an object the one with the best own score is taken. The region is asked by the prompt's own part of
+    it, the first answer as mask prompt, and for clicks its box; clicks that lie outside are left out.
     """
     best = first.best() if first.logits.shape[1] > 1 else first
     soft = best.probabilities()[:, 0]
@@ -56,9 +60,7 @@ def zoom(segmenter: Segmenter, image: ImageArray, prompts: Prompts, first: Predi
     regions = [region(mask > 0.5, prompts[[place]], segmenter.side) for place, mask in enumerate(soft)]
     looks = [(place, window) for place, window in enumerate(regions) if window is not None]
     for place, window, embedding in _encoded(segmenter, image, looks):
-        part = moved(prompts[[place]], window)
-        assert part is not None, "a region holds what it was made from"
-        answer = segmenter.decode(embedding, part)
+        answer = segmenter.decode(embedding, _again(prompts[[place]], soft[place], window, embedding.geometry))
         soft[place] = 0
         soft[place][window.slices] = answer.probabilities()[0, 0]
         scores[place] = float(answer.scores[0, 0])
@@ -77,7 +79,8 @@ def region(mask: BoolArray, prompt: Prompts, side: int) -> Window | None:
         return None
     x0, y0, x1, y1 = extent
     longer = max(x1 - x0, y1 - y0)
-    across = max(longer * (1 + 2 * MARGIN), side / MOST, 16)
+    margin = CLICK_MARGIN if prompt.boxes is None else MARGIN
+    across = max(longer * (1 + 2 * margin), side / MOST, 16)
     if max(height, width) / across < LEAST:
         return None
     return Window.around(((x0 + x1) / 2, (y0 + y1) / 2), across, (height, width))
@@ -109,6 +112,18 @@ def piece_under(mask: BoolArray, points: FloatArray) -> BoolArray:
     rows = np.clip(points[:, 1].astype(int), 0, mask.shape[0] - 1)
     under = set(labels[rows, columns].tolist()) - {0}
     return np.isin(labels, list(under)) if under else mask
+
+
+def _again(prompt: Prompts, soft: FloatArray, window: Window, geometry: Geometry) -> Prompts:
+    """What is asked in a window about one object whose first answer was `soft` (H, W): in the window's frame."""
+    part = moved(prompt, window)
+    assert part is not None, "a region holds what it was made from"
+    seen = np.clip(soft[window.slices], FAINT, 1 - FAINT)
+    logits = geometry.values_to_logits(np.log(seen / (1 - seen))[None])
+    boxes = part.boxes
+    if boxes is None and (found := seen > 0.5).any():
+        boxes = tight_boxes(found[None])
+    return replace(part, boxes=boxes, masks=logits)
 
 
 def _encoded(
