@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specialsam.synth.scenes import MOST_MASKS, SMALLEST, Scene, contact_sheet, scene, write_dataset
+from specialsam.synth.scenes import (
+    MOST_MASKS,
+    SMALLEST,
+    Scene,
+    contact_sheet,
+    cracked_scene,
+    scene,
+    write_dataset,
+)
 
 KINDS = {"object", "animal", "thin", "part", "hole", "region"}
 
@@ -97,6 +105,27 @@ def test_dataset_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert set(np.unique(plane)) == {0, 255}
     made = scene(5, 96, 1.0)
     assert np.array_equal(plane > 127, made.masks[made.kinds.index("animal")])
+
+
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 2**31), size=st.sampled_from([320, 640]))
+def test_a_cracked_surface_has_one_thin_crack(seed: int, size: int) -> None:
+    """Oracle: the distance transform; a line of 2 to 5 pixels, blurred a little, is nowhere far from its border."""
+    made = cracked_scene(seed, size)
+    assert made.image.shape == (size, size, 3)
+    mask = made.masks[made.kinds.index("thin")]
+    assert made.kinds.count("thin") == 1
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    assert np.median(depth[mask]) <= 3
+    assert mask.sum() > 40
+    assert mask.any(0).sum() + mask.any(1).sum() > 0.15 * size
+
+
+def test_a_dataset_of_cracks(tmp_path: Path) -> None:
+    write_dataset(tmp_path, 2, 320, 3, cracks=True)
+    plane = cv2.imread(str(tmp_path / "masks/scene-00001.png"), cv2.IMREAD_UNCHANGED)
+    made = cracked_scene(4, 320)
+    assert np.array_equal(plane > 127, made.masks[made.kinds.index("thin")])
 
 
 def test_contact_sheet_shape() -> None:

@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -67,6 +69,21 @@ def test_learning_rate_rises_then_falls_as_a_cosine() -> None:
     assert max(rates) == rates[9] == 1.0
     assert all(np.diff(rates[10:]) < 0)
     assert rates[-1] < 0.03
+
+
+@pytest.mark.parametrize("learn", ["decoder", "scores"])
+def test_a_later_phase_moves_what_it_should_and_nothing_else(tmp_path: Path, learn: Any) -> None:
+    """Oracle: the tensors of the stage that it begins with."""
+    settings = PretrainSettings(steps=2, **TINY)
+    pretrain(tmp_path / "first", settings, validate_every=1000)
+    later = settings.model_copy(update={"learn": learn, "seed": 7})
+    pretrain(tmp_path / "later", later, initial=tmp_path / "first" / "state.pt", validate_every=1000)
+    first, second = (torch.load(tmp_path / name / "state.pt", weights_only=True)["sam"] for name in ("first", "later"))
+    moved = {name for name in first if not torch.equal(first[name], second[name])}
+    parts = ("mask_decoder.iou_prediction_head",) if learn == "scores" else ("mask_decoder", "prompt_encoder")
+    assert moved
+    assert all(name.startswith(parts) for name in moved), sorted(moved)
+    assert any(name.startswith("mask_decoder.iou_prediction_head") for name in moved)
 
 
 def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:

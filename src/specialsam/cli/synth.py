@@ -20,6 +20,7 @@ def synth_scenes(
     side: Annotated[int, typer.Option(help="pixels a side")] = 256,
     seed: Annotated[int, typer.Option(help="first seed", min=0)] = 0,
     camouflage: Annotated[float | None, typer.Option(help="share of camouflage pairs; 1: one animal each")] = None,
+    cracks: Annotated[bool, typer.Option("--cracks", help="surfaces with one thin crack each, 2 to 5 px wide")] = False,
     debug: Debug = False,
 ) -> None:
     """Generated scenes with exact masks: a contact sheet to look at, or a data set folder."""
@@ -29,11 +30,12 @@ def synth_scenes(
     if out.suffix.lower() == ".png":
         from PIL import Image
 
-        sheet = contact_sheet(range(seed, seed + count), side)
+        sheet = contact_sheet(range(seed, seed + count), side, camouflage=camouflage, cracks=cracks)
         write_whole(out, lambda path: Image.fromarray(sheet).save(path))
     else:
         with stage("generating") as progress:
-            write_dataset(out, count, side, seed, 1.0 if camouflage is None else camouflage, progress=progress)
+            share = 1.0 if camouflage is None else camouflage
+            write_dataset(out, count, side, seed, share, progress=progress, cracks=cracks)
     say(f"wrote {out}")
 
 

@@ -23,7 +23,7 @@ from specialsam.synth.placing import (
     draw_shape,
     lay,
 )
-from specialsam.synth.shapes import SHAPES, branch, leaf
+from specialsam.synth.shapes import SHAPES, branch, crack, leaf
 
 Layout = Callable[[np.random.Generator, Canvas, float], None]
 
@@ -33,6 +33,9 @@ NATURAL = (
     *("grain", "rock", "bark", "fur", "turing", "worley", "pebbles", "scales"),
     *("leaves", "grass", "discs", "spots", "wood", "clouds", "water"),
 )
+
+CRACKING = ("rock", "grain", "clouds", "pebbles", "bark", "worley")
+"""Textures of what cracks."""
 
 
 def ground(rng: np.random.Generator, canvas: Canvas, materials: Sequence[Material], blur: float) -> None:
@@ -218,6 +221,24 @@ def hidden(rng: np.random.Generator, canvas: Canvas) -> None:
     coat = alike(rng, base, float(rng.uniform(0.5, 1.6)))
     lay(rng, canvas, Thing(animal(rng, radius), centre, coat, look, "animal", base))
     _foreground(rng, canvas, 0.4, base, 2)
+
+
+def cracked(rng: np.random.Generator, canvas: Canvas) -> None:
+    """A wall or a road, stained here and there, with one crack of 2 to 5 pixels, whatever the size of the picture."""
+    base = draw_material(rng, str(rng.choice(CRACKING)), contrast=float(rng.uniform(0.05, 0.5)))
+    ground(rng, canvas, [base], 0.0)
+    for _ in range(int(rng.integers(0, 5))):
+        stain = Thing(
+            draw_shape(rng, draw_radius(rng, canvas, 11, 60), solid=True),
+            draw_centre(rng, canvas),
+            alike(rng, base, 0.8),
+            Look(0, 0, float(rng.uniform(1, 3)), 0),
+        )
+        lay(rng, canvas, stain)
+    outline = crack(rng, float(rng.uniform(0.2, 0.45)) * canvas.size, float(rng.uniform(2, 5)))
+    dark = draw_material(rng, theme="shade", contrast=float(rng.uniform(0.02, 0.3)))
+    look = Look(0, 0, 0.3 / canvas.unit, 0)
+    lay(rng, canvas, Thing(outline, draw_centre(rng, canvas, 0.35, 0.65), dark, look))
 
 
 def _foreground(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specialsam.core.files import write_whole
-from specialsam.synth.layouts import HIDDEN_SHARE, draw_layout, hidden
+from specialsam.synth.layouts import HIDDEN_SHARE, cracked, draw_layout, hidden
 from specialsam.synth.light import photograph
 from specialsam.synth.placing import Canvas
 
@@ -54,7 +54,16 @@ def scene(seed: int, size: int = 256, camouflage: float | None = None) -> Scene:
     return Scene(photograph(rng, canvas.pixels, canvas.unit), masks, kinds)
 
 
-def _read_masks(canvas: Canvas) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+def cracked_scene(seed: int, size: int = 640) -> Scene:
+    """Surface number `seed` as a square of `size` pixels with one crack of 2 to 5 pixels; the same on every call."""
+    rng = np.random.default_rng((seed, 5))
+    canvas = Canvas.blank(size, float(rng.uniform(0, 2 * np.pi)))
+    cracked(rng, canvas)
+    masks, kinds = _read_masks(canvas, 0)
+    return Scene(photograph(rng, canvas.pixels, 1.0), masks, kinds)
+
+
+def _read_masks(canvas: Canvas, smallest: float = SMALLEST) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
     """Visible masks of everything on the canvas that is large enough, the largest MOST_MASKS of them."""
     count = len(canvas.kinds)
     parents = np.array(canvas.parents)
@@ -64,7 +73,7 @@ def _read_masks(canvas: Canvas) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]
             within[:, child] |= within[:, parents[child]]
     own = np.bincount(canvas.owner.ravel(), minlength=count)
     area = within @ own
-    keep = area >= max(SMALLEST * canvas.owner.size, 1)
+    keep = area >= max(smallest * canvas.owner.size, 1)
     for child in range(count):  # a part that is all that shows of its object says nothing new
         if parents[child] >= 0 and area[child] > 0.92 * area[parents[child]]:
             keep[child] = False
@@ -88,10 +97,12 @@ def write_dataset(
     seed: int,
     camouflage: float = 1.0,
     progress: Callable[[int, int, str], None] | None = None,
+    cracks: bool = False,
 ) -> None:
     """Write scenes `seed` ... as `images/scene-00000.jpg` and `masks/scene-00000.png` (0 or 255); finished files stay.
 
     The mask is the scene's hidden animal; a scene without one gives its largest object, or region if it has no object.
+    With `cracks` they are `cracked_scene`s, and the mask is the crack.
     """
     for number in range(count):
         image = folder / "images" / f"scene-{number:05d}.jpg"
@@ -100,8 +111,9 @@ def write_dataset(
             progress(number, count, image.stem)
         if image.exists() and mask.exists():
             continue
-        made = scene(seed + number, size, camouflage)
-        plane = made.masks[_foremost(made)].astype(np.uint8) * 255
+        made = cracked_scene(seed + number, size) if cracks else scene(seed + number, size, camouflage)
+        chosen = made.kinds.index("thin") if cracks else _foremost(made)
+        plane = made.masks[chosen].astype(np.uint8) * 255
         write_whole(mask, partial(_encode, plane))
         write_whole(image, partial(_encode, made.image[..., ::-1]))
 
@@ -118,12 +130,12 @@ def _encode(pixels: npt.NDArray[np.uint8], path: Path) -> None:
 
 
 def contact_sheet(
-    seeds: Sequence[int], size: int = 256, columns: int = 6, camouflage: float | None = None
+    seeds: Sequence[int], size: int = 256, columns: int = 6, camouflage: float | None = None, cracks: bool = False
 ) -> npt.NDArray[np.uint8]:
     """Scenes beside their masks in colours, uint8 (H, W, 3) RGB; `columns` scenes a row."""
     tiles = []
     for seed in seeds:
-        made = scene(seed, size, camouflage)
+        made = cracked_scene(seed, size) if cracks else scene(seed, size, camouflage)
         shown = made.image.astype(np.float32)
         for number in np.argsort([-mask.sum() for mask in made.masks], kind="stable"):
             hue = np.array([[[number * 67 % 180, 220, 255]]], np.uint8)

@@ -229,8 +229,8 @@ def branch(rng: np.random.Generator, radius: float) -> Silhouette:
     return Silhouette(_drawn({"it": pieces}, radius, rng.uniform(0, 6.3))["it"], thin=True)
 
 
-def crack(rng: np.random.Generator, radius: float) -> Silhouette:
-    """A crack, a scratch or a hair: a thin line that wanders and at times forks."""
+def crack(rng: np.random.Generator, radius: float, width: float | None = None) -> Silhouette:
+    """A crack, a scratch or a hair: a thin line that wanders and at times forks, `width` pixels wide where that is given."""
 
     def wander(start: Points, heading: float, steps: int, thick: float) -> Limb:
         turns = heading + np.cumsum(rng.normal(0, roughness, steps))
@@ -238,6 +238,8 @@ def crack(rng: np.random.Generator, radius: float) -> Silhouette:
         return Limb(path, thick * np.linspace(1, rng.uniform(0.2, 1), steps) * np.exp(rng.normal(0, 0.2, steps)))
 
     roughness, thick = rng.uniform(0.05, 0.5), np.exp(rng.uniform(np.log(0.008), np.log(0.035)))
+    if width is not None:
+        thick = width / 2 / radius
     main = wander(np.zeros(2), 0.0, 40, thick)
     pieces: list[Piece] = [main]
     for _ in range(int(rng.integers(0, 4)) if roughness > 0.15 else 0):

@@ -56,6 +56,10 @@ class PretrainSettings(Settings):
     backbone: float = Field(
         0.0, description="learning rate of lite's backbone as a share of the others'; 0 freezes it", ge=0, le=1
     )
+    learn: Literal["all", "decoder", "scores"] = Field(
+        "all",
+        description="what learns: all that is not frozen, prompt encoder and decoder, or the own scores (IoU head)",
+    )
     decoder: str = Field("", description="model whose prompt encoder and mask decoder this one begins with, as nano")
     side: int = Field(256, description="side of the training images in pixels, a multiple of 32", ge=64)
     render: int = Field(256, description="side of the rendered scenes; training images are crops of them", ge=64)
@@ -176,10 +180,11 @@ def _step_loss(
     embeddings, coarsest = _encode(sam, batch["pixels"], settings)
     total = torch.zeros((), device=embeddings.device)
     readable = torch.zeros(())
-    if settings.readable and coarsest is not None:
+    encoder_learns = settings.learn == "all"
+    if encoder_learns and settings.readable and coarsest is not None:
         readable = _unread(head, embeddings, coarsest)
         total = total + settings.readable * readable
-    if settings.auxiliary:
+    if encoder_learns and settings.auxiliary:
         total = total + settings.auxiliary * _auxiliary_loss(head, embeddings, batch)
     kind: Kind = ("click", "click", "click", "box", "box_click")[int(rng.integers(5))]
     targets = batch["targets"].flatten(0, 1)
@@ -253,6 +258,12 @@ def _begin(settings: PretrainSettings) -> Any:
     if settings.decoder:
         other = load_model(settings.decoder).sam.state_dict()
         sam.load_state_dict({k: v for k, v in other.items() if not k.startswith("vision_encoder.")}, strict=False)
+    if settings.learn != "all":
+        sam.vision_encoder.requires_grad_(False)
+    if settings.learn == "scores":
+        sam.prompt_encoder.requires_grad_(False)
+        sam.mask_decoder.requires_grad_(False)
+        sam.mask_decoder.iou_prediction_head.requires_grad_(True)
     return sam
 
 
@@ -310,7 +321,7 @@ def pretrain(
         if source is state_path:
             step = int(state["step"])
     sam.train()
-    learn_statistics(sam, True)
+    learn_statistics(sam, settings.learn == "all")
     if settings.compile:
         sam.vision_encoder.compile()
 
