@@ -230,7 +230,7 @@ def branch(rng: np.random.Generator, radius: float) -> Silhouette:
 
 
 def crack(rng: np.random.Generator, radius: float, width: float | None = None) -> Silhouette:
-    """A crack, a scratch or a hair: a thin line that wanders and at times forks, `width` pixels wide where that is given."""
+    """A crack, a scratch or a hair: a thin line that wanders and may fork, `width` pixels wide where that is given."""
 
     def wander(start: Points, heading: float, steps: int, thick: float) -> Limb:
         turns = heading + np.cumsum(rng.normal(0, roughness, steps))
