@@ -212,7 +212,8 @@ def _looks(sample: Truth, how: Measuring) -> dict[str, Look]:
         windows = settings.tiles.windows(size)
 
         def tiled(segmenter: Segmenter, prompts: Prompts, first: Prediction) -> FloatArray:
-            return stitch(segmenter, size, windows, partial(how.tile, sample, segmenter), prompts).probabilities
+            soft = first.probabilities()[:, 0]
+            return stitch(segmenter, size, windows, partial(how.tile, sample, segmenter), prompts, soft).probabilities
 
         looks["tiles"] = tiled
     return looks

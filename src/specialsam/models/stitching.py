@@ -64,11 +64,20 @@ class _Answer:
         return self if other is None else _Answer(np.maximum(self.soft, other.soft), (self.score + other.score) / 2)
 
 
-def stitch(segmenter: Segmenter, size: Size, windows: Sequence[Window], embed: EmbedTile, prompts: Prompts) -> Stitched:
+def stitch(
+    segmenter: Segmenter,
+    size: Size,
+    windows: Sequence[Window],
+    embed: EmbedTile,
+    prompts: Prompts,
+    first: FloatArray | None = None,
+) -> Stitched:
     """Answers to `prompts` on a picture of `size`, from tiles at `windows`; `embed` gives a tile's embedding.
 
     Only tiles that an object's prompt or answer reaches are asked for. Mask prompts are left out: they belong to the
-    whole picture's frame.
+    whole picture's frame. `first`, float32 (P, H, W), are the probabilities of answers in that frame: where a box spans
+    several tiles they say where to begin. A box that a tile cuts no longer says how large the object is: a click
+    takes its place there.
     """
     soft = np.zeros((len(prompts), *size), np.float32)
     scores, counts = np.zeros(len(prompts), np.float32), []
@@ -77,11 +86,12 @@ def stitch(segmenter: Segmenter, size: Size, windows: Sequence[Window], embed: E
     def ask(window: Window, prompt: Prompts) -> _Answer:
         if window not in kept:
             kept[window] = embed(window)
-        answer = segmenter.decode(kept[window], prompt)
+        whole = replace(prompt, boxes=None) if prompt.points is not None and _cut(prompt, window) else prompt
+        answer = segmenter.decode(kept[window], whole)
         return _Answer(answer.probabilities()[0, 0], float(answer.scores[0, 0]))
 
     for place in range(len(prompts)):
-        found = _followed(ask, windows, prompts[[place]])
+        found = _followed(ask, windows, prompts[[place]], None if first is None else first[place])
         counts.append(len(found))
         if found:
             soft[place] = blended(size, {window: answer.soft for window, answer in found.items()})
@@ -90,11 +100,11 @@ def stitch(segmenter: Segmenter, size: Size, windows: Sequence[Window], embed: E
 
 
 def _followed(
-    ask: Callable[[Window, Prompts], _Answer], windows: Sequence[Window], prompt: Prompts
+    ask: Callable[[Window, Prompts], _Answer], windows: Sequence[Window], prompt: Prompts, first: FloatArray | None
 ) -> dict[Window, _Answer]:
     """The tiles that hold a part of one object, with their answers; none where no tile holds a part of the prompt."""
     parts = {window: part for window in windows if (part := moved(prompt, window)) is not None}
-    start = _start(ask, parts)
+    start = _start(ask, parts, first)
     if start is None:
         return {}
     found = dict([start])
@@ -137,7 +147,9 @@ def _core(mask: BoolArray) -> bool:
     return bool(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).any())
 
 
-def _start(ask: Callable[[Window, Prompts], _Answer], parts: dict[Window, Prompts]) -> tuple[Window, _Answer] | None:
+def _start(
+    ask: Callable[[Window, Prompts], _Answer], parts: dict[Window, Prompts], first: FloatArray | None
+) -> tuple[Window, _Answer] | None:
     """The tile to begin with and its answer: the one in whose middle the foreground clicks lie most, or, of those
     that hold a good part of the box, the one that is surest of its answer.
     """
@@ -149,9 +161,30 @@ def _start(ask: Callable[[Window, Prompts], _Answer], parts: dict[Window, Prompt
         return window, ask(window, parts[window])
     areas = {window: _area(part) for window, part in parts.items()}
     largest = max(areas.values())
-    asked = {window: ask(window, parts[window]) for window, area in areas.items() if 2 * area >= largest}
+    asked = {
+        window: ask(window, _at_the_surest(parts[window], window, first))
+        for window, area in areas.items()
+        if 2 * area >= largest
+    }
     best = max(asked, key=lambda window: asked[window].score)
     return best, asked[best]
+
+
+def _cut(part: Prompts, window: Window) -> bool:
+    """Whether a box reaches the border of its tile."""
+    return part.boxes is not None and bool(
+        (part.boxes[0, :2] <= 0).any() or (part.boxes[0, 2:] >= (window.width, window.height)).any()
+    )
+
+
+def _at_the_surest(part: Prompts, window: Window, first: FloatArray | None) -> Prompts:
+    """A box that its tile cuts, with a click on the pixel within it of which the first answer (H, W) was surest."""
+    if first is None or part.boxes is None or not _cut(part, window):
+        return part
+    x0, y0, x1, y1 = (int(value) for value in part.boxes[0])
+    inside = first[window.slices][y0 : y1 + 1, x0 : x1 + 1]
+    y, x = np.unravel_index(int(inside.argmax()), inside.shape)
+    return _with_click(part, part, (float(x) + x0, float(y) + y0), Window(0, 0, *window.size))
 
 
 def _room(window: Window, part: Prompts) -> tuple[int, float]:
