@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from specialsam.models.folder import load_pretrained
+from specialsam.models.load import load_model
+from specialsam.models.zoo import NANO
 from specialsam.training.pretrain import PretrainSettings, bundle, learning_rate, pretrain
 from specialsam.training.scene_stream import AUX_CLICKS, Scenes
 
@@ -84,6 +86,18 @@ def test_a_later_phase_moves_what_it_should_and_nothing_else(tmp_path: Path, lea
     assert moved
     assert all(name.startswith(parts) for name in moved), sorted(moved)
     assert any(name.startswith("mask_decoder.iou_prediction_head") for name in moved)
+
+
+def test_a_stage_may_begin_with_a_model(tmp_path: Path) -> None:
+    """Oracle: after one step at a rate of nearly nothing the weights are still those of the model."""
+    nano = load_model("nano").sam.state_dict()
+    kind = {"encoder": NANO.encoder, "lr": 1e-12, "steps": 1, "weight_decay": 0.0}
+    pretrain(tmp_path, PretrainSettings(**TINY | kind), initial=Path("nano"), validate_every=1000)
+    later = torch.load(tmp_path / "state.pt", weights_only=True)["sam"]
+    learned = [name for name, value in later.items() if value.is_floating_point() and "running" not in name]
+    assert learned
+    for name in learned:
+        torch.testing.assert_close(later[name], nano[name], atol=1e-6, rtol=0)
 
 
 def test_a_stopped_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:

@@ -299,7 +299,8 @@ def pretrain(
 ) -> Path:
     """Train until `settings.steps` or `minutes` are over, resuming from `folder`; returns the averaged weights' path.
 
-    `initial` is the `state.pt` of an earlier stage (another side or batch) whose weights this one begins with.
+    `initial` is the `state.pt` of an earlier stage (another side or batch) whose weights this one begins with, or a
+    model of the same architecture, as nano.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
@@ -311,7 +312,11 @@ def pretrain(
     optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99))
     state_path, step = folder / "state.pt", settings.start
     source = state_path if state_path.exists() else initial
-    if source is not None:
+    if source is not None and source.suffix != state_path.suffix:
+        weights = load_model(str(source)).sam.state_dict()
+        sam.load_state_dict(weights)
+        averaged.load_state_dict(weights)
+    elif source is not None:
         state = torch.load(source, map_location=device, weights_only=True)
         sam.load_state_dict(state["sam"])
         averaged.load_state_dict(state["averaged"])
