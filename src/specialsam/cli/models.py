@@ -43,7 +43,7 @@ def pretrain(
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder; an earlier run there goes on")],
     minutes: Annotated[float | None, typer.Option(help="stop (resumably) after this long")] = None,
     initial: Annotated[
-        Path | None, typer.Option(help="state.pt of an earlier stage, or a model, to begin with")
+        Path | None, typer.Option(help="state.pt of an earlier stage or a model to begin with")
     ] = None,
     sets: Sets = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
