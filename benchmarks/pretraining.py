@@ -150,10 +150,13 @@ def trained(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     if not log.exists() or f'"step": {settings.steps}, "validation"' not in log.read_text():
         with stage(f"pre-training: {name}") as progress:
             pretrain(folder, settings, progress=progress, validate_every=max(50, settings.steps // 8))
+    if (done := folder / "row.json").exists():
+        row: dict[str, Any] = json.loads(done.read_text())
+        return row
     model = bundle(folder / "nano.safetensors", settings.encoder, folder / "nano", asked.side)
     segmenter = load_model(str(model))
     weights = sum(p.numel() for p in build_nano(settings.encoder, settings.side).vision_encoder.parameters())
-    return {
+    row = {
         "variant": name,
         "parameters of the encoder (M)": weights / 1e6,
         "ms an image": latency(settings),
@@ -163,6 +166,8 @@ def trained(name: str, asked: argparse.Namespace) -> dict[str, Any]:
         **photographs(segmenter, asked),
         **specialised(model, folder / "tuned", asked),
     }
+    write_whole(done, lambda beside: beside.write_text(json.dumps(row)))
+    return row
 
 
 def main() -> None:

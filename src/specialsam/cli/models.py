@@ -42,9 +42,7 @@ def bench(
 def pretrain(
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder; an earlier run there goes on")],
     minutes: Annotated[float | None, typer.Option(help="stop (resumably) after this long")] = None,
-    initial: Annotated[
-        Path | None, typer.Option(help="state.pt of an earlier stage or a model to begin with")
-    ] = None,
+    initial: Annotated[Path | None, typer.Option(help="state.pt of an earlier stage or a model to begin with")] = None,
     sets: Sets = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="CPU threads of the training process")] = None,
