@@ -25,6 +25,7 @@ DONE, FAILED, WRONG_USE = 0, 1, 2
 FAST = (
     *("--set", "train.epochs=1", "--set", "duplicates=false"),
     *("--set", "evaluate.strategies=[interior]", "--set", "evaluate.groups=[overlap]"),
+    *("--set", "guard.retention_images=4"),
 )
 Call = Callable[..., tuple[int, str, str]]
 

@@ -20,6 +20,7 @@ FAST = {
     "train": {"epochs": 1},
     "evaluate": {"strategies": ["interior"], "groups": ["overlap"]},
     "duplicates": False,
+    "guard": {"retention_images": 4},
 }
 
 
