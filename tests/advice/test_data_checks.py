@@ -181,7 +181,7 @@ def test_few_training_images_are_too_few(count: int, level: str) -> None:
 
 
 def test_objects_under_a_cell_of_the_model_are_counted() -> None:
-    """Oracle: 2 x 2 pixels of 128 are 4 x 4 in nano's frame of 256, one cell of its answer; one pixel is a quarter."""
+    """Oracle: a pixel of 128 is 3 x 3 in nano's frame of 384, half a cell of its answer; 2 x 2 pixels are two cells."""
     subject = sound()
     for side, level in ((1, "warn"), (2, "pass")):
         mask = np.zeros((1, 128, 128), np.bool_)

@@ -128,15 +128,15 @@ CARDS: dict[str, Card] = {
 
 NANO = Card(
     name="nano",
-    title="nano, bundled, trained on generated images alone",
+    title="nano, bundled: an ImageNet backbone, all else trained on generated images",
     url="bundled with the package",
     filename="model.safetensors",
-    sha256="f631a69273ce2bb74dd244115a02e76b2a7fe069bc2045ea0c6106c8691a98bf",
+    sha256="5cfc4869a0d82e2a9c30501114ea81f6b75671d198f1b7b44f3dd447dc450685",
     licence="Apache-2.0",
     paper="docs/nano.md",
-    parameters=4_643_096,
-    side=256,
-    encoder="conv",
+    parameters=5_238_384,
+    side=384,
+    encoder="lite",
     channels=128,
 )
 """The model inside the package; `sha256` is that of its file."""
