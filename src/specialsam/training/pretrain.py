@@ -1,4 +1,4 @@
-"""Pre-training of nano on generated scenes alone, by default over a frozen ImageNet backbone: SAM's recipe at small scale.
+"""Pre-training of nano on generated scenes, by default over a frozen ImageNet backbone: SAM's recipe at small scale.
 
 Each step draws scenes (`synth.scenes`), a few objects of each, and one kind of prompt: a random foreground click, a
 jittered box, both, or a click followed by correction clicks with the earlier logits as mask prompt (Kirillov et al.
