@@ -453,7 +453,8 @@ STRUCK = """
 import os, signal, sys
 from specialsam.cli import main
 from specialsam.core.ledger import Journal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and so does one under nohup
 number = sys.argv.pop(1)
 put, count = Journal.put, 0
 def struck(self, key, made_from, answer):

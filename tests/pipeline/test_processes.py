@@ -54,7 +54,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate launch"])
 def test_two_processes_end_as_one(single: Path, tmp_path: Path, launcher: str) -> None:
-    """Tables to 1e-4, weights to 1e-5, all there once; then the same two go on in their folder, and one alone."""
+    """Tables and weights to 1e-4, all there once; then the same two go on in their folder, and one alone."""
     launch = TORCHRUN if launcher == "torchrun" else accelerate_launch(tmp_path)
     folders = single / "one", tmp_path / "two"
     two = command(single / "data", folders[1], *launch)
@@ -68,7 +68,7 @@ def test_two_processes_end_as_one(single: Path, tmp_path: Path, launcher: str) -
         pd.testing.assert_frame_equal(*frames, atol=1e-4, rtol=0)
     weights = [load_file(folder / "specialist" / "model.safetensors") for folder in folders]
     for name, tensor in weights[0].items():
-        torch.testing.assert_close(tensor, weights[1][name], atol=1e-5, rtol=0)
+        torch.testing.assert_close(tensor, weights[1][name], atol=1e-4, rtol=0)
     facts = [json.loads((folder / "run.json").read_text()) for folder in folders]
     assert [fact["machine"]["processes"] for fact in facts] == [1, 2]
     report = [(folder / "report.html").read_text() for folder in folders]
