@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from specialsam.core.errors import DataError, UsageError
-from specialsam.core.types import Embedding, Prediction, Prompts, Record, Row, Sample
+from specialsam.core.types import Embedding, Prediction, Prompts, Record, Row, Sample, Truth
+from specialsam.core.windows import Window
+from specialsam.data.tiles import TileSettings
 from specialsam.evaluation import evaluate as module
-from specialsam.evaluation.evaluate import DISC, FILLED_BOX, EvaluateSettings, Measuring, clicks, evaluate
+from specialsam.evaluation.evaluate import DISC, FILLED_BOX, EvaluateSettings, Measuring, clicks, evaluate, live_tile
 from specialsam.metrics import METRICS, overlap
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter
@@ -97,6 +99,28 @@ def test_an_image_is_encoded_once_an_encoder(base: Segmenter, tuned: Segmenter, 
     assert {row.model for row in rows} == set(models)
     ids = {base.encoder_id, another_encoder.encoder_id}
     assert bench.encoded == {(encoder, name): 1 for encoder in ids for name in ("a", "b")}
+
+
+def test_a_tile_is_encoded_once_an_encoder(base: Segmenter, tuned: Segmenter, another_encoder: Segmenter) -> None:
+    """Whatever the number of models and strategies: base and tuned share an encoder, and so a tile's embedding."""
+    bench, asked = Bench(sample("a")), Counter[tuple[str, Window]]()
+
+    def tile(truth: Truth, segmenter: Segmenter, window: Window) -> Embedding:
+        asked[segmenter.encoder_id, window] += 1
+        return live_tile(truth, segmenter, window)
+
+    settings = EvaluateSettings(strategies=("interior", "box"), groups=("overlap",), tiles=TileSettings(side=32))
+    how = Measuring(bench.load, bench.embed, settings, STAMP, tile)
+    models = {"base": base, "tuned": tuned, "another": another_encoder}
+    rows = [row for part in evaluate(models, bench.records, how, None) for row in part]
+    assert {row.model for row in rows if row.output == "tiles"} == set(models)
+    assert {encoder for encoder, _ in asked} == {base.encoder_id, another_encoder.encoder_id}
+    assert set(asked.values()) == {1}
+
+
+def test_tiles_too_small_are_refused_before_anything_is_measured() -> None:
+    with pytest.raises(ValueError, match="expected tiles of 16 px or more, or 0 for none, got 8"):
+        TileSettings(side=8)
 
 
 def test_rows_for_every_strategy_output_and_metric(base: Segmenter, tuned: Segmenter) -> None:

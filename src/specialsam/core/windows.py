@@ -13,6 +13,8 @@ from specialsam.core.types import Prompts
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
+SMALLEST = 16
+"""Pixels of a tile's side at least."""
 
 
 @dataclass(frozen=True, order=True)
@@ -98,8 +100,10 @@ def tiles(size: Size, side: int, overlap: float) -> list[Window]:
     They are spread evenly, so that all are of one size and the shared part may be wider; a picture that is smaller than
     a tile in a direction is one tile there. UsageError for an overlap outside 0 to 0.75 or a side below 16.
     """
-    if side < 16 or not 0 <= overlap <= 0.75:
-        raise UsageError(f"expected tiles of at least 16 px that share 0 to 0.75 of a side, got {side} and {overlap}")
+    if side < SMALLEST or not 0 <= overlap <= 0.75:
+        raise UsageError(
+            f"expected tiles of at least {SMALLEST} px that share 0 to 0.75 of a side, got {side} and {overlap}"
+        )
     rows, columns = (_starts(length, side, overlap) for length in size)
     height, width = min(side, size[0]), min(side, size[1])
     return [Window(top, left, height, width) for top in rows for left in columns]

@@ -210,10 +210,17 @@ def _looks(sample: Truth, how: Measuring) -> dict[str, Look]:
         looks["zoom"] = lambda segmenter, prompts, first: zoom(segmenter, image, prompts, first).probabilities
     if settings.tiles.side:
         windows = settings.tiles.windows(size)
+        made: dict[tuple[str, Window], Embedding] = {}
+
+        def embedded(segmenter: Segmenter, window: Window) -> Embedding:
+            key = segmenter.encoder_id, window
+            if key not in made:  # once an encoder, whatever the number of models and strategies
+                made[key] = how.tile(sample, segmenter, window)
+            return made[key]
 
         def tiled(segmenter: Segmenter, prompts: Prompts, first: Prediction) -> FloatArray:
             soft = first.probabilities()[:, 0]
-            return stitch(segmenter, size, windows, partial(how.tile, sample, segmenter), prompts, soft).probabilities
+            return stitch(segmenter, size, windows, partial(embedded, segmenter), prompts, soft).probabilities
 
         looks["tiles"] = tiled
     return looks

@@ -34,7 +34,8 @@ PROTOCOL = (
     "outlines an object that somebody points at, not whether it finds one.",
     "single: the decoder's one-mask output. three_best: of three masks the one that the model itself scores highest. "
     "three_oracle: the best of three by the truth, an upper bound that no user gets. rival: no model, no pixels. "
-    "zoom (where it was asked for): the region of the single mask, encoded at the model's full side and asked again.",
+    "zoom (where it was asked for): the region of the single mask, encoded at the model's full side and asked again. "
+    "tiles (likewise): one mask put together from overlapping tiles of the image's own pixels.",
     "IoU at the image's own resolution; a mean is over images (each image's mean over its objects), intervals are 95 % "
     "bootstrap intervals over images; a failed image counts with the worst value and is listed.",
     "Images are split by a stable hash, near-duplicates together; epochs are chosen on the validation split, and the "

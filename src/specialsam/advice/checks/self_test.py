@@ -38,7 +38,7 @@ IMAGES, SIDE = 80, 192
 CLEAN = 10
 """Clean runs of the full self-test, each with a data set of its own."""
 CHANCE = 2
-"""Clean runs of ten that may raise an alarm: one in ten does, and three of ten would in 7 % of all self-tests."""
+"""Clean runs of ten that may raise an alarm: where one in ten does by chance, three do in 7 % of all self-tests."""
 CATEGORIES = ("ant", "bee", "crab", "dove")
 """Names that the generated images are sorted under by hash, so that the class mix can be wrong."""
 SETTINGS = TrainSettings(epochs=4, batch=4, patience=0, prompts={"random": 0.6, "box_jitter": 0.4})
