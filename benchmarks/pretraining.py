@@ -35,7 +35,8 @@ from specialsam.pipeline.job import Request
 from specialsam.pipeline.plan import plan
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.pipeline.specialize import run_specialize
-from specialsam.training.pretrain import PretrainSettings, bundle, pretrain
+from specialsam.training.pretrain import bundle, pretrain
+from specialsam.training.pretrain_settings import PretrainSettings
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "frozen": {},

@@ -35,10 +35,9 @@ from specialsam.advice.probes.promptability import (
 from specialsam.advice.subject import Subject
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, Geometry
-from specialsam.core.masks import tight_boxes
+from specialsam.core.masks import interior_point, tight_boxes
 from specialsam.core.types import Dataset, Embedding, Prediction, Prompts, Record, Sample
 from specialsam.models.segmenter import Segmenter
-from specialsam.prompts import interior_point
 
 torch.set_num_threads(1)
 SIDE = 64

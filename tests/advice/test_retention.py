@@ -25,7 +25,9 @@ from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
 from specialsam.prompts import draw, generator
 from specialsam.synth.scenes import SMALLEST
-from specialsam.training.pretrain import VALIDATION_SEED, PretrainSettings, _scenes
+from specialsam.training.pretrain import _scenes
+from specialsam.training.pretrain_objective import VALIDATION_SEED
+from specialsam.training.pretrain_settings import PretrainSettings
 
 torch.set_num_threads(1)
 DATA = Path(os.environ.get("SPECIALSAM_REAL_DATA", Path(__file__).parents[3] / "shared" / "data")) / "bsds500"

@@ -1,4 +1,4 @@
-"""Masks from files and to run-lengths. Oracles: pixels set by hand, pycocotools' own area and box."""
+"""Masks from files and to run-lengths. Oracles: pixels set by hand, pycocotools' own area and box, SciPy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
+from scipy import ndimage
 
 from specialsam.core.errors import DataError
-from specialsam.core.masks import from_binary, from_index, from_rles, tight_boxes, to_rle
+from specialsam.core.masks import from_binary, from_index, from_rles, interior_point, tight_boxes, to_rle
 
 BOOLS = arrays(np.bool_, st.tuples(st.integers(1, 30), st.integers(1, 30)))
 HAND = np.array([[0, 1, 0], [1, 1, 0]], np.bool_)
@@ -110,3 +111,35 @@ def test_tight_boxes_are_cocos(mask: npt.NDArray[np.bool_]) -> None:
     """COCO's box is (x, y, width, height) of the same pixels."""
     x, y, width, height = coco.toBbox(to_rle(mask))
     np.testing.assert_array_equal(tight_boxes(mask[None])[0], [x, y, x + width - 1, y + height - 1])
+
+
+def rectangle(height: int, width: int, x0: int, y0: int, x1: int, y1: int) -> npt.NDArray[np.bool_]:
+    mask = np.zeros((height, width), np.bool_)
+    mask[y0 : y1 + 1, x0 : x1 + 1] = True
+    return mask
+
+
+def test_interior_point_of_shapes_drawn_by_hand() -> None:
+    assert interior_point(rectangle(30, 30, 4, 6, 14, 16)) == (9, 11)
+    # The image's border is a border: the middle of a full image, not a corner.
+    assert interior_point(np.ones((11, 21), bool)) == (10, 5)
+    # A crescent-like C: its centre of mass is outside, its interior point inside.
+    letter = rectangle(40, 40, 5, 5, 34, 34)
+    letter[10:30, 12:] = False
+    x, y = interior_point(letter)
+    assert letter[y, x]
+    # Two blobs: the larger one wins although the smaller one is as thick.
+    blobs = rectangle(30, 60, 0, 0, 4, 4) | rectangle(30, 60, 20, 10, 50, 14)
+    assert interior_point(blobs) == (35, 12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(BOOLS.filter(lambda mask: bool(mask.any())))
+def test_interior_point_is_as_deep_as_scipy_finds(mask: npt.NDArray[np.bool_]) -> None:
+    # Oracle: scipy.ndimage, exact Euclidean distance in the largest 8-connected component, border padded.
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    sizes = ndimage.sum(mask, labels, range(1, count + 1))
+    x, y = interior_point(mask)
+    assert sizes[labels[y, x] - 1] == sizes.max()
+    depth = ndimage.distance_transform_edt(np.pad(labels == labels[y, x], 1))[1:-1, 1:-1]
+    assert depth[y, x] == pytest.approx(depth.max(), abs=1e-3)

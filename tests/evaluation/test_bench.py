@@ -14,6 +14,7 @@ import pytest
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, ImageArray
+from specialsam.core.masks import interior_point
 from specialsam.core.types import Prompts
 from specialsam.data.images import read_image, read_mask_pixels
 from specialsam.data.splits import stable_hash
@@ -22,7 +23,7 @@ from specialsam.evaluation.bench import BenchSettings, best_annotated, bsds_imag
 from specialsam.evaluation.clicking import clicks_needed
 from specialsam.evaluation.region_rivals import felzenszwalb_maps, grabcut, grabcuts, regions_under
 from specialsam.models.load import load_model
-from specialsam.prompts import correction_clicks, interior_point
+from specialsam.prompts import correction_clicks
 
 
 def disc_photo(seed: int = 0, side: int = 64) -> tuple[ImageArray, BoolArray]:

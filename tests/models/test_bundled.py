@@ -13,7 +13,7 @@ from specialsam.models.folder import ENCODER_KEY
 from specialsam.models.load import BUNDLED, load_model, verify_bundled
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.zoo import NANO
-from specialsam.training.pretrain import validate
+from specialsam.training.pretrain_objective import validate
 
 STATED = {"click_single": 0.49, "click_best": 0.49, "click_oracle": 0.56, "box_single": 0.66}
 """Lower bounds of the IoU on 24 generated scenes of nano's own side; `docs/nano.md` has the exact numbers."""

@@ -1,4 +1,4 @@
-"""Prompt strategies against masks drawn by hand, SciPy's distance transform, and properties of any mask."""
+"""Prompt strategies against masks drawn by hand and properties of any mask."""
 
 import subprocess
 import sys
@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
-from scipy import ndimage
 
 from specialsam.core.errors import DataError, UsageError
-from specialsam.core.masks import tight_boxes
+from specialsam.core.masks import interior_point, tight_boxes
 from specialsam.evaluation.evaluate import EvaluateSettings
 from specialsam.prompts import (
     SEED_TITLES,
@@ -22,7 +21,6 @@ from specialsam.prompts import (
     draw,
     draw_mixed,
     generator,
-    interior_point,
 )
 from specialsam.prompts.strategies import BOX_NOISE_LIMIT, jitter_box
 from specialsam.report.numbers import strategy_name
@@ -88,33 +86,6 @@ def test_draw_groups_objects_by_number_of_points_and_pads_nothing():
     groups = draw("grid4", np.stack([full, ring, full]), generator(0))
     assert [(indices, prompts.points.shape) for indices, prompts in groups] == [([1], (1, 1, 2)), ([0, 2], (2, 4, 2))]
     assert groups[1][1].points[0].tolist() == only("grid4", full).points[0].tolist()
-
-
-def test_interior_point_of_shapes_drawn_by_hand():
-    assert interior_point(rectangle(30, 30, 4, 6, 14, 16)) == (9, 11)
-    # The image's border is a border: the middle of a full image, not a corner.
-    assert interior_point(np.ones((11, 21), bool)) == (10, 5)
-    # A crescent-like C: its centre of mass is outside, its interior point inside.
-    letter = rectangle(40, 40, 5, 5, 34, 34)
-    letter[10:30, 12:] = False
-    x, y = interior_point(letter)
-    assert letter[y, x]
-    # Two blobs: the larger one wins although the smaller one is as thick.
-    blobs = rectangle(30, 60, 0, 0, 4, 4) | rectangle(30, 60, 20, 10, 50, 14)
-    assert interior_point(blobs) == (35, 12)
-
-
-@settings(max_examples=150, deadline=None)
-@given(any_masks)
-def test_interior_point_is_as_deep_as_scipy_finds(masks):
-    # Oracle: scipy.ndimage, exact Euclidean distance in the largest 8-connected component, border padded.
-    mask = masks[0]
-    labels, count = ndimage.label(mask, np.ones((3, 3)))
-    sizes = ndimage.sum(mask, labels, range(1, count + 1))
-    x, y = interior_point(mask)
-    assert sizes[labels[y, x] - 1] == sizes.max()
-    depth = ndimage.distance_transform_edt(np.pad(labels == labels[y, x], 1))[1:-1, 1:-1]
-    assert depth[y, x] == pytest.approx(depth.max(), abs=1e-3)
 
 
 @settings(max_examples=120, deadline=None)

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from specialsam.models.folder import load_pretrained
 from specialsam.models.load import load_model
 from specialsam.models.zoo import NANO
-from specialsam.training.pretrain import PretrainSettings, bundle, learning_rate, pretrain
+from specialsam.training.pretrain import bundle, learning_rate, pretrain
+from specialsam.training.pretrain_settings import PretrainSettings
 from specialsam.training.scene_stream import AUX_CLICKS, Scenes
 
 TINY = {"side": 64, "render": 64, "batch": 2, "objects": 2, "workers": 0, "reuse": 2, "warmup": 2}
@@ -49,7 +50,8 @@ TWICE = """
 import sys
 from pathlib import Path
 from specialsam.training import pretrain as module
-from specialsam.training.pretrain import PretrainSettings, pretrain
+from specialsam.training.pretrain import pretrain
+from specialsam.training.pretrain_settings import PretrainSettings
 module.validate = lambda *_: {}
 for name in "ab":
     pretrain(Path(sys.argv[1]) / name, PretrainSettings(side=64, render=64, batch=2, objects=2, steps=1, reuse=1))

@@ -52,15 +52,16 @@ def pretrain(
     import torch
 
     from specialsam.core.settings import parse_settings
-    from specialsam.training.pretrain import PretrainSettings, bundle
+    from specialsam.training.pretrain import bundle
     from specialsam.training.pretrain import pretrain as run
+    from specialsam.training.pretrain_settings import PretrainSettings
 
     if threads:
         torch.set_num_threads(threads)
     settings = parse_settings(PretrainSettings, read_settings(None, sets))
     with stage("pre-training") as progress:
         weights = run(out, settings, minutes, initial, progress, device=device)
-    say(f"weights: {weights}; model folder: {bundle(weights, settings.encoder, out / 'nano')}")
+    say(f"weights: {weights}; model folder: {bundle(weights, settings.encoder, out / 'nano', settings.side)}")
 
 
 @app.command("pretrain-figure")

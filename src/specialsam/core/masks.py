@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
+import cv2
 import numpy as np
 
 from specialsam.core.errors import DataError
@@ -80,3 +81,28 @@ def tight_boxes(masks: BoolArray) -> FloatArray:
             raise DataError(f"expected a non-empty mask for a box, got an empty one (object {index})")
         out[index] = columns[0], rows[0], columns[-1], rows[-1]
     return out
+
+
+def deepest_pixel(mask: BoolArray) -> tuple[int, int]:
+    """(x, y) of the pixel of a bool (H, W) mask that is farthest from its border; the image's border counts as one.
+
+    Among equally far pixels it is the one nearest to the mask's centre.
+    """
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        raise DataError("expected a non-empty mask for a point, got an empty one")
+    centre = columns.mean(), rows.mean()
+    y, x = int(rows.min()), int(columns.min())
+    padded = np.pad(mask[y : rows.max() + 1, x : columns.max() + 1].astype(np.uint8), 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    rows, columns = np.nonzero(distance >= distance.max() - 1e-4)
+    nearest = int(np.argmin((columns + x - centre[0]) ** 2 + (rows + y - centre[1]) ** 2))
+    return int(columns[nearest]) + x, int(rows[nearest]) + y
+
+
+def interior_point(mask: BoolArray) -> tuple[int, int]:
+    """(x, y) of the deepest pixel of the largest 8-connected component of a bool (H, W) mask."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if count < 2:
+        raise DataError("expected a non-empty mask for a point, got an empty one")
+    return deepest_pixel(np.asarray(labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))))

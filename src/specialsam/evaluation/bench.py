@@ -21,7 +21,7 @@ from specialsam.core.console import stage
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray, PixelArray
-from specialsam.core.masks import tight_boxes
+from specialsam.core.masks import interior_point, tight_boxes
 from specialsam.core.types import Prediction, Prompts, Record, Row
 from specialsam.data.images import read_image, read_mask_pixels
 from specialsam.data.loading import load
@@ -35,7 +35,6 @@ from specialsam.evaluation.tables import frame, summary
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import ALL, Segmenter
 from specialsam.models.zoom import zoom
-from specialsam.prompts import interior_point
 
 SMALLEST = 0.005
 """Smallest segment that is clicked, as a share of the image."""

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from specialsam.core.geometry import BoolArray, FloatArray
+from specialsam.core.masks import deepest_pixel
 from specialsam.core.types import Embedding, Prompts
 from specialsam.core.windows import Size, Window, moved
 from specialsam.models.segmenter import Segmenter
@@ -122,7 +123,7 @@ def _followed(
             if piece is None or (there in found and not _core(piece)) or asked[there] >= MOST:
                 continue
             asked[there] += 1
-            answer = ask(there, _with_click(prompt, parts.get(there), _middle(piece), its))
+            answer = ask(there, _with_click(prompt, parts.get(there), deepest_pixel(piece), its))
             if _agree(answer.on(its), seen, piece):
                 found[there] = answer.beside(found.get(there))
                 open_ends.append(there)
@@ -136,9 +137,11 @@ def _agree(answer: BoolArray, seen: BoolArray, piece: BoolArray) -> bool:
 
 def _thickest(mask: BoolArray) -> BoolArray | None:
     """The connected piece of a mask (h, w) that is thickest; None where it has fewer than FEWEST pixels."""
-    x, y = (int(value) for value in _middle(mask))
+    if not mask.any():
+        return None
+    x, y = deepest_pixel(mask)
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    piece = np.asarray((labels == labels[y, x]) & mask)
+    piece = np.asarray(labels == labels[y, x])
     return piece if piece.sum() >= FEWEST else None
 
 
@@ -199,13 +202,6 @@ def _room(window: Window, part: Prompts) -> tuple[int, float]:
 def _area(part: Prompts) -> float:
     assert part.boxes is not None
     return float(np.prod(part.boxes[0, 2:] - part.boxes[0, :2]))
-
-
-def _middle(mask: BoolArray) -> tuple[float, float]:
-    """The pixel (x, y) of a mask (h, w) that lies farthest from its border."""
-    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
-    y, x = np.unravel_index(int(cv2.distanceTransform(padded, cv2.DIST_L2, 3).argmax()), padded.shape)
-    return float(x) - 1, float(y) - 1
 
 
 def _with_click(prompt: Prompts, part: Prompts | None, middle: tuple[float, float], shared: Window) -> Prompts:

@@ -11,7 +11,6 @@ from specialsam.prompts.strategies import (
     check_mixture,
     draw,
     draw_mixed,
-    interior_point,
 )
 
 __all__ = [
@@ -26,5 +25,4 @@ __all__ = [
     "draw",
     "draw_mixed",
     "generator",
-    "interior_point",
 ]

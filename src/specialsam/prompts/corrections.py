@@ -13,8 +13,9 @@ import numpy as np
 
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, FloatArray
+from specialsam.core.masks import interior_point
 from specialsam.core.types import Prompts
-from specialsam.prompts.strategies import interior_point, random_pixels
+from specialsam.prompts.strategies import random_pixels
 
 
 def largest_component_area(mask: BoolArray) -> int:

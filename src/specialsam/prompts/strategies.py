@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, FloatArray
-from specialsam.core.masks import tight_boxes
+from specialsam.core.masks import interior_point, tight_boxes
 from specialsam.core.types import Prompts
 
 Group = tuple[list[int], Prompts]
@@ -35,24 +35,6 @@ BOX_NOISE_LIMIT = 20.0
 
 SPREAD_CANDIDATES = 8
 """Random pixels among which each further point of `points2/3/5` is the one farthest from the points before it."""
-
-
-def interior_point(mask: BoolArray) -> tuple[int, int]:
-    """(x, y) of the pixel of the largest 8-connected component of a bool (H, W) mask that is farthest from its border.
-
-    The image's border counts as a border. Among equally far pixels it is the one nearest to the component's centre.
-    """
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    if count < 2:
-        raise DataError("expected a non-empty mask for a point, got an empty one")
-    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    x, y, width, height, _ = (int(value) for value in stats[largest])
-    component = labels[y : y + height, x : x + width] == largest
-    padded = np.pad(component.astype(np.uint8), 1)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    rows, columns = np.nonzero(distance >= distance.max() - 1e-4)
-    nearest = int(np.argmin((columns + x - centres[largest][0]) ** 2 + (rows + y - centres[largest][1]) ** 2))
-    return int(columns[nearest]) + x, int(rows[nearest]) + y
 
 
 def random_pixels(mask: BoolArray, count: int, rng: np.random.Generator) -> FloatArray:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from specialsam.synth.animals import animal
 from specialsam.synth.light import threefold
@@ -194,6 +195,68 @@ def facade(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
         lay(rng, canvas, thing)
 
 
+def patchwork(rng: np.random.Generator, canvas: Canvas, share: float) -> None:
+    """The whole picture divided into regions that touch, many of one texture: fields, plumage, clothes, rooms."""
+    owners = _regions(rng, canvas.size, int(rng.integers(3, 14)))
+    stock = [draw_material(rng) for _ in range(int(rng.integers(2, 6)))]
+    soft = float(np.exp(rng.uniform(np.log(0.3), np.log(2.5)))) * canvas.unit
+    margin = round(3 * soft) + 2
+    for number in np.unique(owners):
+        first = stock[int(rng.integers(len(stock)))]
+        near = rng.random() < 0.7 + share
+        material = alike(rng, first, float(rng.uniform(0.4, 1.6))) if near else draw_material(rng)
+        inside = (owners == number).astype(np.uint8)
+        x, y, wide, high = cv2.boundingRect(inside)
+        frame = slice(max(0, y - margin), y + high + margin), slice(max(0, x - margin), x + wide + margin)
+        alpha = cv2.GaussianBlur(inside[frame] * np.float32(1), (0, 0), soft)
+        surface = paint(material, alpha.shape[0], alpha.shape[1], canvas.unit)
+        if rng.random() < 0.5:  # a region's own light
+            surface *= threefold(_slope(rng, alpha.shape[0], alpha.shape[1]))
+        if canvas.kinds:
+            canvas.pixels[frame] += threefold(alpha) * (surface - canvas.pixels[frame])
+        else:
+            canvas.pixels[:] = paint(material, canvas.size, canvas.size, canvas.unit)
+        np.copyto(canvas.owner, np.int16(canvas.enter("region")), where=inside > 0)
+    defocus(canvas, _blur(rng, 0.15))
+    for _ in range(int(rng.integers(0, 5))):
+        beast, radius = rng.random() < 0.4, draw_radius(rng, canvas, 15, 90)
+        outline = animal(rng, radius) if beast else draw_shape(rng, radius)
+        coat = alike(rng, stock[0], 1.0) if rng.random() < 0.5 else draw_material(rng)
+        lay(
+            rng, canvas, Thing(outline, draw_centre(rng, canvas), coat, draw_look(rng), "animal" if beast else "object")
+        )
+
+
+def _regions(rng: np.random.Generator, size: int, count: int) -> npt.NDArray[np.int64]:
+    """At most `count` regions that fill (size, size), as numbers: unions of warped Voronoi cells, so that most are
+    neither round nor convex."""
+    cells = count * int(rng.integers(1, 7))
+    points = rng.uniform(-0.1, 1.1, (cells, 2)).astype(np.float32) * size
+    stretch = np.exp(rng.normal(0, 0.3, 2)).astype(np.float32)  # regions are longer one way than the other
+    region = np.argmin((((points[:, None] - points[:count]) * stretch) ** 2).sum(-1), 1)
+    weights = rng.uniform(0, size**2 / cells, cells).astype(np.float32)
+    y, x = np.indices((size, size), np.float32)
+    reach = float(np.exp(rng.uniform(np.log(0.005), np.log(0.06)))) * size
+    for plane in (x, y):
+        at, crop = rng.integers(0, GRAIN_SIDE - 128, 2), int(rng.uniform(6, 96))
+        bend = grain()[2][at[0] : at[0] + crop, at[1] : at[1] + crop]
+        plane += reach * cv2.resize(bend, (size, size), interpolation=cv2.INTER_CUBIC)
+    nearest, owners = np.full((size, size), np.inf, np.float32), np.zeros((size, size), np.int64)
+    for (px, py), weight, number in zip(points, weights, region, strict=True):
+        away = (x - px) ** 2 + (y - py) ** 2 - weight
+        np.copyto(owners, number, where=away < nearest)
+        np.minimum(nearest, away, out=nearest)
+    return owners
+
+
+def _slope(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
+    """Light that rises across a patch, (height, width) about 1."""
+    angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.5)
+    across = depth * np.cos(angle) * np.linspace(-0.5, 0.5, width)
+    down = depth * np.sin(angle) * np.linspace(-0.5, 0.5, height)
+    return np.asarray(1 + across + down[:, None], np.float32)
+
+
 def hidden(rng: np.random.Generator, canvas: Canvas) -> None:
     """One animal on ground of its own texture family, among clutter of the same kind."""
     base = draw_material(rng, str(rng.choice(NATURAL)), contrast=float(rng.uniform(0.15, 1.0)))
@@ -265,6 +328,7 @@ LAYOUTS: dict[str, tuple[Layout, float]] = {
     "portrait": (portrait, 3.0),
     "herd": (herd, 1.3),
     "facade": (facade, 1.5),
+    "patchwork": (patchwork, 3.5),
 }
 
 

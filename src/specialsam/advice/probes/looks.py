@@ -33,6 +33,7 @@ from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
 from specialsam.core.findings import Finding
 from specialsam.core.geometry import BoolArray
+from specialsam.core.masks import interior_point
 from specialsam.core.place import Spread, alone
 from specialsam.core.randomness import generator
 from specialsam.core.types import Embedding, Record
@@ -40,7 +41,6 @@ from specialsam.evaluation.rivals import disc, disc_radius, relative_area
 from specialsam.evaluation.statistics import Interval, bootstrap_mean
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
-from specialsam.prompts import interior_point
 
 PLAIN, BLIND, SHUFFLED, BACKGROUND, MOVED = "plain", "blind", "shuffled", "background", "moved"
 SHIFTS = {"shift 10 %": 0.1, "shift 25 %": 0.25, "shift 50 %": 0.5}

@@ -20,7 +20,7 @@ from specialsam.advice.subject import Subject
 from specialsam.core.console import Progress
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, FloatArray
-from specialsam.core.masks import tight_boxes
+from specialsam.core.masks import interior_point, tight_boxes
 from specialsam.core.place import Spread, alone
 from specialsam.core.randomness import generator
 from specialsam.core.types import Embedding, Prediction, Prompts, Record, Truth
@@ -29,7 +29,6 @@ from specialsam.evaluation.evaluate import PIECE_PIXELS
 from specialsam.evaluation.statistics import bootstrap_mean
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
-from specialsam.prompts import interior_point
 from specialsam.prompts.strategies import random_pixels
 
 Point = tuple[float, float]
