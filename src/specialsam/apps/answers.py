@@ -1,0 +1,89 @@
+"""What was found in one image file, ready to be kept in a journal and written in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from specialsam.core.geometry import BoolArray, FloatArray
+from specialsam.core.masks import RunLength, from_rles, tight_boxes, to_rle
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """One object: its mask as COCO run-length, tight box (x0, y0, x1, y1) of the outermost pixels, inclusive.
+
+    `score` in 0..1 is the probability that an object is there where it was found without a prompt, else the decoder's
+    own estimate of the IoU. `label` and `source` (a detector's name, the row of a table) are what the prompt said.
+    """
+
+    rle: RunLength
+    box: tuple[float, float, float, float]
+    score: float
+    label: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One image file: its path relative to what was asked for (posix, printable), size (height, width), its objects.
+
+    A file that failed has an `error` in one line and no objects; `size` is None where it could not be read. `taken`
+    (ISO 8601, local time as the camera wrote it), `latitude` and `longitude` (degrees) are of EXIF, where it holds them.
+    """
+
+    file: str
+    size: tuple[int, int] | None = None
+    objects: tuple[FoundObject, ...] = ()
+    error: str = ""
+    taken: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+    """Answers of further models to compare with, by name, each a list of objects as in `as_json`."""
+
+    def masks(self) -> BoolArray:
+        """bool (P, H, W); (0, 0, 0) where the size is not known."""
+        height, width = self.size or (0, 0)
+        return from_rles([found.rle for found in self.objects], height, width)
+
+    @property
+    def best(self) -> float:
+        """The highest score, 0 where nothing was found."""
+        return max((found.score for found in self.objects), default=0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON, from which `read` makes the same answer."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, kept: dict[str, Any]) -> Answer:
+        objects = tuple(FoundObject(**{**one, "box": tuple(one["box"])}) for one in kept["objects"])
+        size = None if kept["size"] is None else (int(kept["size"][0]), int(kept["size"][1]))
+        return replace(cls(**{**kept, "objects": (), "size": None}), objects=objects, size=size)
+
+
+def found_objects(
+    masks: BoolArray, scores: Sequence[float] | FloatArray, labels: Sequence[str] = (), sources: Sequence[str] = ()
+) -> tuple[FoundObject, ...]:
+    """Masks bool (P, H, W) with scores (P,) as objects, the surest first; empty masks are left out."""
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    return tuple(
+        FoundObject(
+            to_rle(masks[i]),
+            _box(masks[i]),
+            float(scores[i]),
+            labels[i] if labels else "",
+            sources[i] if sources else "",
+        )
+        for i in order
+        if masks[i].any()
+    )
+
+
+def _box(mask: BoolArray) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = (float(side) for side in tight_boxes(mask[None])[0])
+    return x0, y0, x1, y1
