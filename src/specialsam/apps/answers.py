@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,8 @@ class Answer:
     taken: str = ""
     latitude: float | None = None
     longitude: float | None = None
-    more: dict[str, Any] = field(default_factory=dict)
-    """Answers of further models to compare with, by name, each a list of objects as in `as_json`."""
+    beside: tuple[FoundObject, ...] = ()
+    """What the base answers to the same prompts, where it was asked: one object each, in the order of `objects`."""
 
     def masks(self) -> BoolArray:
         """bool (P, H, W); (0, 0, 0) where the size is not known."""
@@ -61,9 +61,13 @@ class Answer:
 
     @classmethod
     def read(cls, kept: dict[str, Any]) -> Answer:
-        objects = tuple(FoundObject(**{**one, "box": tuple(one["box"])}) for one in kept["objects"])
         size = None if kept["size"] is None else (int(kept["size"][0]), int(kept["size"][1]))
-        return replace(cls(**{**kept, "objects": (), "size": None}), objects=objects, size=size)
+        objects, beside = (tuple(_object(one) for one in kept[name]) for name in ("objects", "beside"))
+        return replace(cls(kept["file"]), **{**kept, "size": size, "objects": objects, "beside": beside})
+
+
+def _object(kept: dict[str, Any]) -> FoundObject:
+    return FoundObject(**{**kept, "box": tuple(kept["box"])})
 
 
 def found_objects(
