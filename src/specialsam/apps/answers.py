@@ -32,7 +32,7 @@ class Answer:
     """One image file: its path relative to what was asked for (posix, printable), size (height, width), its objects.
 
     A file that failed has an `error` in one line and no objects; `size` is None where it could not be read. `taken`
-    (ISO 8601, local time as the camera wrote it), `latitude` and `longitude` (degrees) are of EXIF, where it holds them.
+    (ISO 8601, local time as the camera wrote it), `latitude` and `longitude` (degrees) are EXIF's, where it has them.
     """
 
     file: str

@@ -1,0 +1,271 @@
+"""Where to look without a prompt: a small head on the stored embedding, whose proposals the mask decoder answers.
+
+One pass of the encoder, no grid of points. On the embedding (C, h, w) the head answers with a map of the objects'
+middles (Zhou et al. 2019, "Objects as points"), the box around each (Tian et al. 2019, "FCOS": distances to its sides),
+a map of all that is object at the decoder's low resolution, and whether there is any object at all. Peaks of the first
+become prompts; the decoder's masks are scored by a calibrated probability and each object is kept once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from specialsam.core.geometry import LOGITS_STRIDE, BoolArray, FloatArray, Geometry
+from specialsam.core.types import Embedding, Prediction, Prompts
+from specialsam.models.nano import Mixer
+from specialsam.models.segmenter import Segmenter
+
+By = Literal["box", "point", "both"]
+"""With what a proposal is put to the decoder."""
+PROPOSALS = 10
+"""Proposals an image at most, where nothing else is asked for."""
+SAME = 0.5
+"""IoU from which two answers are the same object."""
+INSIDE = 0.8
+"""Share of a smaller answer that a surer one holds from which it is a part of that."""
+FEATURES = ("middle", "own score", "inside", "contrast", "presence")
+"""What the calibrated probability of an answer is made of, see `features`."""
+
+
+@dataclass(frozen=True)
+class FinderMaps:
+    """What the head says of B images, as logits but for the boxes; cells on padding are -30.
+
+    `middle` (B, h, w), `sides` (B, 4, h, w) distances from a cell's centre to the box's left, top, right and bottom in
+    model pixels, `dense` (B, L, L) with L = 4 h, `presence` (B,).
+    """
+
+    middle: Tensor
+    sides: Tensor
+    dense: Tensor
+    presence: Tensor
+
+
+class Finder(nn.Module):
+    """The head: embeddings (B, `channels`, h, w) to `FinderMaps`. `calibration` (F + 1,) are weights and a bias."""
+
+    calibration: Tensor
+
+    def __init__(self, channels: int, width: int = 64, blocks: int = 2):
+        super().__init__()
+        self.channels, self.width, self.blocks = channels, width, blocks
+        self.enter = nn.Conv2d(channels, width, 1)
+        self.body = nn.Sequential(*(Mixer(width) for _ in range(blocks)))
+        self.context = nn.Linear(2 * width, width)
+        self.after = Mixer(width)
+        self.middle = nn.Conv2d(width, 1, 1)
+        self.sides = nn.Conv2d(width, 4, 1)
+        self.dense = nn.Conv2d(width, LOGITS_STRIDE**2, 1)
+        self.presence = nn.Linear(2 * width, 1)
+        self.register_buffer("calibration", torch.tensor([1.0, *[0.0] * (len(FEATURES) - 1), 0.0]))
+        for layer in (self.middle, self.dense, self.presence):
+            nn.init.constant_(cast(Tensor, layer.bias), -2.0)
+
+    def forward(self, embeddings: Tensor, valid: Tensor) -> FinderMaps:
+        """Embeddings (B, C, h, w) and which of their cells show the image, bool (B, h, w), to maps."""
+        seen = valid[:, None].to(embeddings.dtype)
+        x = self.body(self.enter(embeddings) * seen)
+        count = seen.sum((2, 3)).clamp(min=1)
+        mean = (x * seen).sum((2, 3)) / count
+        most = x.masked_fill(seen == 0, -30.0).amax((2, 3))
+        pooled = torch.cat([mean, most], 1)
+        x = self.after(x + self.context(pooled)[..., None, None])
+        middle = self.middle(x)[:, 0].masked_fill(~valid, -30.0)
+        sides = functional.softplus(self.sides(x)) * embeddings_stride()
+        fine = valid[:, None].float()
+        fine = functional.interpolate(fine, scale_factor=LOGITS_STRIDE, mode="nearest")[:, 0] > 0
+        dense = functional.pixel_shuffle(self.dense(x), LOGITS_STRIDE)[:, 0].masked_fill(~fine, -30.0)
+        most = x.masked_fill(seen == 0, -30.0).amax((2, 3))
+        presence = self.presence(torch.cat([(x * seen).sum((2, 3)) / count, most], 1))[:, 0]
+        return FinderMaps(middle, sides, dense, presence)
+
+
+def embeddings_stride() -> int:
+    """Model pixels of an embedding's cell, the same for every SAM."""
+    return 4 * LOGITS_STRIDE
+
+
+def valid_cells(geometry: Geometry) -> BoolArray:
+    """Which cells of an embedding show a part of the image, bool (h, w)."""
+    shown = geometry.valid_logits()
+    cells = len(shown) // LOGITS_STRIDE
+    return np.asarray(shown.reshape(cells, LOGITS_STRIDE, cells, LOGITS_STRIDE).max((1, 3)) > 0)
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """N places to look at in one image, the likeliest first: `points` (N, 2), `boxes` (N, 4) in original pixels.
+
+    `logits` (N,) are those of the map of middles, `dense` (L, L) probabilities, `presence` the image's own logit.
+    """
+
+    points: FloatArray
+    boxes: FloatArray
+    logits: FloatArray
+    dense: FloatArray
+    presence: float
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def prompts(self, by: By) -> Prompts:
+        """As prompts of one point, of a box, or of both."""
+        points = None if by == "box" else self.points[:, None]
+        labels = None if points is None else np.ones(points.shape[:2], np.int64)
+        return Prompts("found", points, labels, None if by == "point" else self.boxes)
+
+
+def propose(finder: Finder, embedding: Embedding, most: int = PROPOSALS) -> Proposals:
+    """At most `most` proposals: peaks of the map of middles among their 3 x 3 neighbours."""
+    geometry = embedding.geometry
+    device = next(finder.parameters()).device
+    valid = torch.from_numpy(valid_cells(geometry))
+    with torch.no_grad():
+        maps = finder(embedding.tensor[None].to(device, torch.float32), valid[None].to(device))
+    middle, sides = maps.middle[0].cpu(), maps.sides[0].cpu()
+    dense = maps.dense[0].sigmoid().cpu()
+    peaks = (functional.max_pool2d(middle[None, None], 3, 1, 1)[0, 0] == middle) & valid
+    order = torch.where(peaks, middle, -torch.inf).flatten().argsort(descending=True, stable=True)
+    kept = order[: min(most, int(peaks.sum()))]
+    rows, columns = kept // middle.shape[1], kept % middle.shape[1]
+    stride = embeddings_stride()
+    centres = torch.stack([columns, rows], 1).float() * stride + stride / 2
+    found = sides[:, rows, columns].T
+    boxes = torch.cat([centres - found[:, :2], centres + found[:, 2:]], 1).numpy()
+    limit = np.array([geometry.width - 1, geometry.height - 1] * 2, np.float32)
+    boxes = np.clip(geometry.boxes_to_original(boxes), 0, limit)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], np.minimum(boxes[:, :2] + 1, limit[:2]))
+    points = np.clip(geometry.points_to_original(_likeliest(dense, rows, columns)), 0, limit[:2])
+    return Proposals(
+        points.astype(np.float32),
+        boxes.astype(np.float32),
+        np.asarray(middle.flatten()[kept].numpy(), np.float32),
+        np.asarray(dense.numpy(), np.float32),
+        float(maps.presence[0]),
+    )
+
+
+def _likeliest(dense: Tensor, rows: Tensor, columns: Tensor) -> FloatArray:
+    """In each cell (N,) the logit most likely on an object, as a point (N, 2) in model pixels."""
+    cells = dense.reshape(len(dense) // LOGITS_STRIDE, LOGITS_STRIDE, -1, LOGITS_STRIDE)[rows, :, columns]
+    place = cells.flatten(1).argmax(1)
+    y = rows * LOGITS_STRIDE + place // LOGITS_STRIDE
+    x = columns * LOGITS_STRIDE + place % LOGITS_STRIDE
+    return np.asarray((torch.stack([x, y], 1).float() * LOGITS_STRIDE + LOGITS_STRIDE / 2 - 0.5).numpy(), np.float32)
+
+
+@dataclass(frozen=True)
+class Found:
+    """P objects found in one image, the surest first: answers `prediction` (P, 1, L, L) and `probabilities` (P,).
+
+    `points` (P, 2) and `boxes` (P, 4) are the prompts in original pixels; `dense` (L, L) is the map of all that is
+    object, as probabilities; `presence` is the image's own logit.
+    """
+
+    prediction: Prediction
+    probabilities: FloatArray
+    points: FloatArray
+    boxes: FloatArray
+    dense: FloatArray
+    presence: float
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    def above(self, threshold: float) -> Found:
+        """Those of at least that probability."""
+        kept = np.flatnonzero(self.probabilities >= threshold)
+        answers = Prediction(self.prediction.logits[kept], self.prediction.scores[kept], self.prediction.geometry)
+        return Found(answers, self.probabilities[kept], self.points[kept], self.boxes[kept], self.dense, self.presence)
+
+    @property
+    def score(self) -> float:
+        """Probability that any object is there: that of the surest, 0 where nothing was found."""
+        return float(self.probabilities.max(initial=0.0))
+
+    def soft(self) -> FloatArray:
+        """Probability of each original pixel to be of an object, float32 (H, W): the surest answer that holds it."""
+        geometry = self.prediction.geometry
+        if not len(self):
+            return np.zeros((geometry.height, geometry.width), np.float32)
+        weighted = self.prediction.logits[:, 0].sigmoid() * torch.from_numpy(self.probabilities)[:, None, None]
+        joint = weighted.amax(0)
+        return np.asarray(geometry.logits_to_original(joint[None, None])[0, 0].numpy(), np.float32)
+
+
+def find(finder: Finder, segmenter: Segmenter, embedding: Embedding, by: By = "box", most: int = PROPOSALS) -> Found:
+    """Objects in one image without a prompt: proposals, the decoder's answers, calibrated probabilities, each once."""
+    proposals = propose(finder, embedding, most)
+    answers = segmenter.decode(embedding, proposals.prompts(by))
+    weights = finder.calibration.cpu().numpy()
+    logits = features(proposals, answers) @ weights[:-1] + weights[-1]
+    probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    order = np.argsort(-probabilities, kind="stable")
+    kept = order[distinct(np.asarray((answers.logits[order, 0] > 0).numpy()))]
+    return Found(
+        Prediction(answers.logits[kept], answers.scores[kept], answers.geometry),
+        probabilities[kept],
+        proposals.points[kept],
+        proposals.boxes[kept],
+        proposals.dense,
+        proposals.presence,
+    )
+
+
+def features(proposals: Proposals, answers: Prediction) -> FloatArray:
+    """What is known of each answer, float32 (N, F), in the order of FEATURES.
+
+    The middle's logit, the decoder's own score, the mean of the dense map within the mask, how much that is above its
+    mean outside, and the image's presence logit.
+    """
+    dense = torch.from_numpy(proposals.dense)
+    shown = torch.from_numpy(answers.geometry.valid_logits())
+    inside = (answers.logits[:, 0] > 0).float() * shown
+    outside = shown - inside
+    within = (inside * dense).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+    beyond = (outside * dense).sum((1, 2)) / outside.sum((1, 2)).clamp(min=1)
+    presence = np.full(len(proposals), np.clip(proposals.presence, -10, 10), np.float32)
+    columns = [
+        np.clip(proposals.logits, -10, 10),
+        answers.scores[:, 0].numpy(),
+        within.numpy(),
+        (within - beyond).numpy(),
+        presence,
+    ]
+    return np.stack(columns, 1).astype(np.float32)
+
+
+def distinct(masks: BoolArray) -> list[int]:
+    """Places of low-res masks (N, L, L), the surest first, that are neither empty nor a surer one's double or part."""
+    kept: list[int] = []
+    flat = masks.reshape(len(masks), -1)
+    areas = flat.sum(1)
+    for place in range(len(masks)):
+        if not areas[place]:
+            continue
+        shared = flat[kept].astype(np.int64) @ flat[place].astype(np.int64)
+        union = areas[kept] + areas[place] - shared
+        same = (shared > SAME * union) | (shared > INSIDE * areas[place])
+        if not same.any():
+            kept.append(place)
+    return kept
+
+
+def grid_points(geometry: Geometry, side: int = 16) -> FloatArray:
+    """A grid of side x side points (N, 2) spread over an image, in original pixels: how SAM finds everything."""
+    steps = (np.arange(side, dtype=np.float32) + 0.5) / side
+    return np.stack(np.meshgrid(steps * geometry.width, steps * geometry.height), -1).reshape(-1, 2) - np.float32(0.5)
+
+
+def read_finder(tensors: Mapping[str, Tensor], channels: int, width: int, blocks: int) -> Finder:
+    """A finder with these tensors, ready to find."""
+    finder = Finder(channels, width, blocks)
+    finder.load_state_dict(dict(tensors))
+    return finder.eval().requires_grad_(False)

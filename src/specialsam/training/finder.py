@@ -1,0 +1,305 @@
+"""Learn a finder on stored embeddings: where the objects of a domain are, and that nothing is there.
+
+Images without an object are its negatives; every item's masks become four targets (`targets`). It takes a minute where
+the decoder takes many, for the head is small and a step touches no decoder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, fields, replace
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from specialsam.core.console import Progress
+from specialsam.core.geometry import LOGITS_STRIDE, BoolArray, FloatArray, Geometry
+from specialsam.core.settings import Settings
+from specialsam.core.types import Prediction
+from specialsam.models.finder import (
+    SAME,
+    By,
+    Finder,
+    FinderMaps,
+    Proposals,
+    embeddings_stride,
+    features,
+    find,
+    propose,
+    valid_cells,
+)
+from specialsam.models.segmenter import Segmenter
+from specialsam.prompts import generator
+from specialsam.training.state import Item, TrainingData
+
+
+class FinderSettings(Settings):
+    """How the finder is learned."""
+
+    enabled: bool = Field(True, description="learn a finder, which proposes objects where there is no prompt")
+    width: int = Field(64, description="channels of the head", ge=8, le=256)
+    blocks: int = Field(2, description="mixing blocks of the head", ge=0, le=6)
+    epochs: int = Field(30, description="epochs", ge=1)
+    batch: int = Field(16, description="images a step", ge=1)
+    lr: float = Field(2e-3, description="peak learning rate", gt=0)
+    weight_decay: float = Field(0.05, description="AdamW weight decay", ge=0)
+    dropout: float = Field(0.1, description="share of the embedding's channels that a step does not see", ge=0, lt=1)
+    seed: int = Field(0, description="of every random choice")
+
+
+@dataclass(frozen=True)
+class FinderTargets:
+    """What the maps of one item should say: `middle` (h, w) in 0..1, 1 in the cell of each object's deepest pixel,
+    `sides` (4, h, w) in model pixels where `near` (h, w) is true, `dense` (L, L) coverage, `presence` 0 or 1.
+    """
+
+    middle: Tensor
+    sides: Tensor
+    near: Tensor
+    dense: Tensor
+    presence: Tensor
+    valid: Tensor
+
+
+def targets(masks: BoolArray, geometry: Geometry) -> FinderTargets:
+    """Targets from true masks bool (P, H, W), P = 0 where the image holds nothing.
+
+    A cell's middle is the depth of its deepest logit within the object, as a share of the object's greatest depth, to
+    the fourth power; where objects meet the smaller one counts.
+    """
+    valid = valid_cells(geometry)
+    cells = len(valid)
+    middle, near = np.zeros((cells, cells), np.float32), np.zeros((cells, cells), np.bool_)
+    sides = np.zeros((4, cells, cells), np.float32)
+    coverage = geometry.masks_to_logits(masks)
+    dense = coverage.max(0, initial=0.0)
+    centre = np.arange(cells, dtype=np.float32) * embeddings_stride() + embeddings_stride() / 2
+    for plane in sorted(coverage, key=lambda plane: -float(plane.sum())):
+        inside = (plane > 0.5) if (plane > 0.5).any() else plane == plane.max()
+        depth = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        share = _by_cell(np.asarray(depth / depth.max(), np.float32)) ** 4
+        deepest = np.unravel_index(int(depth.argmax()), depth.shape)
+        share[deepest[0] // LOGITS_STRIDE, deepest[1] // LOGITS_STRIDE] = 1.0
+        middle = np.maximum(middle, share)
+        own = share > 0.4
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        x0, x1 = columns[0] * LOGITS_STRIDE, (columns[-1] + 1) * LOGITS_STRIDE
+        y0, y1 = rows[0] * LOGITS_STRIDE, (rows[-1] + 1) * LOGITS_STRIDE
+        span = np.broadcast_arrays(centre[None] - x0, centre[:, None] - y0, x1 - centre[None], y1 - centre[:, None])
+        sides[:, own] = np.maximum(np.stack(span)[:, own], 1.0)
+        near |= own
+    return FinderTargets(
+        torch.from_numpy(middle),
+        torch.from_numpy(sides),
+        torch.from_numpy(near),
+        torch.from_numpy(dense),
+        torch.tensor(float(len(masks) > 0)),
+        torch.from_numpy(valid),
+    )
+
+
+def _by_cell(plane: np.ndarray) -> np.ndarray:
+    """The largest value of each cell, (h, w), of a plane (L, L)."""
+    cells = len(plane) // LOGITS_STRIDE
+    return plane.reshape(cells, LOGITS_STRIDE, cells, LOGITS_STRIDE).max((1, 3))
+
+
+def loss_of(maps: FinderMaps, truth: FinderTargets) -> Tensor:
+    """Penalty-reduced focal loss of the middles (Law and Deng 2018), generalised IoU loss of the boxes, balanced
+    cross-entropy with Dice of the dense map, cross-entropy of presence; `truth` holds batches (B, ...).
+    """
+    middle = _focal(maps.middle, truth.middle, truth.valid)
+    boxes = _giou(maps.sides, truth.sides)[truth.near]
+    sides = boxes.mean() if len(boxes) else maps.sides.sum() * 0
+    shown = functional.interpolate(truth.valid[:, None].float(), scale_factor=LOGITS_STRIDE)[:, 0]
+    soft = maps.dense.sigmoid() * shown
+    cross = functional.binary_cross_entropy_with_logits(maps.dense, truth.dense, shown, reduction="sum") / shown.sum()
+    overlap = 2 * (soft * truth.dense).sum((1, 2)) + 1
+    dice = 1 - overlap / (soft.sum((1, 2)) + truth.dense.sum((1, 2)) + 1)
+    presence = functional.binary_cross_entropy_with_logits(maps.presence, truth.presence)
+    return middle + sides + cross + dice.mean() + 0.5 * presence
+
+
+def _focal(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    chance = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
+    peak = truth == 1
+    positive = (1 - chance) ** 2 * chance.log() * peak
+    negative = (1 - truth) ** 4 * chance**2 * (1 - chance).log() * (~peak & valid)
+    return -(positive + negative).sum() / peak.sum().clamp(min=1)
+
+
+def _giou(found: Tensor, true: Tensor) -> Tensor:
+    """1 - generalised IoU (Rezatofighi et al. 2019) of boxes by distances (B, 4, h, w) from one cell: (B, h, w)."""
+    least, most = torch.minimum(found, true), torch.maximum(found, true)
+    shared = (least[:, 0] + least[:, 2]) * (least[:, 1] + least[:, 3])
+    area = [(part[:, 0] + part[:, 2]) * (part[:, 1] + part[:, 3]) for part in (found, true)]
+    union = area[0] + area[1] - shared
+    hull = (most[:, 0] + most[:, 2]) * (most[:, 1] + most[:, 3])
+    return 1 - shared / union.clamp(min=1e-6) + (hull - union) / hull.clamp(min=1e-6)
+
+
+def learn_finder(
+    data: TrainingData, settings: FinderSettings, channels: int, device: torch.device, progress: Progress | None = None
+) -> Finder:
+    """A finder of `data`'s objects; its weights are those of the epoch with the least loss on validation."""
+    torch.manual_seed(settings.seed)
+    finder = Finder(channels, settings.width, settings.blocks).to(device)
+    optimizer = torch.optim.AdamW(finder.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    steps = math.ceil(len(data.train) / settings.batch)
+    batches = Batches(data, device)
+    best, kept = math.inf, deepcopy(finder.state_dict())
+    for epoch in range(settings.epochs):
+        rng = generator(settings.seed, "finder", epoch)
+        order = rng.permutation(len(data.train))
+        finder.train()
+        for step in range(steps):
+            number = epoch * steps + step
+            for group in optimizer.param_groups:
+                group["lr"] = _rate(number, settings.epochs * steps, settings.lr)
+            chosen = [data.train[i] for i in order[step * settings.batch :][: settings.batch]]
+            embeddings, truth = batches.of(chosen)
+            seen = rng.random(embeddings.shape[:2]) >= settings.dropout
+            mask = torch.from_numpy(seen.astype(np.float32)).to(device)[..., None, None] / (1 - settings.dropout)
+            loss = loss_of(finder(embeddings * mask, truth.valid), truth)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(finder.parameters(), 1.0)
+            optimizer.step()
+            if progress:
+                progress(number + 1, settings.epochs * steps, f"epoch {epoch + 1}, loss {float(loss.detach()):.3f}")
+        held_out = validation_loss(finder, batches, data.val or data.train, settings.batch)
+        if held_out <= best:
+            best, kept = held_out, deepcopy(finder.state_dict())
+    finder.load_state_dict(kept)
+    return finder.eval().requires_grad_(False)
+
+
+def validation_loss(finder: Finder, batches: Batches, items: Sequence[Item], batch: int) -> float:
+    """Mean loss on items."""
+    finder.eval()
+    total = 0.0
+    with torch.no_grad():
+        for start in range(0, len(items), batch):
+            embeddings, truth = batches.of(items[start : start + batch])
+            total += float(loss_of(finder(embeddings, truth.valid), truth)) * len(embeddings)
+    return total / len(items)
+
+
+class Batches:
+    """Embeddings and targets of items; targets are made once and kept in half precision, some 50 KB an item."""
+
+    def __init__(self, data: TrainingData, device: torch.device):
+        self.data, self.device = data, device
+        self.kept: dict[str, FinderTargets] = {}
+
+    def of(self, items: Sequence[Item]) -> tuple[Tensor, FinderTargets]:
+        """Embeddings (B, C, h, w) of items, and their targets as batches."""
+        embeddings = self.data.embeddings(items)
+        for item, one in zip(items, embeddings, strict=True):
+            if item.id not in self.kept:
+                made = targets(self.data.masks(item), one.geometry)
+                self.kept[item.id] = replace(made, sides=made.sides.half(), dense=made.dense.half())
+        parts = {
+            part.name: torch.stack([getattr(self.kept[item.id], part.name) for item in items]).to(self.device)
+            for part in fields(FinderTargets)
+        }
+        truth = FinderTargets(
+            **{name: value if value.dtype == torch.bool else value.float() for name, value in parts.items()}
+        )
+        return torch.stack([one.tensor.float() for one in embeddings]).to(self.device), truth
+
+
+def _rate(step: int, steps: int, peak: float) -> float:
+    """Warm-up over a twentieth of all steps, then cosine to nothing."""
+    warm = max(1, steps // 20)
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A finder whose probabilities fit a decoder, how it asks it, and the probability from which an object counts."""
+
+    finder: Finder
+    by: By
+    threshold: float
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Answers to the proposals of one item by one way of asking, with the IoU (N, T) of each with each true object."""
+
+    proposals: Proposals
+    answers: Prediction
+    ious: FloatArray
+
+
+def calibrate(finder: Finder, segmenter: Segmenter, data: TrainingData, progress: Progress | None = None) -> Calibrated:
+    """Fit a copy of `finder` to the decoder of `segmenter` on validation (on training where that has no object).
+
+    The way of asking is that whose answers cover the true objects best; the probability of an answer is a logistic
+    regression of "IoU of at least .5 with an object" on `models.finder.FEATURES`; the threshold gives the best mean
+    over images of the IoU of all that is found with all that is true, an image of nothing counting 1 where nothing is
+    found.
+    """
+    items = [item for item in data.val or data.train if item.id == item.record]
+    ways: dict[By, list[_Asked]] = {"box": [], "point": [], "both": []}
+    for number, item in enumerate(items, 1):
+        [embedding] = data.embeddings([item])
+        truth = embedding.geometry.masks_to_logits(data.masks(item)) > 0.5
+        proposals = propose(finder, embedding)
+        for by, asked in ways.items():
+            answers = segmenter.decode(embedding, proposals.prompts(by))
+            asked.append(_Asked(proposals, answers, _ious(np.asarray((answers.logits[:, 0] > 0).numpy()), truth)))
+        if progress:
+            progress(number, len(items), item.record)
+    by = max(
+        ways, key=lambda way: float(np.mean([one.ious.max(0).mean() for one in ways[way] if one.ious.size] or [0]))
+    )
+    fitted = deepcopy(finder)
+    fitted.calibration.copy_(torch.from_numpy(_logistic(ways[by])))
+    return Calibrated(fitted, by, _threshold(fitted, by, segmenter, data, items))
+
+
+def _logistic(asked: Sequence[_Asked]) -> FloatArray:
+    """Weights and bias (F + 1,); those that take the middle's logit as it is where one outcome is missing."""
+    from sklearn.linear_model import LogisticRegression
+
+    known = np.concatenate([features(one.proposals, one.answers) for one in asked])
+    good = np.concatenate([one.ious.max(1, initial=0.0) >= SAME for one in asked])
+    if good.all() or not good.any():
+        return np.array([1.0, *[0.0] * (known.shape[1])], np.float32)
+    centre, spread = known.mean(0), known.std(0) + 1e-6
+    fitted = LogisticRegression(C=1.0, max_iter=1000).fit((known - centre) / spread, good)
+    weights = fitted.coef_[0] / spread
+    return np.array([*weights, fitted.intercept_[0] - weights @ centre], np.float32)
+
+
+def _threshold(finder: Finder, by: By, segmenter: Segmenter, data: TrainingData, items: Sequence[Item]) -> float:
+    levels = np.linspace(0.05, 0.95, 19)
+    totals = np.zeros(len(levels))
+    for item in items:
+        [embedding] = data.embeddings([item])
+        truth = (embedding.geometry.masks_to_logits(data.masks(item)) > 0.5).any(0)
+        found = find(finder, segmenter, embedding, by)
+        masks = np.asarray((found.prediction.logits[:, 0] > 0).numpy())
+        for place, level in enumerate(levels):
+            joint = masks[found.probabilities >= level].any(0) if len(masks) else np.zeros_like(truth)
+            union = (joint | truth).sum()
+            totals[place] += (joint & truth).sum() / union if union else 1.0
+    return float(levels[int(totals.argmax())])
+
+
+def _ious(found: BoolArray, true: BoolArray) -> FloatArray:
+    """IoU (N, T) of masks (N, L, L) with masks (T, L, L)."""
+    one, other = (part.reshape(len(part), -1).astype(np.float32) for part in (found, true))
+    shared = one @ other.T
+    union = one.sum(1)[:, None] + other.sum(1)[None] - shared
+    return np.asarray(shared / np.maximum(union, 1), np.float32)
