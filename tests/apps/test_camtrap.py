@@ -116,7 +116,7 @@ def test_the_description_of_a_package(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_said(tmp_path: Path) -> None:
-    """Without a zone the times are doubtful; without coordinates the package is not valid yet, and the check says so."""
+    """Without a zone times are doubtful; without coordinates the package is not valid yet, and the check says so."""
     bare = Survey("2026-02-01T12:00:00+01:00", "SpecialSAM", taken="2020-01-01T00:00:00Z")
     notes = write_package(some()[1:3], tmp_path, bare)
     assert sorted(notes) == [

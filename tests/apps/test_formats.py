@@ -175,6 +175,14 @@ def test_small_parts_are_left_out_of_a_polygon() -> None:
         polygon(np.zeros((3, 3), np.bool_))
 
 
+def test_a_polygon_of_specks_has_no_more_parts_than_it_may() -> None:
+    specks = np.zeros((60, 60), np.bool_)
+    specks[::4, ::4] = True
+    points, parts, dropped = polygon(specks)
+    assert (parts, dropped) == (100, 125)
+    assert len(points) == 1 + 99 * 3
+
+
 def test_yolo_by_hand(tmp_path: Path) -> None:
     """A square of 4 pixels at (1, 1) of an image of 20x12 has its corners at pixels 1 and 4."""
     notes = write_yolo(some(), tmp_path)

@@ -36,6 +36,8 @@ LARGEST_LABEL = 65_535
 """Objects that a 16-bit label map can tell apart."""
 SMALLEST_PART = 0.01
 """A part of an object smaller than this share of its largest part is left out of a YOLO polygon."""
+MOST_PARTS = 100
+"""As many parts of an object, the largest, are joined into a YOLO polygon."""
 _UNNAMED = "object"
 
 
@@ -161,15 +163,16 @@ def polygon(mask: BoolArray) -> tuple[npt.NDArray[np.int64], int, int]:
     """One polygon int64 (N, 2), N >= 3, of the border pixels (x, y) of a non-empty bool (H, W) mask.
 
     Filled with its own border it covers the mask; holes are filled as well. Parts are joined where they are nearest, by
-    a line there and back, from the largest on. Returns how many were joined and how many were left out as smaller than
-    `SMALLEST_PART` of the largest.
+    a line there and back, from the largest on. Returns how many were joined and how many were left out: those smaller
+    than `SMALLEST_PART` of the largest, and those after the `MOST_PARTS` largest.
     """
     found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     if not found:
         raise DataError("expected a non-empty mask for a polygon, got an empty one")
     sizes = [cv2.contourArea(part) + len(part) for part in found]
     order = sorted(range(len(found)), key=lambda i: -sizes[i])
-    kept = [found[i][:, 0].astype(np.int64) for i in order if sizes[i] >= SMALLEST_PART * sizes[order[0]]]
+    large = [i for i in order[:MOST_PARTS] if sizes[i] >= SMALLEST_PART * sizes[order[0]]]
+    kept = [found[i][:, 0].astype(np.int64) for i in large]
     points = kept[0]
     for part in kept[1:]:
         points = _joined(points, part)

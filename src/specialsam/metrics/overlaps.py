@@ -57,3 +57,11 @@ def mae(probability: FloatArray, truth: BoolArray) -> float:
     """
     check_pair(probability, truth)
     return float(np.abs(probability - truth.astype(np.float32)).mean(dtype=np.float64))
+
+
+def pairwise_iou(found: BoolArray, true: BoolArray) -> FloatArray:
+    """IoU float32 (P, T) of each of the masks (P, H, W) with each of (T, H, W); of two empty ones it is 1."""
+    one, other = (part.reshape(len(part), part.shape[1] * part.shape[2]).astype(np.float32) for part in (found, true))
+    shared = one @ other.T
+    union = one.sum(1)[:, None] + other.sum(1)[None] - shared
+    return np.asarray(np.divide(shared, union, out=np.ones_like(shared), where=union > 0), np.float32)

@@ -8,7 +8,6 @@ become prompts; the decoder's masks are scored by a calibrated probability and e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -49,13 +48,18 @@ class FinderMaps:
 
 
 class Finder(nn.Module):
-    """The head: embeddings (B, `channels`, h, w) to `FinderMaps`. `calibration` (F + 1,) are weights and a bias."""
+    """The head: embeddings (B, `channels`, h, w) to `FinderMaps`.
+
+    What belongs to a decoder: `by`, how a proposal is put to it; `calibration` (F + 1,), weights of FEATURES and a
+    bias; `threshold` (), the probability from which an object counts as found.
+    """
 
     calibration: Tensor
+    threshold: Tensor
 
-    def __init__(self, channels: int, width: int = 64, blocks: int = 2):
+    def __init__(self, channels: int, width: int = 64, blocks: int = 2, by: By = "both"):
         super().__init__()
-        self.channels, self.width, self.blocks = channels, width, blocks
+        self.channels, self.width, self.blocks, self.by = channels, width, blocks, by
         self.enter = nn.Conv2d(channels, width, 1)
         self.body = nn.Sequential(*(Mixer(width) for _ in range(blocks)))
         self.context = nn.Linear(2 * width, width)
@@ -65,6 +69,7 @@ class Finder(nn.Module):
         self.dense = nn.Conv2d(width, LOGITS_STRIDE**2, 1)
         self.presence = nn.Linear(2 * width, 1)
         self.register_buffer("calibration", torch.tensor([1.0, *[0.0] * (len(FEATURES) - 1), 0.0]))
+        self.register_buffer("threshold", torch.tensor(0.5))
         for layer in (self.middle, self.dense, self.presence):
             nn.init.constant_(cast(Tensor, layer.bias), -2.0)
 
@@ -166,7 +171,7 @@ class Found:
     """P objects found in one image, the surest first: answers `prediction` (P, 1, L, L) and `probabilities` (P,).
 
     `points` (P, 2) and `boxes` (P, 4) are the prompts in original pixels; `dense` (L, L) is the map of all that is
-    object, as probabilities; `presence` is the image's own logit.
+    object, as probabilities; `threshold` is the probability from which an object counts.
     """
 
     prediction: Prediction
@@ -174,16 +179,17 @@ class Found:
     points: FloatArray
     boxes: FloatArray
     dense: FloatArray
-    presence: float
+    threshold: float
 
     def __len__(self) -> int:
         return len(self.probabilities)
 
-    def above(self, threshold: float) -> Found:
-        """Those of at least that probability."""
+    def above(self, threshold: float | None = None) -> Found:
+        """Those of at least that probability, by default the finder's own threshold."""
+        threshold = self.threshold if threshold is None else threshold
         kept = np.flatnonzero(self.probabilities >= threshold)
         answers = Prediction(self.prediction.logits[kept], self.prediction.scores[kept], self.prediction.geometry)
-        return Found(answers, self.probabilities[kept], self.points[kept], self.boxes[kept], self.dense, self.presence)
+        return Found(answers, self.probabilities[kept], self.points[kept], self.boxes[kept], self.dense, threshold)
 
     @property
     def score(self) -> float:
@@ -191,19 +197,23 @@ class Found:
         return float(self.probabilities.max(initial=0.0))
 
     def soft(self) -> FloatArray:
-        """Probability of each original pixel to be of an object, float32 (H, W): the surest answer that holds it."""
+        """How much each original pixel looks like an object, float32 (H, W) in 0..1.
+
+        The mean of the dense map and of the answers' masks, where an answer counts in full from the threshold on and
+        below it by its share of that.
+        """
         geometry = self.prediction.geometry
-        if not len(self):
-            return np.zeros((geometry.height, geometry.width), np.float32)
-        weighted = self.prediction.logits[:, 0].sigmoid() * torch.from_numpy(self.probabilities)[:, None, None]
-        joint = weighted.amax(0)
+        joint = torch.from_numpy(self.dense) / 2
+        if len(self):
+            weights = torch.from_numpy(np.minimum(self.probabilities / max(self.threshold, 1e-6), 1))
+            joint = joint + (self.prediction.logits[:, 0].sigmoid() * weights[:, None, None]).amax(0) / 2
         return np.asarray(geometry.logits_to_original(joint[None, None])[0, 0].numpy(), np.float32)
 
 
-def find(finder: Finder, segmenter: Segmenter, embedding: Embedding, by: By = "box", most: int = PROPOSALS) -> Found:
+def find(finder: Finder, segmenter: Segmenter, embedding: Embedding, most: int = PROPOSALS) -> Found:
     """Objects in one image without a prompt: proposals, the decoder's answers, calibrated probabilities, each once."""
     proposals = propose(finder, embedding, most)
-    answers = segmenter.decode(embedding, proposals.prompts(by))
+    answers = segmenter.decode(embedding, proposals.prompts(finder.by))
     weights = finder.calibration.cpu().numpy()
     logits = features(proposals, answers) @ weights[:-1] + weights[-1]
     probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
@@ -215,7 +225,7 @@ def find(finder: Finder, segmenter: Segmenter, embedding: Embedding, by: By = "b
         proposals.points[kept],
         proposals.boxes[kept],
         proposals.dense,
-        proposals.presence,
+        float(finder.threshold),
     )
 
 
@@ -242,15 +252,20 @@ def features(proposals: Proposals, answers: Prediction) -> FloatArray:
     return np.stack(columns, 1).astype(np.float32)
 
 
-def distinct(masks: BoolArray) -> list[int]:
-    """Places of low-res masks (N, L, L), the surest first, that are neither empty nor a surer one's double or part."""
+def distinct(masks: BoolArray, most: int | None = None) -> list[int]:
+    """Places of low-res masks (N, L, L), the surest first, that are neither empty nor a surer one's double or part.
+
+    `most` stops at that many.
+    """
     kept: list[int] = []
-    flat = masks.reshape(len(masks), -1)
+    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2]).astype(np.float32)
     areas = flat.sum(1)
     for place in range(len(masks)):
+        if len(kept) == most:
+            break
         if not areas[place]:
             continue
-        shared = flat[kept].astype(np.int64) @ flat[place].astype(np.int64)
+        shared = flat[kept] @ flat[place]
         union = areas[kept] + areas[place] - shared
         same = (shared > SAME * union) | (shared > INSIDE * areas[place])
         if not same.any():
@@ -261,11 +276,5 @@ def distinct(masks: BoolArray) -> list[int]:
 def grid_points(geometry: Geometry, side: int = 16) -> FloatArray:
     """A grid of side x side points (N, 2) spread over an image, in original pixels: how SAM finds everything."""
     steps = (np.arange(side, dtype=np.float32) + 0.5) / side
-    return np.stack(np.meshgrid(steps * geometry.width, steps * geometry.height), -1).reshape(-1, 2) - np.float32(0.5)
-
-
-def read_finder(tensors: Mapping[str, Tensor], channels: int, width: int, blocks: int) -> Finder:
-    """A finder with these tensors, ready to find."""
-    finder = Finder(channels, width, blocks)
-    finder.load_state_dict(dict(tensors))
-    return finder.eval().requires_grad_(False)
+    points = np.stack(np.meshgrid(steps * geometry.width, steps * geometry.height), -1).reshape(-1, 2) - 0.5
+    return points.astype(np.float32)

@@ -22,6 +22,7 @@ from specialsam.core.windows import Window
 from specialsam.data.content import digest_file
 from specialsam.data.images import image_size
 from specialsam.data.loading import load, load_masks
+from specialsam.data.splits import stable_hash
 from specialsam.data.tiles import TileSettings
 from specialsam.data.views import IDENTITY, View, ViewRecipe, apply, views_for
 from specialsam.embeddings import EmbeddingStore, EmbedReport, embed, price
@@ -36,12 +37,17 @@ from specialsam.training.targets import Packed, TargetFile
 
 BATCH = 2
 """Images encoded at once: on a CPU more does not pay, and memory stays small for the largest encoder."""
+FINDER_BLANKS = 20
+"""Images of nothing at most, of the validation split, on which a finder's epoch and probabilities are chosen."""
 Pair = tuple[Record, View]
 
 
 @dataclass
 class Embedded:
-    """Embeddings and packed masks of all splits in `folder` and `targets_path`; train images also in their views."""
+    """Embeddings and packed masks of all splits in `folder` and `targets_path`; train images also in their views.
+
+    With `blanks` also of the images that hold nothing, as they are.
+    """
 
     folder: Path
     segmenter: Segmenter
@@ -52,6 +58,7 @@ class Embedded:
     views: ViewRecipe = field(default_factory=ViewRecipe)
     seed: int = 0
     tiles: TileSettings = field(default_factory=TileSettings)
+    blanks: bool = False
     max_gb: float | None = None
     report: EmbedReport | None = field(default=None, init=False)
     _seen: dict[str, Packed] = field(default_factory=dict, init=False, repr=False)
@@ -74,7 +81,10 @@ class Embedded:
             return whole + [view.on(tile) for tile in self._tiles(record) for view in whole]
 
         splits: tuple[Split, ...] = ("train", "val", "test")
-        return {s: [(record, view) for record in self.plan.of(s) for view in views(record, s)] for s in splits}
+        empty = {s: [(record, IDENTITY) for record in self.plan.blanks(s)] if self.blanks else [] for s in splits}
+        return {
+            s: [(record, view) for record in self.plan.of(s) for view in views(record, s)] + empty[s] for s in splits
+        }
 
     def _tiles(self, record: Record) -> list[Window]:
         """Tiles of an image that is larger than one; an image that cannot be read has none, and fails as a whole."""
@@ -116,6 +126,7 @@ class Embedded:
                 self.segmenter,
                 self.store,
                 batch_size=BATCH,
+                needs=lambda sample: len(sample.masks) > 0 or sample.id in self.plan.blank,
                 digest=self._image_digest,
                 progress=lambda done, total, _: progress(done, total, ""),
             )
@@ -221,14 +232,29 @@ class Embedded:
             if failure.record == record:
                 raise DataError(failure.error)
 
-    def _split_items(self, split: str) -> list[Item]:
+    def _split_items(self, split: str, empty: bool = False) -> list[Item]:
+        """Items of a split that hold an object, or with `empty` the images that hold nothing."""
         counts = self.targets.items()
         pairs = [(record, view, self.keys.get((record.id, view.key))) for record, view in self.items[split]]
         return [
             Item(item_id(record, view), record.id, key, self._source(record, view))
             for record, view, key in pairs
-            if key is not None and counts.get(item_id(record, view), 0) > 0
+            if key is not None and (record.id in self.plan.blank if empty else counts.get(item_id(record, view), 0) > 0)
         ]
+
+    def _embeddings(self, items: Sequence[Item]) -> list[Embedding]:
+        return self.store.get_many([item.key for item in items])
+
+    def finder_data(self) -> tuple[TrainingData, list[Item]]:
+        """What a finder learns from: items with and without objects; and the images of nothing for its alarms.
+
+        Of those in the validation split most are kept apart from all learning, as a promise on alarms needs it.
+        """
+        held = sorted(self._split_items("val", empty=True), key=lambda item: stable_hash(f"alarm:{item.record}"))
+        own = min(FINDER_BLANKS, len(held) // 3)
+        train = self._split_items("train") + self._split_items("train", empty=True)
+        data = TrainingData(train, self._split_items("val") + held[:own], self._embeddings, self._filled)
+        return data, held[own:]
 
     def training_data(self) -> TrainingData:
         """Train and val items with readers for embeddings, masks and (whole-model tuning) pixels."""
@@ -239,10 +265,9 @@ class Embedded:
             sample = apply(view, load(record))
             return self.segmenter.pixels(sample.image), sample.geometry(self.segmenter.side)
 
-        def embeddings(items: Sequence[Item]) -> list[Embedding]:
-            return self.store.get_many([item.key for item in items])
-
-        return TrainingData(self._split_items("train"), self._split_items("val"), embeddings, self._filled, pixels)
+        return TrainingData(
+            self._split_items("train"), self._split_items("val"), self._embeddings, self._filled, pixels
+        )
 
     def _filled(self, item: Item) -> BoolArray:
         masks = self.targets.get(item.id)

@@ -151,7 +151,8 @@ def embedded_of(
 ) -> Embedded:
     """The embeddings and masks of a request's folder by its settings."""
     where = request.embeddings, segmenter, layout, request.folder / TARGETS, place
-    return Embedded(*where, settings.precision, settings.views, settings.seed, settings.tiles)
+    how = settings.precision, settings.views, settings.seed, settings.tiles, settings.finder.enabled
+    return Embedded(*where, *how)
 
 
 def begin(ledger: Ledger, place: Place) -> None:

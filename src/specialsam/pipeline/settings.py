@@ -13,7 +13,7 @@ from specialsam.core.settings import Settings, parse_settings
 from specialsam.data.tiles import TileSettings
 from specialsam.data.views import ViewRecipe
 from specialsam.evaluation.evaluate import EvaluateSettings
-from specialsam.training.settings import TrainSettings
+from specialsam.training.settings import FinderSettings, TrainSettings
 
 
 class SpecializeSettings(Settings):
@@ -29,6 +29,7 @@ class SpecializeSettings(Settings):
         description="tiles that larger images are cut into: learned from beside the whole, and answers put together",
     )
     train: TrainSettings = Field(default=TrainSettings())
+    finder: FinderSettings = Field(default=FinderSettings())
     evaluate: EvaluateSettings = Field(default=EvaluateSettings())
     monitor: MonitorSettings = Field(default=MonitorSettings())
     guard: GuardSettings = Field(default=GuardSettings())

@@ -25,8 +25,9 @@ from specialsam.core.place import here
 from specialsam.evaluation.results import Asked, Results, measure
 from specialsam.evaluation.rivals import disc_radius
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import SpecialistCard, clone, save_specialist
+from specialsam.models.specialist import Alarm, SpecialistCard, clone, save_specialist
 from specialsam.pipeline.evidence import BASE, SPECIALIST, gather_evidence, guarded
+from specialsam.pipeline.finding import Learned, finding_lines, learn_to_find
 from specialsam.pipeline.job import Job, Request, open_job, planned
 from specialsam.pipeline.reporting import write_run_report
 from specialsam.pipeline.settings import SpecializeSettings
@@ -69,8 +70,12 @@ def run_specialize(request: Request, settings: SpecializeSettings, measured: boo
         with job.ledger.timed("guard"):
             kept = guarded(job, tuned)
         tuned = replace(kept.segmenter, name=SPECIALIST) if kept else tuned
+        with job.ledger.timed("finder"):
+            found = learn_to_find(job, tuned)
         if job.place.main:
-            _save_specialist(job, tuned, result, kept)
+            _save_specialist(job, tuned, result, kept, found)
+            if found:
+                say(finding_lines(found.table))
         if base_rows is None:
             return None
         results = base_rows + _evaluated(job, SPECIALIST, tuned)
@@ -151,7 +156,9 @@ def _aloud(settings: SpecializeSettings) -> Callable[[list[EpochFacts]], tuple[l
     return heard
 
 
-def _save_specialist(job: Job, tuned: Segmenter, result: TrainResult, kept: Guarded | None) -> None:
+def _save_specialist(
+    job: Job, tuned: Segmenter, result: TrainResult, kept: Guarded | None, found: Learned | None
+) -> None:
     base, layout, settings, model = job.segmenter, job.plan, job.settings, job.request.model
     alpha = (kept.alpha if kept else 1.0) if result.best_epoch else 0.0
     note = "" if result.best_epoch else "no epoch was better than the base on validation: these are the base's weights"
@@ -169,7 +176,8 @@ def _save_specialist(job: Job, tuned: Segmenter, result: TrainResult, kept: Guar
         data_fingerprint=layout.fingerprint,
         data_licence=layout.dataset.licence,
         scores={"val_iou": {"base": result.history[0].val_iou, "kept": max(f.val_iou for f in result.history)}},
+        alarm=found.alarm if found else Alarm(),
         note=note,
         version=__version__,
     )
-    save_specialist(tuned, card, job.folder / "specialist")
+    save_specialist(tuned, card, job.folder / "specialist", found.parts if found else None)

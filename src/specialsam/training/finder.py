@@ -14,14 +14,13 @@ from dataclasses import dataclass, fields, replace
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from specialsam.core.console import Progress
 from specialsam.core.geometry import LOGITS_STRIDE, BoolArray, FloatArray, Geometry
-from specialsam.core.settings import Settings
 from specialsam.core.types import Prediction
+from specialsam.metrics.overlaps import pairwise_iou
 from specialsam.models.finder import (
     SAME,
     By,
@@ -36,21 +35,8 @@ from specialsam.models.finder import (
 )
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import generator
+from specialsam.training.settings import FinderSettings
 from specialsam.training.state import Item, TrainingData
-
-
-class FinderSettings(Settings):
-    """How the finder is learned."""
-
-    enabled: bool = Field(True, description="learn a finder, which proposes objects where there is no prompt")
-    width: int = Field(64, description="channels of the head", ge=8, le=256)
-    blocks: int = Field(2, description="mixing blocks of the head", ge=0, le=6)
-    epochs: int = Field(30, description="epochs", ge=1)
-    batch: int = Field(16, description="images a step", ge=1)
-    lr: float = Field(2e-3, description="peak learning rate", gt=0)
-    weight_decay: float = Field(0.05, description="AdamW weight decay", ge=0)
-    dropout: float = Field(0.1, description="share of the embedding's channels that a step does not see", ge=0, lt=1)
-    seed: int = Field(0, description="of every random choice")
 
 
 @dataclass(frozen=True)
@@ -104,10 +90,10 @@ def targets(masks: BoolArray, geometry: Geometry) -> FinderTargets:
     )
 
 
-def _by_cell(plane: np.ndarray) -> np.ndarray:
+def _by_cell(plane: FloatArray) -> FloatArray:
     """The largest value of each cell, (h, w), of a plane (L, L)."""
     cells = len(plane) // LOGITS_STRIDE
-    return plane.reshape(cells, LOGITS_STRIDE, cells, LOGITS_STRIDE).max((1, 3))
+    return np.asarray(plane.reshape(cells, LOGITS_STRIDE, cells, LOGITS_STRIDE).max((1, 3)), np.float32)
 
 
 def loss_of(maps: FinderMaps, truth: FinderTargets) -> Tensor:
@@ -224,15 +210,6 @@ def _rate(step: int, steps: int, peak: float) -> float:
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """A finder whose probabilities fit a decoder, how it asks it, and the probability from which an object counts."""
-
-    finder: Finder
-    by: By
-    threshold: float
-
-
-@dataclass(frozen=True)
 class _Asked:
     """Answers to the proposals of one item by one way of asking, with the IoU (N, T) of each with each true object."""
 
@@ -241,7 +218,7 @@ class _Asked:
     ious: FloatArray
 
 
-def calibrate(finder: Finder, segmenter: Segmenter, data: TrainingData, progress: Progress | None = None) -> Calibrated:
+def calibrate(finder: Finder, segmenter: Segmenter, data: TrainingData, progress: Progress | None = None) -> Finder:
     """Fit a copy of `finder` to the decoder of `segmenter` on validation (on training where that has no object).
 
     The way of asking is that whose answers cover the true objects best; the probability of an answer is a logistic
@@ -257,15 +234,18 @@ def calibrate(finder: Finder, segmenter: Segmenter, data: TrainingData, progress
         proposals = propose(finder, embedding)
         for by, asked in ways.items():
             answers = segmenter.decode(embedding, proposals.prompts(by))
-            asked.append(_Asked(proposals, answers, _ious(np.asarray((answers.logits[:, 0] > 0).numpy()), truth)))
+            found = np.asarray((answers.logits[:, 0] > 0).numpy())
+            asked.append(_Asked(proposals, answers, pairwise_iou(found, truth)))
         if progress:
             progress(number, len(items), item.record)
     by = max(
         ways, key=lambda way: float(np.mean([one.ious.max(0).mean() for one in ways[way] if one.ious.size] or [0]))
     )
     fitted = deepcopy(finder)
+    fitted.by = by
     fitted.calibration.copy_(torch.from_numpy(_logistic(ways[by])))
-    return Calibrated(fitted, by, _threshold(fitted, by, segmenter, data, items))
+    fitted.threshold.fill_(_threshold(fitted, segmenter, data, items))
+    return fitted
 
 
 def _logistic(asked: Sequence[_Asked]) -> FloatArray:
@@ -282,24 +262,16 @@ def _logistic(asked: Sequence[_Asked]) -> FloatArray:
     return np.array([*weights, fitted.intercept_[0] - weights @ centre], np.float32)
 
 
-def _threshold(finder: Finder, by: By, segmenter: Segmenter, data: TrainingData, items: Sequence[Item]) -> float:
+def _threshold(finder: Finder, segmenter: Segmenter, data: TrainingData, items: Sequence[Item]) -> float:
     levels = np.linspace(0.05, 0.95, 19)
     totals = np.zeros(len(levels))
     for item in items:
         [embedding] = data.embeddings([item])
         truth = (embedding.geometry.masks_to_logits(data.masks(item)) > 0.5).any(0)
-        found = find(finder, segmenter, embedding, by)
+        found = find(finder, segmenter, embedding)
         masks = np.asarray((found.prediction.logits[:, 0] > 0).numpy())
         for place, level in enumerate(levels):
             joint = masks[found.probabilities >= level].any(0) if len(masks) else np.zeros_like(truth)
             union = (joint | truth).sum()
             totals[place] += (joint & truth).sum() / union if union else 1.0
     return float(levels[int(totals.argmax())])
-
-
-def _ious(found: BoolArray, true: BoolArray) -> FloatArray:
-    """IoU (N, T) of masks (N, L, L) with masks (T, L, L)."""
-    one, other = (part.reshape(len(part), -1).astype(np.float32) for part in (found, true))
-    shared = one @ other.T
-    union = one.sum(1)[:, None] + other.sum(1)[None] - shared
-    return np.asarray(shared / np.maximum(union, 1), np.float32)

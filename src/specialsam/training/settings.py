@@ -1,4 +1,4 @@
-"""How the decoder is tuned."""
+"""How the decoder is tuned, and the finder learned."""
 
 from __future__ import annotations
 
@@ -59,3 +59,20 @@ class TrainSettings(Settings):
     def _known_loss(cls, value: str | dict[str, float]) -> str | dict[str, float]:
         resolve_mix(value)
         return value
+
+
+class FinderSettings(Settings):
+    """How the finder is learned."""
+
+    enabled: bool = Field(True, description="learn a finder, which proposes objects where there is no prompt")
+    width: int = Field(64, description="channels of the head", ge=8, le=256)
+    blocks: int = Field(2, description="mixing blocks of the head", ge=0, le=6)
+    epochs: int = Field(30, description="epochs", ge=1)
+    batch: int = Field(16, description="images a step", ge=1)
+    lr: float = Field(2e-3, description="peak learning rate", gt=0)
+    weight_decay: float = Field(0.05, description="AdamW weight decay", ge=0)
+    dropout: float = Field(0.1, description="share of the embedding's channels that a step does not see", ge=0, lt=1)
+    seed: int = Field(0, description="of every random choice")
+    grid: int = Field(
+        40, description="test images on which the slow rival, a grid of points, is measured; 0: none", ge=0
+    )
