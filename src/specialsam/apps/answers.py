@@ -70,24 +70,34 @@ def _object(kept: dict[str, Any]) -> FoundObject:
     return FoundObject(**{**kept, "box": tuple(kept["box"])})
 
 
-def found_objects(
-    masks: BoolArray, scores: Sequence[float] | FloatArray, labels: Sequence[str] = (), sources: Sequence[str] = ()
-) -> tuple[FoundObject, ...]:
-    """Masks bool (P, H, W) with scores (P,) as objects, the surest first; empty masks are left out."""
+def surest_first(masks: BoolArray, scores: FloatArray) -> list[int]:
+    """Places of masks (P, H, W) that are not empty, by falling score (P,)."""
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    return [int(place) for place in order if masks[place].any()]
+
+
+def objects_of(
+    masks: BoolArray,
+    scores: FloatArray,
+    places: Sequence[int],
+    labels: Sequence[str] = (),
+    sources: Sequence[str] = (),
+) -> tuple[FoundObject, ...]:
+    """The masks (P, H, W) at `places` as objects, in that order; an empty one has the box (0, 0, 0, 0)."""
     return tuple(
         FoundObject(
-            to_rle(masks[i]),
-            _box(masks[i]),
-            float(scores[i]),
-            labels[i] if labels else "",
-            sources[i] if sources else "",
+            to_rle(masks[place]),
+            _box(masks[place]),
+            float(scores[place]),
+            labels[place] if labels else "",
+            sources[place] if sources else "",
         )
-        for i in order
-        if masks[i].any()
+        for place in places
     )
 
 
 def _box(mask: BoolArray) -> tuple[float, float, float, float]:
+    if not mask.any():
+        return 0.0, 0.0, 0.0, 0.0
     x0, y0, x1, y1 = (float(side) for side in tight_boxes(mask[None])[0])
     return x0, y0, x1, y1

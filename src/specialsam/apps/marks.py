@@ -244,18 +244,28 @@ def _tagged(picture: ImageArray, found: Sequence[tuple[int, FoundObject, _Window
 
 
 def _room(box: _Window, wide: int, tall: int, size: tuple[int, int], taken: Sequence[_Window]) -> _Window | None:
-    """Where a tag goes: above its object, below, right or left of it, off objects and tags; None without room."""
+    """Where a tag goes: above its object, below or beside it, off all that is taken; None where it cannot fit."""
     width, height = size
     if wide > width or tall > height:
         return None
     x0, y0, x1, y1 = box
     gap = tall // 3
-    places = []
-    for left, top in ((x0, y0 - tall - gap), (x0, y1 + gap), (x1 + gap, y0), (x0 - wide - gap, y0)):
+    above, below, far = y0 - tall - gap, y1 + gap, tall + 1
+    beside = (x1 + gap, y0), (x0 - wide - gap, y0)
+    around = (
+        (x0, above),
+        (x0, below),
+        *beside,
+        (x1 - wide, above),
+        (x1 - wide, below),
+        (x0, above - far),
+        (x0, below + far),
+    )
+    rooms = []
+    for left, top in around:
         x, y = min(max(0, left), width - wide), min(max(0, top), height - tall)
-        room = x, y, x + wide, y + tall
-        places.append((sum(_overlap(room, other) for other in taken), room))
-    return min(places, key=lambda place: place[0])[1]
+        rooms.append((x, y, x + wide, y + tall))
+    return min(rooms, key=lambda room: sum(_overlap(room, other) for other in taken))
 
 
 def _overlap(a: _Window, b: _Window) -> int:

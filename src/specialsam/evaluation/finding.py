@@ -13,31 +13,26 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from specialsam.core.console import stage
 from specialsam.core.errors import SpecialSamError
 from specialsam.core.geometry import BoolArray, FloatArray
 from specialsam.core.ledger import Journal, digest
 from specialsam.core.place import Place
-from specialsam.core.types import Embedding, Prediction, Prompts, Record, Truth
+from specialsam.core.types import Embedding, Record, Truth
 from specialsam.evaluation.evaluate import Embed, TruthOf, image_of
 from specialsam.evaluation.results import Asked
 from specialsam.evaluation.saliency import spectral_residual
 from specialsam.metrics.camouflage import cod
 from specialsam.metrics.detection import PixelCounts
 from specialsam.metrics.overlaps import overlap, pairwise_iou
-from specialsam.models.finder import PROPOSALS, Finder, distinct, find, grid_points
+from specialsam.models.finder import PROPOSALS, Finder, find
+from specialsam.models.grid import find_on_grid
 from specialsam.models.memory import Memory, anomaly_map, image_score
-from specialsam.models.segmenter import THREE, Segmenter
+from specialsam.models.segmenter import Segmenter
 
 FINDS = 1
 """Version of what is kept of an image: part of what it is made from."""
-GRID = 16
-"""Points on a side of the grid by which SAM finds everything."""
-STABLE = 1.0
-"""Logits by which a threshold is moved to see whether a mask is stable (Kirillov et al. 2023, section 5)."""
-LEAST_STABLE = 0.8
 MAP_METRICS = ("iou", "s_measure", "e_mean", "weighted_f", "mae")
 """What is measured of an image with objects: IoU of all that counts as found, and the measures of its soft map."""
 
@@ -91,26 +86,14 @@ def by_finder(finder: Finder, segmenter: Segmenter) -> Find:
 
 
 def by_grid(segmenter: Segmenter) -> Find:
-    """A grid of 16 x 16 points, three masks each, by own score and stability, each object once: no learning.
-
-    Kirillov et al. 2023, "Segment Anything", section 5. Its scores say how sure the model is of a mask, not that it is
-    an object of the domain.
-    """
+    """A grid of points without any learning; its scores do not say that a mask is an object of the domain."""
 
     def ask(truth: Truth, embedding: Embedding) -> Finds:
-        points = grid_points(embedding.geometry, GRID)
-        prompts = Prompts("grid", points[:, None].astype(np.float32), np.ones((len(points), 1), np.int64))
-        answer = segmenter.decode_outputs(embedding, prompts, THREE)
-        logits = answer.logits.flatten(0, 1)
-        wide, narrow = (logits > -STABLE).sum((1, 2)), (logits > STABLE).sum((1, 2))
-        stability = (narrow / wide.clamp(min=1)).numpy()
-        scores = np.clip(answer.scores.flatten().numpy(), 0, 1) * stability
-        order = np.argsort(-scores, kind="stable")
-        order = order[stability[order] >= LEAST_STABLE]
-        kept = order[distinct(np.asarray((logits[order] > 0).numpy()), PROPOSALS)]
-        chosen = Prediction(logits[kept][:, None], torch.from_numpy(scores[kept])[:, None], embedding.geometry)
-        masks = chosen.masks()[:, 0]
-        return _of_masks(masks, scores[kept].astype(np.float32), truth.size)
+        found, scores = find_on_grid(segmenter, embedding)
+        masks, soft = found.masks()[:, 0], np.zeros(truth.size, np.float32)
+        for mask, score in zip(masks, scores, strict=True):
+            soft[mask] = np.maximum(soft[mask], score)
+        return Finds(masks, scores, soft, float(scores.max(initial=0.0)), 0.5)
 
     return ask
 
@@ -127,13 +110,6 @@ def by_memory(memory: Memory) -> Find:
         return replace(_of_map(anomaly_map(memory, embedding)), score=image_score(memory, embedding))
 
     return ask
-
-
-def _of_masks(masks: BoolArray, scores: FloatArray, size: tuple[int, int]) -> Finds:
-    soft = np.zeros(size, np.float32)
-    for mask, score in zip(masks[::-1], scores[::-1], strict=True):
-        soft[mask] = np.maximum(soft[mask], score)
-    return Finds(masks, scores, soft, float(scores.max(initial=0.0)), 0.5)
 
 
 def _of_map(soft: FloatArray) -> Finds:

@@ -271,10 +271,3 @@ def distinct(masks: BoolArray, most: int | None = None) -> list[int]:
         if not same.any():
             kept.append(place)
     return kept
-
-
-def grid_points(geometry: Geometry, side: int = 16) -> FloatArray:
-    """A grid of side x side points (N, 2) spread over an image, in original pixels: how SAM finds everything."""
-    steps = (np.arange(side, dtype=np.float32) + 0.5) / side
-    points = np.stack(np.meshgrid(steps * geometry.width, steps * geometry.height), -1).reshape(-1, 2) - 0.5
-    return points.astype(np.float32)

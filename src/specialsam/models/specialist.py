@@ -107,8 +107,13 @@ def save_specialist(tuned: Segmenter, card: SpecialistCard, folder: Path, parts:
     whole = card.model_copy(update={"weights_sha256": tensors_sha256(keep), **_save_parts(folder, card, parts)})
     # safetensors writes several metadata keys in an order that changes from process to process
     write_whole(folder / WEIGHTS, lambda path: save_file(keep, path, {"format": "pt"}))
-    write_whole(folder / FILE, lambda path: path.write_text(whole.model_dump_json(indent=2) + "\n"))
+    write_card(folder, whole)
     return folder
+
+
+def write_card(folder: Path, card: SpecialistCard) -> None:
+    """Write the card of a specialist folder, whole."""
+    write_whole(folder / FILE, lambda path: path.write_text(card.model_dump_json(indent=2) + "\n"))
 
 
 def _save_parts(folder: Path, card: SpecialistCard, parts: FinderParts | None) -> dict[str, Any]:

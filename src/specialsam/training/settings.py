@@ -73,6 +73,4 @@ class FinderSettings(Settings):
     weight_decay: float = Field(0.05, description="AdamW weight decay", ge=0)
     dropout: float = Field(0.1, description="share of the embedding's channels that a step does not see", ge=0, lt=1)
     seed: int = Field(0, description="of every random choice")
-    grid: int = Field(
-        40, description="test images on which the slow rival, a grid of points, is measured; 0: none", ge=0
-    )
+    grid: int = Field(40, description="test images on which the slow grid of points is measured; 0: none", ge=0)

@@ -1,0 +1,60 @@
+"""Alarms with a promise: scores of pictures of nothing, kept in a specialist, and whether new ones look like them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from specialsam.apps.photographs import gather
+from specialsam.apps.session import open_session
+from specialsam.core.console import complain, stage
+from specialsam.core.errors import DataError, UsageError
+from specialsam.data.images import read_image
+from specialsam.metrics.conformal import Drift, drift
+from specialsam.models.finder import find
+from specialsam.models.specialist import Alarm, SpecialistCard, read_card, write_card
+
+
+def calibrate(
+    specialist: Path, places: Sequence[Path], *, device: torch.device | str = "cpu", trust_base: bool = False
+) -> str:
+    """Score pictures of nothing and keep the scores in the specialist's card; what they are enough for, in a line.
+
+    They must be none that the specialist learned from: their scores would be too low and the promise would not hold.
+    """
+    session = open_session(specialist, device=device, trust_base=trust_base)
+    if session.parts.finder is None:
+        raise UsageError(f"expected a specialist with a finder in {specialist}, got one without; specialize anew")
+    files, _ = gather(places)
+    scores, failed = [], 0
+    with stage("looking at pictures of nothing") as progress:
+        for number, (name, path) in enumerate(files.items(), 1):
+            try:
+                image = read_image(path)
+                scores.append(find(session.parts.finder, session.segmenter, session.segmenter.encode(image)).score)
+            except DataError as error:
+                failed += 1
+                complain(f"left out: {error}")
+            progress(number, len(files), name)
+    if not scores:
+        raise UsageError(f"expected readable pictures, got {failed} that are not")
+    source = f"{len(scores)} pictures of {', '.join(path.name for path in places)}"
+    write_card(specialist, read_card(specialist).model_copy(update={"alarm": Alarm(good_scores=scores, source=source)}))
+    return f"{source}: enough for a share of false alarms of {_least(len(scores)):.2%} and above"
+
+
+def _least(count: int) -> float:
+    """The smallest rate that so many pictures can promise: 1 / (n + 1)."""
+    return 1 / (count + 1)
+
+
+def drifted(card: SpecialistCard, scores: Iterable[float]) -> Drift:
+    """Whether recent pictures' scores are still like those of the pictures that a specialist's threshold is set on.
+
+    UsageError for a specialist that has none.
+    """
+    if not card.alarm.good_scores:
+        raise UsageError("expected a specialist that knows pictures of nothing, got one without; calibrate it first")
+    return drift(card.alarm.good_scores, list(scores))

@@ -1,0 +1,136 @@
+"""The loop over picture files: each is answered once, whatever fails or is killed in between.
+
+A folder keeps a journal of answers, a line a picture, with a digest of the picture's bytes, the model and how it was
+asked: a changed photograph under an old name, or another specialist, is answered anew, everything else is kept. A
+picture that fails is an answer with its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from specialsam.apps.answers import Answer
+from specialsam.apps.asked import Asked
+from specialsam.apps.photographs import exif_of, reason_for
+from specialsam.apps.session import Asking, Session, answer_asked, find_in
+from specialsam.core.console import stage
+from specialsam.core.errors import DataError, SpecialSamError
+from specialsam.core.geometry import ImageArray
+from specialsam.core.ledger import Journal, digest
+from specialsam.data.content import digest_file
+from specialsam.data.images import read_image
+
+VERSION = 1
+"""Of what an answer holds: part of what it is made from."""
+JOURNAL = "answers.jsonl"
+Save = Callable[[ImageArray, Answer], None]
+"""What is done with a picture while it is at hand, before its answer counts as finished."""
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Picture files by the names that answers give them; `failures` are those that another tool failed on, and why.
+
+    `prompts` by name, or None where everything is to be found without.
+    """
+
+    files: Mapping[str, Path]
+    prompts: Mapping[str, Sequence[Asked]] | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a run did: `made` pictures now, `kept` from before, `failed` of all, `wanted` reads their answers."""
+
+    made: int
+    kept: int
+    failed: int
+    journal: Journal
+    wanted: Mapping[str, str]
+
+    def __iter__(self) -> Iterator[Answer]:
+        """All answers, in the order of the files; read from the journal one by one."""
+        for _, kept in self.journal.answers(self.wanted):
+            yield Answer.read(kept)
+
+
+def answer_all(session: Session, pictures: PictureFiles, how: Asking, out: Path, save: Save | None = None) -> Answered:
+    """Answer every picture that `out` does not hold yet; a second call goes on where the first was stopped."""
+    journal = Journal(out / JOURNAL)
+    wanted: dict[str, str] = {}
+    made = kept = failed = 0
+    how_asked = [VERSION, session.identity, asdict(how), session.threshold(how) if pictures.prompts is None else 0]
+    with stage("looking") as progress:
+        for number, (name, path) in enumerate(pictures.files.items(), 1):
+            asked = None if pictures.prompts is None else list(pictures.prompts.get(name, ()))
+            wanted[name] = digest(_bytes_of(path), how_asked, _plain(asked), pictures.failures.get(name, ""))
+            if journal.has(name, wanted[name]):
+                kept += 1
+            else:
+                answer = _answer(session, name, path, asked, pictures.failures.get(name, ""), how, save)
+                journal.put(name, wanted[name], answer.as_json())
+                made += 1
+                failed += bool(answer.error)
+            progress(number, len(pictures.files), name)
+    journal.forget(wanted)
+    return Answered(made, kept, failed, journal, wanted)
+
+
+def _answer(
+    session: Session,
+    name: str,
+    path: Path,
+    asked: Sequence[Asked] | None,
+    failure: str,
+    how: Asking,
+    save: Save | None,
+) -> Answer:
+    """The answer to one picture; whatever is wrong with it is the answer's error."""
+    answer = Answer(name)
+    try:
+        image = read_image(path)
+        exif = exif_of(path)
+        size = (image.shape[0], image.shape[1])
+        answer = replace(answer, size=size, taken=exif.taken, latitude=exif.latitude, longitude=exif.longitude)
+        if failure:
+            raise DataError(failure)
+        if asked is None:
+            objects, beside = find_in(session, image, how)
+        elif asked:
+            objects, beside = answer_asked(session, image, [one.in_pixels(*size) for one in asked], how)
+        else:
+            objects, beside = (), ()
+        answer = replace(answer, objects=objects, beside=beside)
+        if save:
+            save(image, answer)
+        return answer
+    except DataError as error:
+        return replace(answer, error=reason_for(path, error))
+    except MemoryError as error:
+        return replace(answer, error=f"{name}: not enough memory ({error}); cut it into tiles or scale it down")
+
+
+def _bytes_of(path: Path) -> str:
+    try:
+        return digest_file(path)
+    except SpecialSamError as error:
+        return f"unreadable: {error}"
+
+
+def _plain(asked: Sequence[Asked] | None) -> list[object] | None:
+    """Prompts as plain values, for a digest."""
+    if asked is None:
+        return None
+    return [
+        [
+            None if one.points is None else one.points.tolist(),
+            None if one.point_labels is None else one.point_labels.tolist(),
+            one.box,
+            one.relative,
+            one.label,
+        ]
+        for one in asked
+    ]

@@ -1,0 +1,130 @@
+"""What a specialist is put to: segment, spot, calibrate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specialsam.cli.options import Debug, Device, Model, TrustBase
+from specialsam.core.console import say
+from specialsam.core.errors import UsageError
+
+app = typer.Typer()
+
+Pictures = Annotated[
+    list[Path], typer.Argument(help="image files and folders", metavar="IMAGES...", show_default=False)
+]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="folder that everything is written to")]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        help="points or boxes: CSV, COCO boxes, MegaDetector or SpeciesNet JSON [default: found without]",
+        show_default=False,
+    ),
+]
+LeastScore = Annotated[float, typer.Option(help="leave a detector's boxes below this score out", min=0, max=1)]
+Zoom = Annotated[bool, typer.Option("--zoom", help="look a second time at each object, one encoder pass more")]
+Tiles = Annotated[int, typer.Option(help="cut pictures larger than this many pixels into tiles; 0: never", min=0)]
+Threshold = Annotated[
+    float | None, typer.Option(help="probability from which an object is kept [default: the finder's]", min=0, max=1)
+]
+FalseAlarms = Annotated[
+    str | None,
+    typer.Option(
+        help="share of pictures of nothing that may show anything, as 1% or .01: sets the threshold with a guarantee",
+        show_default=False,
+    ),
+]
+Most = Annotated[int, typer.Option(help="objects a picture at most, where they are found without a prompt", min=1)]
+
+
+def share(text: str | None) -> float | None:
+    """1% or 0.01 as a number; UsageError otherwise."""
+    if text is None:
+        return None
+    try:
+        number = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise UsageError(f"expected a share of false alarms between 0 and 1, as 1% or 0.01, got {text!r}")
+    return number
+
+
+@app.command()
+def segment(
+    images: Pictures,
+    out: OutFolder,
+    model: Model = "nano",
+    prompts: PromptFile = None,
+    least_score: LeastScore = 0.0,
+    formats: Annotated[str, typer.Option("--format", "-f", help="png, labels, coco, yolo; several by comma")] = "png",
+    zoom: Zoom = False,
+    tiles: Tiles = 0,
+    threshold: Threshold = None,
+    false_alarms: FalseAlarms = None,
+    most: Most = 10,
+    device: Device = "auto",
+    trust_base: TrustBase = False,
+    debug: Debug = False,
+) -> None:
+    """Masks for new images, out of points or boxes, or found without any prompt."""
+    from specialsam.apps.segment import Order
+    from specialsam.apps.segment import segment as run
+    from specialsam.apps.session import Asking, open_session
+    from specialsam.core.place import here
+    from specialsam.data.tiles import TileSettings
+
+    session = open_session(model, device=here(device).device, trust_base=trust_base)
+    how = Asking(zoom, TileSettings(side=tiles), most, threshold, share(false_alarms))
+    names = [name.strip() for name in formats.split(",") if name.strip()]
+    run(session, Order(images, out, prompts, least_score), how, names)
+    say(f"masks: {out}")
+
+
+@app.command()
+def spot(
+    photos: Pictures,
+    out: OutFolder,
+    model: Model = "nano",
+    prompts: PromptFile = None,
+    least_score: LeastScore = 0.0,
+    with_base: Annotated[bool, typer.Option("--base", help="show the specialist's base beside it")] = False,
+    zoom: Zoom = False,
+    tiles: Tiles = 0,
+    threshold: Threshold = None,
+    false_alarms: FalseAlarms = None,
+    most: Most = 10,
+    device: Device = "auto",
+    trust_base: TrustBase = False,
+    debug: Debug = False,
+) -> None:
+    """Look for hidden animals in photographs: marked pictures, a contact sheet, MegaDetector JSON, Camtrap DP, CSV."""
+    from specialsam.apps.segment import Order
+    from specialsam.apps.session import Asking, open_session
+    from specialsam.apps.spot import spot as run
+    from specialsam.core.place import here
+    from specialsam.data.tiles import TileSettings
+
+    session = open_session(model, with_base=with_base, device=here(device).device, trust_base=trust_base)
+    how = Asking(zoom, TileSettings(side=tiles), most, threshold, share(false_alarms))
+    found = run(session, Order(photos, out, prompts, least_score), how)
+    say(f"look here first: {found.page}")
+
+
+@app.command()
+def calibrate(
+    specialist: Annotated[Path, typer.Argument(help="specialist folder", show_default=False)],
+    pictures: Annotated[list[Path], typer.Argument(help="pictures of nothing, none of which it learned from")],
+    device: Device = "auto",
+    trust_base: TrustBase = False,
+    debug: Debug = False,
+) -> None:
+    """Keep the scores of pictures of nothing in a specialist, on which --false-alarms sets its threshold."""
+    from specialsam.apps.alarms import calibrate as run
+    from specialsam.core.place import here
+
+    say(run(specialist, pictures, device=here(device).device, trust_base=trust_base))
