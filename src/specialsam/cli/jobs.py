@@ -159,6 +159,7 @@ def evaluate(
     config: Config = None,
     sets: Sets = None,
     zoom: Annotated[bool, typer.Option("--zoom", help="also look a second time where each mask lies")] = False,
+    prompts: Annotated[str, typer.Option(help="truth: drawn from the masks; none: what is found without")] = "truth",
     store: Annotated[Path | None, typer.Option(help="embedding store to read and fill")] = None,
     device: Device = "auto",
     trust_base: TrustBase = False,
@@ -167,13 +168,22 @@ def evaluate(
     """Measure any models on the same images and prompts, with trivial rivals and intervals."""
     from specialsam.core.settings import parse_settings
     from specialsam.evaluation.evaluate import EvaluateSettings
-    from specialsam.pipeline.measure import Comparison, gains_table, means_table, run_evaluate
+    from specialsam.pipeline.finding import finding_lines
+    from specialsam.pipeline.measure import Comparison, gains_table, means_table, run_evaluate, run_evaluate_found
 
+    if prompts not in ("truth", "none"):
+        raise UsageError(f"expected --prompts truth or none, got {prompts!r}")
     if split not in ("test", "val", "train", "all"):
         raise UsageError(f"expected a --split of test, val, train or all, got {split!r}")
     given = read_settings(config, sets)
     settings = parse_settings(EvaluateSettings, given | {"zoom": True} if zoom else given)
     asked = Comparison(source, models, out, split, store=store, device=device, trust_base=trust_base)  # type: ignore[arg-type]
+    if prompts == "none":
+        table = run_evaluate_found(asked, settings.seed)
+        if table is not None:
+            say(finding_lines(table))
+            say(f"table: {out / 'finding.csv'}")
+        return
     measured = run_evaluate(asked, settings)
     if measured is None:
         return

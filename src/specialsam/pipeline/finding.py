@@ -105,15 +105,8 @@ def _measured(
 ) -> tuple[pd.DataFrame, dict[str, list[ImageFinds]], Alarm]:
     """The table of all finders on the test split, and the scores of good images that nothing was learned from."""
     layout, embedded = job.plan, job.embedded
-    assert parts.finder is not None
-    head = fingerprint(parts.finder, parts.finder.by)
-    finders = {
-        SPECIALIST: (by_finder(parts.finder, tuned), digest(head, tuned.decoder_id)),
-        BASE: (by_finder(parts.finder, job.segmenter), digest(head, job.segmenter.decoder_id)),
-        SALIENCY: (by_saliency(), ""),
-    }
-    if parts.memory is not None:
-        finders[NEIGHBOURS] = (by_memory(parts.memory), tensors_sha256(tensors(parts.memory)))
+    finders = finders_of(SPECIALIST, tuned, parts)
+    finders |= finders_of(BASE, job.segmenter, FinderParts(parts.finder)) | {SALIENCY: (by_saliency(), "")}
     test = [*layout.of("test"), *layout.blanks("test")]
     content = Asked(test, layout.content, embedded.measuring(job.settings.measured, {}), job.settings.precision)
     pixels = bool(layout.blank)
@@ -127,6 +120,17 @@ def _measured(
         save_table(table, job.folder / "finding.csv")
     where = f"{len(held)} images of nothing of {layout.dataset.name}, none of which was learned from" if held else ""
     return table, finds, Alarm(good_scores=good, source=where)
+
+
+def finders_of(name: str, segmenter: Segmenter, parts: FinderParts) -> dict[str, tuple[Find, str]]:
+    """What a specialist finds with, by names of tables: its finder as `name`, its memory of good images; digests."""
+    out: dict[str, tuple[Find, str]] = {}
+    if parts.finder is not None:
+        head = fingerprint(parts.finder, parts.finder.by)
+        out[name] = by_finder(parts.finder, segmenter), digest(head, segmenter.decoder_id)
+    if parts.memory is not None:
+        out[NEIGHBOURS] = by_memory(parts.memory), tensors_sha256(tensors(parts.memory))
+    return out
 
 
 def _by_grid(job: Job, tuned: Segmenter, asked: Finding, content: Asked) -> dict[str, list[ImageFinds]]:

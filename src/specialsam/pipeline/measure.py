@@ -12,18 +12,22 @@ import pandas as pd
 
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
-from specialsam.core.ledger import Lock, open_ledger
-from specialsam.core.place import here
+from specialsam.core.ledger import Journal, Lock, digest, open_ledger
+from specialsam.core.place import Place, here
 from specialsam.core.types import Record
 from specialsam.data.loading import load, load_masks
 from specialsam.embeddings import EmbeddingStore
 from specialsam.embeddings.shards import Precision
 from specialsam.evaluation.evaluate import EvaluateSettings, Measuring
+from specialsam.evaluation.finding import Find, Finding, by_grid, by_saliency, measure_finds
+from specialsam.evaluation.found_tables import found_table
 from specialsam.evaluation.results import Asked, Results, measure, save_table
 from specialsam.evaluation.rivals import disc_radius, relative_area
 from specialsam.models.load import load_model
-from specialsam.models.specialist import SpecialistCard, is_specialist, read_card
+from specialsam.models.segmenter import Segmenter
+from specialsam.models.specialist import FinderParts, SpecialistCard, is_specialist, load_finder, read_card
 from specialsam.pipeline.embedded import embeddings_of
+from specialsam.pipeline.finding import GRID, SALIENCY, finders_of
 from specialsam.pipeline.job import STORE, Request, begin, dataset_facts, planned
 from specialsam.pipeline.plan import Fractions, Plan, plan
 from specialsam.pipeline.settings import SpecializeSettings
@@ -109,22 +113,14 @@ def run_evaluate(asked: Comparison, settings: EvaluateSettings) -> Measured | No
         raise UsageError(
             f"expected overlap among the groups (the tables rest on IoU), got {', '.join(settings.groups)}"
         )
-    place, named = here(asked.device), names_of(asked.models)
-    models = {n: load_model(t, device=place.device, trust_base=asked.trust_base) for n, t in named.items()}
-    cards = {name: read_card(Path(text)) for name, text in named.items() if is_specialist(Path(text))}
-    fractions, seed, duplicates = _splitting(cards.values(), asked.fractions, settings.seed)
-    layout = place.first(lambda: plan(asked.source, fractions, seed, duplicates=duplicates))
-    for name, card in cards.items():
-        if card.data_fingerprint != layout.fingerprint:
-            say(
-                f"note: {name} was tuned on other images or masks than the train and val splits used here; where they "
-                "are of the same data set, it may have seen images that it is measured on"
-            )
+    place = here(asked.device)
+    opened = _opened(asked, settings.seed, place)
+    named, models, layout = opened.named, opened.models, opened.layout
     records = [record for record in layout.dataset.records if layout.splits.get(record.id) in _splits(asked.split)]
     if not records:
         raise UsageError(f"expected images in split {asked.split} of {asked.source}, got none; choose another --split")
     identity: dict[str, object] = {"job": "evaluate", "source": asked.source, "models": named, "split": asked.split}
-    identity |= {"fractions": list(fractions), "settings": settings.model_dump(mode="json")}
+    identity |= {"fractions": list(opened.fractions), "settings": settings.model_dump(mode="json")}
     stamp = {"run": asked.folder.name, "dataset": layout.dataset.name, "split": asked.split}
     stamp |= {"subset": layout.mix(records)}
     with open_ledger(asked.folder, identity, welcome=(STORE,), first=place.first, main=place.main) as ledger:
@@ -138,6 +134,68 @@ def run_evaluate(asked: Comparison, settings: EvaluateSettings) -> Measured | No
         if again:
             say(f"{again} of {len(records)} images measured again: image, masks or weights were others")
         return _written(results, list(named), asked.folder) if place.main else None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Where each model is by its name in tables, the models, and the data set cut as the first specialist's was."""
+
+    named: dict[str, str]
+    models: dict[str, Segmenter]
+    layout: Plan
+    fractions: Fractions
+
+
+def _opened(asked: Comparison, seed: int, place: Place) -> _Opened:
+    named = names_of(asked.models)
+    models = {n: load_model(t, device=place.device, trust_base=asked.trust_base) for n, t in named.items()}
+    cards = {name: read_card(Path(text)) for name, text in named.items() if is_specialist(Path(text))}
+    fractions, seed, duplicates = _splitting(cards.values(), asked.fractions, seed)
+    layout = place.first(lambda: plan(asked.source, fractions, seed, duplicates=duplicates))
+    for name, card in cards.items():
+        if card.data_fingerprint != layout.fingerprint:
+            say(
+                f"note: {name} was tuned on other images or masks than the train and val splits used here; where they "
+                "are of the same data set, it may have seen images that it is measured on"
+            )
+    return _Opened(named, models, layout, fractions)
+
+
+def run_evaluate_found(asked: Comparison, seed: int = 0) -> pd.DataFrame | None:
+    """Measure what specialists find without a prompt on one split, images of nothing included; rivals beside them.
+
+    None in every process but the main one. UsageError where no model has a finder.
+    """
+    place = here(asked.device)
+    opened = _opened(asked, seed, place)
+    named, models, layout = opened.named, opened.models, opened.layout
+    finders: dict[str, tuple[Find, str]] = {}
+    for name, text in named.items():
+        parts = load_finder(Path(text)) if is_specialist(Path(text)) else FinderParts()
+        finders |= finders_of(name, models[name], parts)
+    if not finders:
+        raise UsageError(f"expected a specialist with a finder among {', '.join(named)}, got none; specialize first")
+    first = models[next(iter(named))]
+    others = [name for name, model in models.items() if model.encoder_id != first.encoder_id]
+    if others:
+        raise UsageError(f"expected models of one encoder for a comparison without prompts, got another in {others[0]}")
+    finders |= {GRID: (by_grid(first), digest(first.decoder_id)), SALIENCY: (by_saliency(), "")}
+    kinds = _splits(asked.split)
+    chosen = {i for part in (layout.splits, layout.blank) for i, split in part.items() if split in kinds}
+    records = [record for record in layout.dataset.records if record.id in chosen]
+    identity = {"job": "evaluate without prompts", "source": asked.source, "models": named, "split": asked.split}
+    with open_ledger(asked.folder, identity, welcome=(STORE,), first=place.first, main=place.main) as ledger:
+        begin(ledger, place)
+        ledger.save(dataset=dataset_facts(layout))
+        with ledger.timed("evaluation"), embeddings_of(asked.store, asked.precision) as embed:
+            content = Asked(records, layout.content, Measuring(load, embed, EvaluateSettings(), {}), "live")
+            wanted = Finding(records, load, embed, first, bool(layout.blank))
+            journal = Journal(asked.folder / "finds.jsonl") if place.main else None
+            table = found_table(measure_finds(finders, wanted, content, journal, place), seed=seed)
+        if not place.main:
+            return None
+        save_table(table, asked.folder / "finding.csv")
+        return table
 
 
 def _splits(split: str) -> tuple[str, ...]:

@@ -52,10 +52,19 @@ class Written:
     comparison: pd.DataFrame
 
 
-def write_run_report(
-    job: Job, tuned: Segmenter, results: Results, result: TrainResult, kept: Guarded | None, evidence: Evidence | None
-) -> Written:
+@dataclass(frozen=True)
+class Told:
+    """What a finished run has to tell beside its results; None for what was not asked for."""
+
+    result: TrainResult
+    kept: Guarded | None = None
+    evidence: Evidence | None = None
+    found: pd.DataFrame | None = None
+
+
+def write_run_report(job: Job, tuned: Segmenter, results: Results, told: Told) -> Written:
     """Write every table, figure and page of a finished run into its folder."""
+    result, kept, evidence = told.result, told.kept, told.evidence
     from specialsam.report.html import save_figures, write_report
 
     folder, settings, layout, names = job.folder, job.settings, job.plan, ("base", "specialist")
@@ -96,6 +105,7 @@ def write_run_report(
         pair_unit="image",
         guard=_guard(kept, settings),
         findings=(kept.finding,) if kept else (),
+        found=told.found,
     )
     if evidence is not None:
         report = _with_evidence(report, evidence)

@@ -29,7 +29,7 @@ from specialsam.models.specialist import Alarm, SpecialistCard, clone, save_spec
 from specialsam.pipeline.evidence import BASE, SPECIALIST, gather_evidence, guarded
 from specialsam.pipeline.finding import Learned, finding_lines, learn_to_find
 from specialsam.pipeline.job import Job, Request, open_job, planned
-from specialsam.pipeline.reporting import write_run_report
+from specialsam.pipeline.reporting import Told, write_run_report
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.training.loop import train
 from specialsam.training.state import EpochFacts, TrainResult
@@ -86,7 +86,8 @@ def run_specialize(request: Request, settings: SpecializeSettings, measured: boo
         if not job.place.main:
             return None
         with job.ledger.timed("report"):
-            report = write_run_report(job, tuned, results, result, kept, evidence)
+            told = Told(result, kept, evidence, found.table if found else None)
+            report = write_run_report(job, tuned, results, told)
         findings = evidence.findings if evidence else ()
         return Outcome(job.folder, report.path, report.summary, report.comparison, result, findings)
 

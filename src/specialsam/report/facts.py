@@ -40,6 +40,7 @@ CLICK_COLUMNS = ("model", "click", "mean", "low", "high", "n")
 NOC_COLUMNS = ("model", "noc85", "noc90", "failures", "n")
 RELIABILITY_COLUMNS = ("model", "predicted", "actual", "n")
 DIFFICULTY_COLUMNS = ("factor", "bin", "n", "base", "tuned", "gain", "low", "high")
+FOUND_COLUMNS = ("model", "metric", "mean", "low", "high", "n", "failed")
 BASELINE_COLUMNS = SUMMARY_COLUMNS[:-1]
 PILOT_COLUMNS = ("n", "gain", "low", "high")
 """Columns that each table needs; every table may have those of `report.protocol.PLACE` too, and further ones."""
@@ -202,8 +203,9 @@ class Report:
     exchanged, `promptability` how they bear worse prompts (a curve an axis), `clicks` IoU after each click, `noc` mean
     number of clicks to an IoU of 0.85 and 0.90 with the objects that never came to 0.90 (`failures`), `reliability`
     bins of predicted IoU with the mean IoU that was reached, `difficulty` gains by bin of a factor such as size, with
-    `losses`, sentences that say where the specialist loses (None: they are made of the intervals). All scores are
-    fractions 0..1. Models may be called "base" and "tuned" in these tables too. The page leaves out what is missing or
+    `losses`, sentences that say where the specialist loses (None: they are made of the intervals), `found` what was
+    found without a prompt (`evaluation.found_tables`). All scores are fractions 0..1. Models may be called "base" and
+    "tuned" in these tables too. The page leaves out what is missing or
     empty.
     """
 
@@ -231,6 +233,7 @@ class Report:
     reliability: pd.DataFrame | None = None
     difficulty: pd.DataFrame | None = None
     losses: tuple[str, ...] | None = None
+    found: pd.DataFrame | None = None
     advice: Advice | None = None
 
     def __post_init__(self) -> None:
@@ -245,6 +248,7 @@ class Report:
             ("noc", NOC_COLUMNS),
             ("reliability", RELIABILITY_COLUMNS),
             ("difficulty", DIFFICULTY_COLUMNS),
+            ("found", FOUND_COLUMNS),
         ):
             need(name, getattr(self, name), columns)
 

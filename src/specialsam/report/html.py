@@ -7,6 +7,7 @@ from pathlib import Path
 
 from specialsam.report.difficulty import losses, said
 from specialsam.report.facts import Comparison, DataFacts, Guard, History, Report, Rows, RunFacts, TableRow, rows_of
+from specialsam.report.finding import found_lines
 from specialsam.report.gallery import further_plates, plates, save_figures
 from specialsam.report.guard import guard_sentence, mixtures
 from specialsam.report.numbers import metric_name, number
@@ -67,6 +68,7 @@ def _parts(report: Report) -> dict[str, object]:
         "clicks": [(words, click_lines(report, rows)) for words, rows in by_protocol(rows_of(report.noc))],
         "losses": [("", said(report.losses))] if report.losses is not None else by_interval,
         "difficulty": difficulty,
+        "found": found_lines(report.found),
     }
 
 

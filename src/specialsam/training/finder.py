@@ -38,6 +38,9 @@ from specialsam.prompts import generator
 from specialsam.training.settings import FinderSettings
 from specialsam.training.state import Item, TrainingData
 
+LEAST = 0.2
+"""Least probability from which an object may count as found: what is less likely is a guess that helps nobody."""
+
 
 @dataclass(frozen=True)
 class FinderTargets:
@@ -263,7 +266,7 @@ def _logistic(asked: Sequence[_Asked]) -> FloatArray:
 
 
 def _threshold(finder: Finder, segmenter: Segmenter, data: TrainingData, items: Sequence[Item]) -> float:
-    levels = np.linspace(0.05, 0.95, 19)
+    levels = np.linspace(LEAST, 0.95, 16)
     totals = np.zeros(len(levels))
     for item in items:
         [embedding] = data.embeddings([item])
