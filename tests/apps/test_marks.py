@@ -17,6 +17,7 @@ from specialsam.apps.marks import (
     CROPS,
     LEAST,
     THUMBNAIL,
+    Pictures,
     _room,
     crop,
     marked,
@@ -218,6 +219,12 @@ def test_a_picture_belongs_to_one_answer() -> None:
     assert pictures_of(one) == pictures_of(Answer.read(json.loads(json.dumps(one.as_json()))))
     assert len({pictures_of(some).marked for some in (one, other, replace(one, beside=other.objects))}) == 3
     assert pictures_of(one).base == pictures_of(one).beside == ""
+
+
+def test_nothing_found_leaves_no_picture(tmp_path: Path) -> None:
+    names = save_pictures(noise(30, 40), Answer("a.jpg", (30, 40)), tmp_path)
+    assert names == pictures_of(Answer("a.jpg", (30, 40))) == Pictures("", "", ())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_as_files(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def small(**more: Any) -> SpecializeSettings:
         "train": {"epochs": 2, "batch": 4},
         "evaluate": {"strategies": ["interior", "box"], "groups": ["overlap"]},
         "duplicates": False,
+        "finder": {"epochs": 2, "grid": 1},
         "guard": {"retention": "none"},
         "probes": 0,
     }

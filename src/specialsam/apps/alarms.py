@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from specialsam.apps.photographs import gather
+from specialsam.apps.photographs import gather, register_heif
 from specialsam.apps.session import open_session
 from specialsam.core.console import complain, stage
 from specialsam.core.errors import DataError, UsageError
@@ -27,6 +27,7 @@ def calibrate(
     session = open_session(specialist, device=device, trust_base=trust_base)
     if session.parts.finder is None:
         raise UsageError(f"expected a specialist with a finder in {specialist}, got one without; specialize anew")
+    register_heif()
     files, _ = gather(places)
     scores, failed = [], 0
     with stage("looking at pictures of nothing") as progress:

@@ -100,11 +100,13 @@ class Pictures:
 
 
 def pictures_of(answer: Answer) -> Pictures:
-    """Where the pictures of an answer belong.
+    """Where the pictures of an answer belong; nowhere where nothing was found.
 
     The names hold a digest of file and objects: no two files share a name, however they are called, and a picture that
     was drawn from another answer is never taken for this one's.
     """
+    if not answer.objects:
+        return Pictures("", "", ())
     drawn = {key: value for key, value in answer.as_json().items() if key in ("file", "objects", "beside")}
     digest = hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()[:12]
     stem = re.sub(r"[^A-Za-z0-9]+", "-", PurePosixPath(answer.file).stem)[-40:].strip("-")
@@ -117,9 +119,12 @@ def pictures_of(answer: Answer) -> Pictures:
 def save_pictures(image: ImageArray, answer: Answer, out: Path) -> Pictures:
     """Write all pictures of an answer below `out` as JPEG, the thumbnail last; `image` is uint8 (H, W, 3).
 
+    Of a photograph in which nothing was found there are none: most of a camera trap's are such.
     SpecialSamError in one line where they cannot be written, DataError where the masks are not the image's.
     """
     names = pictures_of(answer)
+    if not answer.objects:
+        return names
     outlines = _outlines(image, answer.objects, answer.file)
     large = _drawn(image, answer.objects, outlines, LONGEST)
     _save(large, out / names.marked)

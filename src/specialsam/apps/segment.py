@@ -57,7 +57,7 @@ def look_up(order: Order) -> PictureFiles:
     register_heif()
     files, problems = gather(order.places, leave_out=[order.out])
     for problem in problems[:NAMED]:
-        say(f"note: {problem.path}: {problem.message}")
+        say(f"note: {problem.message}")
     if len(problems) > NAMED:
         say(f"note: {len(problems) - NAMED} more were left out")
     if order.prompts is None:

@@ -5,12 +5,12 @@ A `Session` holds no state of any picture, so that threads and a server share on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from specialsam.apps.answers import FoundObject, objects_of, surest_first
@@ -18,10 +18,10 @@ from specialsam.apps.asked import Asked
 from specialsam.core.errors import UsageError
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
 from specialsam.core.types import Embedding, Prediction, Prompts
-from specialsam.core.windows import Window
+from specialsam.core.windows import Size, Window
 from specialsam.data.tiles import TileSettings
 from specialsam.metrics.conformal import conformal_threshold
-from specialsam.models.finder import INSIDE, SAME, find
+from specialsam.models.finder import INSIDE, PROPOSALS, SAME, By, Found, find
 from specialsam.models.grid import find_on_grid
 from specialsam.models.load import load_base, load_model
 from specialsam.models.segmenter import Segmenter
@@ -31,6 +31,8 @@ from specialsam.models.zoom import zoom
 
 GRID_THRESHOLD = 0.7
 """Score from which what a grid of points finds is shown, where nothing else is asked for."""
+ROOM = 100_000_000
+"""Pixels of probabilities of one picture that are in memory at once, whatever the number of its objects."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Asking:
     """How pictures are asked: `zoom` looks a second time at each object, `tiles` cuts large pictures.
 
     Without prompts at most `most` objects of at least `threshold` (None: the finder's own) are kept; `false_alarms`
-    sets the threshold so that a picture of nothing shows anything with at most that chance.
+    sets the threshold so that a picture of nothing shows anything with at most that chance, looked at as a whole.
     """
 
     zoom: bool = False
@@ -65,7 +67,8 @@ class Session:
         """What an answer follows from beside the picture and how it is asked."""
         finder, base = (self.card.finder if self.card else None), self.base
         models = [self.segmenter.encoder_id, self.segmenter.decoder_id]
-        return [*models, finder.weights_sha256 if finder else "", base.decoder_id if base else ""]
+        found_by = [finder.weights_sha256, finder.by] if finder else ["", ""]
+        return [*models, *found_by, base.decoder_id if base else ""]
 
     def threshold(self, how: Asking) -> float:
         """Probability from which an object is shown; UsageError where no promise on alarms can be kept."""
@@ -81,6 +84,11 @@ class Session:
                 "expected a specialist that knows pictures of nothing for a promise on false alarms, got one without; "
                 "give it some: specialsam calibrate SPECIALIST PICTURES"
             )
+        if how.tiles.side:
+            raise UsageError(
+                "expected pictures that are looked at as a whole for a promise on false alarms, got tiles, which show "
+                "more; leave out --tiles or set --threshold"
+            )
         # above the threshold, not at it, is an alarm
         return float(np.nextafter(np.float32(conformal_threshold(scores, how.false_alarms)), np.float32(2)))
 
@@ -90,7 +98,7 @@ def open_session(
 ) -> Session:
     """A session of any model that `load_model` takes; `with_base` loads a specialist's base beside it."""
     segmenter = load_model(model, device=device, trust_base=trust_base)
-    folder = Path(model)
+    folder = Path(segmenter.source or model)  # a specialist's; a folder here may be called as a known model is
     if not is_specialist(folder):
         if with_base:
             raise UsageError(f"expected a specialist folder to compare with its base, got {model}")
@@ -104,53 +112,74 @@ def find_in(
 ) -> tuple[tuple[FoundObject, ...], tuple[FoundObject, ...]]:
     """Objects in a picture uint8 (H, W, 3) without a prompt, the surest first, and the base's answers beside them.
 
-    With tiles the picture is looked at as a whole and tile by tile; what both see is kept once.
+    With tiles the picture is looked at as a whole and tile by tile; what both see is kept once. A model without a
+    finder has no prompts that its base could answer.
     """
-    height, width = image.shape[:2]
-    whole = Window(0, 0, height, width)
+    size = (image.shape[0], image.shape[1])
+    whole = Window(0, 0, *size)
     windows = [whole]
-    if how.tiles.side and max(height, width) > how.tiles.side:
-        windows += [window for window in how.tiles.windows((height, width)) if window != whole]
-    seen = [_look(session, image, window, how) for window in windows]
-    masks, scores = np.concatenate([one.masks for one in seen]), np.concatenate([one.scores for one in seen])
-    beside = np.concatenate([one.beside for one in seen])
-    order = np.lexsort((-scores, np.concatenate([one.cut for one in seen])))
-    kept = _each_once(masks, order)[: how.most]
-    kept = sorted(kept, key=lambda place: -scores[place])
-    return objects_of(masks, scores, kept), objects_of(beside, scores, kept) if session.base is not None else ()
+    if how.tiles.side and max(size) > how.tiles.side:
+        windows += [window for window in how.tiles.windows(size) if window != whole]
+    seen = [one for window in windows for one in _look(session, image, window, how)]
+    kept = _each_once(sorted(seen, key=lambda one: (one.cut, -one.score)), how.most)
+    kept.sort(key=lambda one: -one.score)
+    objects = tuple(one.found(one.mask, size) for one in kept)
+    return objects, tuple(one.found(one.beside, size) for one in kept if one.beside is not None)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a window shows, in the picture's frame: masks bool (P, H, W), scores (P,), the base's masks, and whether an
-    inner border of the window cuts it."""
+    """An object in a window: its mask and the base's, bool (h, w), score, and whether an inner border cuts it."""
 
-    masks: BoolArray
-    scores: FloatArray
-    beside: BoolArray
-    cut: BoolArray
+    window: Window
+    mask: BoolArray
+    score: float
+    beside: BoolArray | None
+    cut: bool
+
+    def found(self, mask: BoolArray, size: Size) -> FoundObject:
+        """One of its masks in the frame of the picture of that size."""
+        out = np.zeros((1, *size), np.bool_)
+        out[0][self.window.slices] = mask
+        return objects_of(out, np.array([self.score], np.float32), [0])[0]
+
+    def shared(self, other: _Seen) -> int:
+        """Pixels of the picture that are both objects'."""
+        part = self.window.shared(other.window)
+        if part is None:
+            return 0
+        own, others = (one.mask[part.within(one.window).slices] for one in (self, other))
+        return int(np.count_nonzero(own & others))
 
 
-def _look(session: Session, image: ImageArray, window: Window, how: Asking) -> _Seen:
+def _look(session: Session, image: ImageArray, window: Window, how: Asking) -> list[_Seen]:
     part = np.ascontiguousarray(image[window.slices])
     embedding = session.segmenter.encode(part)
-    least = session.threshold(how)
-    if session.parts.finder is not None:
-        found = find(session.parts.finder, session.segmenter, embedding, how.most).above(least)
+    least, finder, base = session.threshold(how), session.parts.finder, session.base
+    if finder is not None:
+        # a promise holds for as many proposals as its scores were made of
+        most = PROPOSALS if how.false_alarms is not None else max(how.most, PROPOSALS)
+        found = find(finder, session.segmenter, embedding, most).above(least)
         answers, scores = found.prediction, found.probabilities
-        prompts = Prompts("found", found.points[:, None], np.ones((len(found), 1), np.int64), found.boxes)
+        prompts = _put(found, finder.by)
     else:
         answers, scores = find_on_grid(session.segmenter, embedding, how.most)
         answers, scores = _above(answers, scores, least)
         prompts = None
-    masks = answers.masks()[:, 0]
-    if how.zoom and prompts is not None and len(prompts):
-        masks = zoom(session.segmenter, part, prompts, answers).masks()
-    beside = np.zeros_like(masks)
-    if session.base is not None and prompts is not None and len(prompts):
-        beside = session.base.decode(_for(session.base, session.segmenter, embedding, part), prompts).masks()[:, 0]
-    placed, theirs = _placed(masks, window, image), _placed(beside, window, image)
-    return _Seen(placed, scores, theirs, _cut(masks, window, image))
+    masks = _masks(session.segmenter, part, prompts, answers, how)
+    beside: Sequence[BoolArray | None] = [None] * len(masks)
+    if base is not None and prompts is not None:
+        theirs = embedding if base.encoder_id == session.segmenter.encoder_id else base.encode(part)
+        beside = list(_masks(base, part, prompts, base.decode(theirs, prompts), how))
+    cut = _cut(masks, window, image)
+    return [_Seen(window, *one) for one in zip(masks, map(float, scores), beside, map(bool, cut), strict=True)]
+
+
+def _put(found: Found, by: By) -> Prompts:
+    """The prompts that what was found answers."""
+    points = None if by == "box" else found.points[:, None]
+    labels = None if points is None else np.ones(points.shape[:2], np.int64)
+    return Prompts("found", points, labels, None if by == "point" else found.boxes)
 
 
 def _above(answers: Prediction, scores: FloatArray, least: float) -> tuple[Prediction, FloatArray]:
@@ -158,16 +187,25 @@ def _above(answers: Prediction, scores: FloatArray, least: float) -> tuple[Predi
     return Prediction(answers.logits[kept], answers.scores[kept], answers.geometry), scores[kept]
 
 
-def _for(base: Segmenter, segmenter: Segmenter, embedding: Embedding, part: ImageArray) -> Embedding:
-    """The embedding for a base: the specialist's where they share the encoder."""
-    return embedding if base.encoder_id == segmenter.encoder_id else base.encode(part)
-
-
-def _placed(masks: BoolArray, window: Window, image: ImageArray) -> BoolArray:
-    """Masks (P, h, w) of a window in the picture's frame (P, H, W)."""
-    out = np.zeros((len(masks), *image.shape[:2]), np.bool_)
-    out[(slice(None), *window.slices)] = masks
+def _masks(
+    segmenter: Segmenter, image: ImageArray, prompts: Prompts | None, answers: Prediction, how: Asking
+) -> BoolArray:
+    """Masks (P, H, W) of answers, after a second look where it is asked for."""
+    out = np.zeros((len(answers), *image.shape[:2]), np.bool_)
+    step = _room(image)
+    for start in range(0, len(answers), step):
+        some = slice(start, start + step)
+        few = Prediction(answers.logits[some], answers.scores[some], answers.geometry)
+        if how.zoom and prompts is not None:
+            out[some] = zoom(segmenter, image, prompts[some], few).masks()
+        else:
+            out[some] = few.masks()[:, 0]
     return out
+
+
+def _room(image: ImageArray) -> int:
+    """Objects of a picture whose probabilities are in memory at once."""
+    return max(1, ROOM // (image.shape[0] * image.shape[1]))
 
 
 def _cut(masks: BoolArray, window: Window, image: ImageArray) -> BoolArray:
@@ -184,20 +222,23 @@ def _cut(masks: BoolArray, window: Window, image: ImageArray) -> BoolArray:
     return out
 
 
-def _each_once(masks: BoolArray, order: npt.NDArray[np.intp]) -> list[int]:
-    """Places of masks (P, H, W), in that order, that are neither empty nor the double or a part of one before."""
-    kept: list[int] = []
-    areas = masks.sum((1, 2))
-    for place in map(int, order):
-        if not areas[place]:
-            continue
-        shared = [int((masks[place] & masks[other]).sum()) for other in kept]
-        double = any(
-            s > SAME * (areas[place] + areas[other] - s) or s > INSIDE * areas[place]
-            for s, other in zip(shared, kept, strict=True)
-        )
-        if not double:
-            kept.append(place)
+def _each_once(seen: Sequence[_Seen], most: int) -> list[_Seen]:
+    """The first `most` of those, in that order, that are neither empty nor the double or a part of one before.
+
+    What a border cuts is a piece of something for sure: half of it suffices.
+    """
+    kept: list[_Seen] = []
+    areas: list[int] = []
+    for one in seen:
+        area = int(one.mask.sum())
+        if len(kept) == most:
+            break
+        shares = [one.shared(other) for other in kept] if area else []
+        inside = (SAME if one.cut else INSIDE) * area
+        double = any(s > SAME * (area + a - s) or s > inside for s, a in zip(shares, areas, strict=False))
+        if area and not double:
+            kept.append(one)
+            areas.append(area)
     return kept
 
 
@@ -206,40 +247,39 @@ def answer_asked(
 ) -> tuple[tuple[FoundObject, ...], tuple[FoundObject, ...]]:
     """The objects that are asked for in a picture uint8 (H, W, 3), and the base's answers to the same prompts.
 
-    Prompts are in pixels (`Asked.in_pixels`). Empty answers are left out.
+    Prompts are in pixels (`Asked.in_pixels`). The surest come first, empty answers are left out.
     """
-    embedding = session.segmenter.encode(image)
+    embed, base = _embedder(session.segmenter, image), session.base
+    alike = base is None or base.encoder_id == session.segmenter.encoder_id
+    embed_base = embed if alike or base is None else _embedder(base, image)
     objects: list[FoundObject] = []
     others: list[FoundObject] = []
-    for group in _alike(asked):
+    for group in _alike(asked, _room(image)):
         prompts = as_prompts(group)
         labels, sources = [one.label for one in group], [one.source for one in group]
-        masks, scores = _answered(session.segmenter, embedding, image, prompts, how)
+        masks, scores = _answered(session.segmenter, embed, image, prompts, how)
         places = surest_first(masks, scores)
         objects += objects_of(masks, scores, places, labels, sources)
-        if session.base is not None:
-            theirs = _answered(
-                session.base, _for(session.base, session.segmenter, embedding, image), image, prompts, how
-            )
-            others += objects_of(*theirs, places, labels, sources)
-    return tuple(objects), tuple(others)
+        if base is not None:
+            others += objects_of(*_answered(base, embed_base, image, prompts, how), places, labels, sources)
+    order = sorted(range(len(objects)), key=lambda place: -objects[place].score)
+    return tuple(objects[place] for place in order), tuple(others[place] for place in order if others)
+
+
+def _embedder(segmenter: Segmenter, image: ImageArray) -> Callable[[Window], Embedding]:
+    """Embeddings of windows of a picture, each made once."""
+    return cache(lambda window: segmenter.encode(np.ascontiguousarray(image[window.slices])))
 
 
 def _answered(
-    segmenter: Segmenter, embedding: Embedding, image: ImageArray, prompts: Prompts, how: Asking
+    segmenter: Segmenter, embed: Callable[[Window], Embedding], image: ImageArray, prompts: Prompts, how: Asking
 ) -> tuple[BoolArray, FloatArray]:
     """Masks bool (P, H, W) and own scores (P,) of prompts, by the closest look that is asked for."""
     size = (image.shape[0], image.shape[1])
-    answers = segmenter.decode(embedding, prompts)
+    answers = segmenter.decode(embed(Window(0, 0, *size)), prompts)
     if how.tiles.side and max(size) > how.tiles.side:
-        stitched = stitch(
-            segmenter,
-            size,
-            how.tiles.windows(size),
-            lambda window: segmenter.encode(np.ascontiguousarray(image[window.slices])),
-            prompts,
-            answers.probabilities()[:, 0],
-        )
+        first = answers.probabilities()[:, 0]
+        stitched = stitch(segmenter, size, how.tiles.windows(size), embed, prompts, first)
         return stitched.masks(), np.clip(stitched.scores, 0, 1)
     if how.zoom:
         closer = zoom(segmenter, image, prompts, answers)
@@ -258,9 +298,9 @@ def as_prompts(group: Sequence[Asked]) -> Prompts:
     return Prompts("user", points, labels, boxes)
 
 
-def _alike(asked: Sequence[Asked]) -> list[list[Asked]]:
-    """Objects by the kind of their prompt and the number of their points, for one pass of the decoder each."""
+def _alike(asked: Sequence[Asked], most: int) -> list[list[Asked]]:
+    """Objects by the kind of their prompt and the number of their points, at most so many at once."""
     groups: dict[tuple[int, bool], list[Asked]] = {}
     for one in asked:
         groups.setdefault((0 if one.points is None else len(one.points), one.box is None), []).append(one)
-    return list(groups.values())
+    return [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]

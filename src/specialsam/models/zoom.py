@@ -117,7 +117,9 @@ def piece_under(mask: BoolArray, points: FloatArray) -> BoolArray:
 def _again(prompt: Prompts, soft: FloatArray, window: Window, geometry: Geometry) -> Prompts:
     """What is asked in a window about one object whose first answer was `soft` (H, W): in the window's frame."""
     part = moved(prompt, window)
-    assert part is not None, "a region holds what it was made from"
+    if part is None:  # a box of one pixel's width, which a region holds although it has no area
+        assert prompt.boxes is not None, "a region holds what it was made from"
+        part = replace(prompt, boxes=window.clip_boxes(prompt.boxes))
     seen = np.clip(soft[window.slices], FAINT, 1 - FAINT)
     logits = geometry.values_to_logits(np.log(seen / (1 - seen))[None])
     boxes = part.boxes

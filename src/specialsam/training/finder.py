@@ -72,7 +72,7 @@ def targets(masks: BoolArray, geometry: Geometry) -> FinderTargets:
     for plane in sorted(coverage, key=lambda plane: -float(plane.sum())):
         inside = (plane > 0.5) if (plane > 0.5).any() else plane == plane.max()
         depth = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-        share = _by_cell(np.asarray(depth / depth.max(), np.float32)) ** 4
+        share = np.minimum(_by_cell(np.asarray(depth / depth.max(), np.float32)) ** 4, 0.99)
         deepest = np.unravel_index(int(depth.argmax()), depth.shape)
         share[deepest[0] // LOGITS_STRIDE, deepest[1] // LOGITS_STRIDE] = 1.0
         middle = np.maximum(middle, share)
