@@ -34,14 +34,14 @@ def with_blanks(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield with_blanks(tmp_path_factory.mktemp("blanks") / "set")
+    return with_blanks(tmp_path_factory.mktemp("blanks") / "set")
 
 
 @pytest.fixture(scope="module")
 def run(source: Path) -> Iterator[Path]:
     folder = source.parent / "run"
     run_specialize(Request(str(source), "nano", folder), small())
-    yield folder
+    return folder
 
 
 def test_images_of_nothing_have_splits_of_their_own(source: Path) -> None:
@@ -50,7 +50,7 @@ def test_images_of_nothing_have_splits_of_their_own(source: Path) -> None:
     assert len(layout.splits) == OBJECTS
     assert len(layout.blank) == BLANK
     assert not layout.splits.keys() & layout.blank.keys()
-    assert {split for split in layout.blank.values()} == {"train", "val", "test"}
+    assert set(layout.blank.values()) == {"train", "val", "test"}
     assert layout.content.keys() == layout.splits.keys() | layout.blank.keys()
     limited = plan(str(source), (0.7, 0.15, 0.15), 0, limit=5, duplicates=False)
     assert len(limited.splits) == len(limited.blank) == 5

@@ -1,4 +1,4 @@
-"""Learning to find. Oracles: targets by hand; squares that stand out, which a head must find, and pictures of nothing."""
+"""Learning to find. Oracles: targets by hand; squares that stand out and are to be found; nothing."""
 
 from __future__ import annotations
 
