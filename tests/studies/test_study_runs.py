@@ -305,12 +305,15 @@ def category(root: Path) -> Path:
 def test_carpet_trains_on_synthetic_defects_and_tests_on_every_real_one(tmp_path: Path) -> None:
     recipe = load_recipe("carpet", "seed", {**SMALL, "data": {"train": 6, "val": 2}})
     found = run_study(str(category(tmp_path / "carpet")), recipe, "nano", tmp_path / "out")
-    records = open_dataset(found.prepared.source).records
+    every = open_dataset(found.prepared.source).records
+    records = [record for record in every if record.category != "good"]
     assert Counter(record.split for record in records) == {"train": 6, "val": 2, "test": 3}
+    clean = Counter(record.split for record in every if record.category == "good")
+    assert clean == {"train": 5, "val": 1, "test": 1}  # the clean pictures themselves, with empty masks
     assert {record.category for record in records if record.split != "test"} <= {"patch", "scar", "stain_seed"}
     assert {row["category"]: row["n"] for row in by_group(found.rows, "box")} == {"hole": 2, "cut": 1}
     page = found.page.read_text(encoding="utf-8")
-    left_out = ("1 clean test images are not used", "no sim-to-real meter: ")
+    left_out = ("6, and 1 for the test without prompts", "no sim-to-real meter: ")
     for text in ("29.43", "36.18", "Results by type", "3: 2 hole, 1 cut", *left_out):
         assert text in page
 

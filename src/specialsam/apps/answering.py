@@ -2,18 +2,19 @@
 
 A folder keeps a journal of answers, a line a picture, with a digest of the picture's bytes, the model and how it was
 asked: a changed photograph under an old name, or another specialist, is answered anew, everything else is kept. A
-picture that fails is an answer with its error.
+picture that fails is an answer with its error; one that failed for want of memory or of a package is tried again.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from specialsam.apps.answers import Answer
 from specialsam.apps.asked import Asked
-from specialsam.apps.photographs import exif_of, reason_for
+from specialsam.apps.photographs import HEIF_PACKAGE, exif_of, reason_for
 from specialsam.apps.session import Asking, Session, answer_asked, find_in
 from specialsam.core.console import stage
 from specialsam.core.errors import DataError, SpecialSamError
@@ -25,6 +26,11 @@ from specialsam.data.images import read_image
 VERSION = 1
 """Of what an answer holds: part of what it is made from."""
 JOURNAL = "answers.jsonl"
+_LACKING = "not enough memory"
+_PASSING = (_LACKING, f"needs the package {HEIF_PACKAGE}")
+"""What the errors say that a later call may not meet."""
+_NO_ROOM = re.compile("out of memory|allocate memory")
+"""Of torch's errors."""
 Save = Callable[[ImageArray, Answer], None]
 """What is done with a picture while it is at hand, before its answer counts as finished."""
 
@@ -43,13 +49,17 @@ class PictureFiles:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a run did: `made` pictures now, `kept` from before, `failed` of all, `wanted` reads their answers."""
+    """What a run did: `made` pictures now, `kept` from before, `wanted` reads their answers."""
 
     made: int
     kept: int
-    failed: int
     journal: Journal
     wanted: Mapping[str, str]
+
+    @property
+    def failed(self) -> int:
+        """Pictures that failed, now or before."""
+        return sum(bool(answer.error) for answer in self)
 
     def __iter__(self) -> Iterator[Answer]:
         """All answers, in the order of the files; read from the journal one by one."""
@@ -61,7 +71,7 @@ def answer_all(session: Session, pictures: PictureFiles, how: Asking, out: Path,
     """Answer every picture that `out` does not hold yet; a second call goes on where the first was stopped."""
     journal = Journal(out / JOURNAL)
     wanted: dict[str, str] = {}
-    made = kept = failed = 0
+    made = kept = 0
     how_asked = [VERSION, session.identity, asdict(how), session.threshold(how) if pictures.prompts is None else 0]
     with stage("looking") as progress:
         for number, (name, path) in enumerate(pictures.files.items(), 1):
@@ -71,12 +81,13 @@ def answer_all(session: Session, pictures: PictureFiles, how: Asking, out: Path,
                 kept += 1
             else:
                 answer = _answer(session, name, path, asked, pictures.failures.get(name, ""), how, save)
+                if any(words in answer.error for words in _PASSING):
+                    wanted[name] = digest(wanted[name], "for now")  # which no later call asks for
                 journal.put(name, wanted[name], answer.as_json())
                 made += 1
-                failed += bool(answer.error)
             progress(number, len(pictures.files), name)
     journal.forget(wanted)
-    return Answered(made, kept, failed, journal, wanted)
+    return Answered(made, kept, journal, wanted)
 
 
 def _answer(
@@ -108,9 +119,12 @@ def _answer(
             save(image, answer)
         return answer
     except DataError as error:
-        return replace(answer, error=reason_for(path, error))
-    except MemoryError as error:
-        return replace(answer, error=f"{name}: not enough memory ({error}); cut it into tiles or scale it down")
+        return replace(answer, objects=(), beside=(), error=reason_for(path, error))
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _NO_ROOM.search(str(error))):
+            raise
+        reason = f"{_LACKING} ({' '.join(str(error).split())[:200] or 'of this machine'})"
+        return replace(answer, objects=(), beside=(), error=f"{reason}; cut it into tiles or scale it down")
 
 
 def _bytes_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from pydantic import Field, field_validator
 from specialsam.core.console import Progress
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import write_whole
-from specialsam.core.geometry import ImageArray
+from specialsam.core.geometry import BoolArray, ImageArray
 from specialsam.core.ledger import settle
 from specialsam.core.randomness import generator
 from specialsam.core.settings import Settings, parse_settings
 from specialsam.core.types import Dataset, Record, Sample
-from specialsam.data.images import read_mask_pixels, write_png
+from specialsam.data.images import image_size, read_mask_pixels, write_png
 from specialsam.data.loading import load_image_only, load_masks
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
@@ -67,6 +67,8 @@ class DefectRecipe(Settings):
         return value
 
 
+GOOD = "good"
+"""Folder of pictures that hold nothing, as MVTec AD calls it."""
 AUGMENTED = ViewRecipe.model_validate("carpet").model_copy(update={"count": 1})
 """The study's own list of augmentations, as `data.views` has it."""
 
@@ -124,20 +126,11 @@ def link_real(folder: Path, dataset: Dataset) -> dict[str, int]:
         if not masks.any():
             continue
         category = record.category or "defect"
-        name = f"{record.id.replace('/', '-')}"
-        image = folder / "images" / "test" / category / f"{name}{record.image.suffix.lower()}"
-        mask = folder / "masks" / "test" / category / f"{name}.png"
-        if mask in expected:
-            raise DataError(f"expected records whose ids differ as file names, got {expected[mask]} and {record.id}")
+        mask = _link(folder, Path("test") / category, record, np.asarray(masks.any(0), np.bool_), expected)
         expected[mask] = record.id
-        if image.exists() and not filecmp.cmp(image, record.image, shallow=False):
-            raise UsageError(f"{image} holds another picture than {record.image}; choose another folder")
-        if not mask.exists():
-            write_png(mask, np.asarray(masks.any(0), np.bool_))
-        if not image.exists():
-            write_whole(image, partial(shutil.copyfile, record.image))
         counts[category] = counts.get(category, 0) + 1
-    foreign = sorted(set((folder / "masks" / "test").glob("*/*.png")) - set(expected))
+    there = {path for path in (folder / "masks" / "test").glob("*/*.png") if path.parent.name != GOOD}
+    foreign = sorted(there - set(expected))
     if foreign:
         raise UsageError(
             f"{folder} holds real defects that are not of {dataset.root} ({foreign[0].name}); choose another"
@@ -145,6 +138,41 @@ def link_real(folder: Path, dataset: Dataset) -> dict[str, int]:
     if not counts:
         raise DataError(f"{dataset.root}: expected real defects with masks for the test, got none")
     return counts
+
+
+def link_good(folder: Path, dataset: Dataset, goods: Sequence[Record], recipe: DefectRecipe) -> dict[str, int]:
+    """Copy clean pictures into `images/SPLIT/good/` with empty masks beside: what holds nothing; pictures a split.
+
+    Those of training and validation are the ones on which `write_defects` makes its defects, the test's all others.
+    """
+    used = {record.id for record in goods}
+    others = [r for r in dataset.records if r.id not in used and r.mask_kind == "rle" and not r.rles]
+    splits = {**_sources(goods, recipe), "test": others}
+    expected: dict[Path, str] = {}
+    for split, records in splits.items():
+        for record in records:
+            empty = np.zeros(image_size(record.image), np.bool_)
+            expected[_link(folder, Path(split) / GOOD, record, empty, expected)] = record.id
+    return {split: len(records) for split, records in splits.items()}
+
+
+def _link(folder: Path, below: Path, record: Record, mask: BoolArray, taken: Mapping[Path, str]) -> Path:
+    """Copy one picture and write its mask (H, W) under `images/BELOW` and `masks/BELOW`; the mask's path.
+
+    DataError where another record has that name, UsageError where another picture lies there.
+    """
+    name = f"{record.id.replace('/', '-')}"
+    image = folder / "images" / below / f"{name}{record.image.suffix.lower()}"
+    path = folder / "masks" / below / f"{name}.png"
+    if path in taken:
+        raise DataError(f"expected records whose ids differ as file names, got {taken[path]} and {record.id}")
+    if image.exists() and not filecmp.cmp(image, record.image, shallow=False):
+        raise UsageError(f"{image} holds another picture than {record.image}; choose another folder")
+    if not path.exists():
+        write_png(path, mask)
+    if not image.exists():
+        write_whole(image, partial(shutil.copyfile, record.image))
+    return path
 
 
 def good_records(dataset: Dataset) -> list[Record]:

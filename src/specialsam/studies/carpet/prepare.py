@@ -16,7 +16,7 @@ from specialsam.models.segmenter import Segmenter
 from specialsam.studies.carpet.meter import doubts, facts, measure
 from specialsam.studies.carpet.realism_page import meter_sheet
 from specialsam.studies.recipe import CarpetRecipe, Prepared, Sheet
-from specialsam.synth.defect_data import DefectRecipe, good_records, link_real, write_defects
+from specialsam.synth.defect_data import DefectRecipe, good_records, link_good, link_real, write_defects
 from specialsam.synth.defects import COMPOSITE, gallery
 
 METERED = 24
@@ -38,6 +38,7 @@ def prepare_carpet(data: str, recipe: CarpetRecipe, model: str, base: str | None
     real = link_real(folder, dataset)
     with stage("making defects") as progress:
         made = write_defects(folder, goods, recipe.data, progress)
+    clean = link_good(folder, dataset, goods, recipe.data)
     sizes = f"{recipe.data.train} train, {recipe.data.val} val, {sum(real.values())} test"
     say(f"{dataset.name}: {len(goods)} clean images; {sizes}")
     told, drawn, remarks = _meter(dataset, recipe.data, load_model(model, base), folder.parent / "realism")
@@ -47,13 +48,13 @@ def prepare_carpet(data: str, recipe: CarpetRecipe, model: str, base: str | None
         licence=dataset.licence,
         citation=dataset.citation,
         facts=(
-            ("clean images", str(len(goods))),
+            ("clean images", f"{len(goods)}, and {clean['test']} for the test without prompts"),
             ("synthetic defects", f"{recipe.data.train} for training, {recipe.data.val} for validation: {_said(made)}"),
             ("real defects (test)", f"{sum(real.values())}: {_said(real)}"),
             *told,
         ),
         notes=(
-            *(*dataset.notes, *remarks, *_tested_goods(dataset, goods)),
+            *(*dataset.notes, *remarks),
             *(problem.message for problem in dataset.problems),
         ),
         sheets=(_sheet(goods, recipe.data), *drawn),
@@ -80,15 +81,6 @@ def _meter(
 
 def _said(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in Counter(counts).most_common())
-
-
-def _tested_goods(dataset: Dataset, goods: list[Record]) -> tuple[str, ...]:
-    """A note on clean test images: a model that must be prompted cannot be measured on them."""
-    used = {record.id for record in goods}
-    left = [r for r in dataset.records if r.category == "good" and r.id not in used]
-    return (
-        (f"{len(left)} clean test images are not used: without a defect there is nothing to click on",) if left else ()
-    )
 
 
 def _sheet(goods: list[Record], recipe: DefectRecipe) -> Sheet:
