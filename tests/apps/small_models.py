@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import torch
 from PIL import Image
 
 from specialsam.apps.answers import Answer
+from specialsam.core.console import QUIET, Progress
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.models.finder import By, Finder
@@ -120,8 +125,80 @@ def decoded(segmenter: Segmenter, image: ImageArray, prompts: Prompts) -> BoolAr
 
 def answers_of(out: Path) -> dict[str, Answer]:
     """What the journal of a folder holds, by file; each file must stand there once."""
-    import json
-
     kept = [json.loads(line.split(" ", 1)[1]) for line in (out / "answers.jsonl").read_text().splitlines()]
     assert len({name for name, _, _ in kept}) == len(kept)
     return {name: Answer.read(answer) for name, _, answer in kept}
+
+
+def enormous(path: Path, side: int = 60_000) -> None:
+    """A PNG of a few bytes whose header says that it has 3.6 gigapixels."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b""))
+    packed = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+
+
+def broken(folder: Path) -> Mapping[str, str]:
+    """Files that are no photographs, each in its own way, and a word of what must be said of each."""
+    whole = folder / "whole.png"
+    Image.fromarray(picture(99)).save(whole)
+    content = whole.read_bytes()
+    Image.fromarray(picture(99)).save(folder / "whole.jpg")
+    shorter = (folder / "whole.jpg").read_bytes()
+    (folder / "whole.jpg").unlink()
+    whole.unlink()
+    (folder / "cut.png").write_bytes(content[: len(content) // 2])
+    (folder / "cut.jpg").write_bytes(shorter[:300])
+    (folder / "text.jpg").write_text("this is no picture")
+    (folder / "void.jpg").write_bytes(b"")
+    (folder / "noise.tif").write_bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8).tobytes())
+    enormous(folder / "enormous.png")
+    (folder / "film.jpg").write_bytes(b"\0\0\0\x18ftypmp42" + b"\0" * 500)
+    return {
+        "cut.png": "damaged or cut short",
+        "cut.jpg": "damaged or cut short",
+        "text.jpg": "expected an image file",
+        "void.jpg": "the file is empty",
+        "noise.tif": "expected an image file",
+        "enormous.png": "3600 megapixels, more than the limit of 200; cut it into tiles, scale it down",
+        "film.jpg": "expected an image file",
+    }
+
+
+def as_csv(path: Path, header: str, *rows: str) -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def as_json(path: Path, content: object) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+class Heard:
+    """What is said, line by line."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    complain = say
+
+    def stage(self, title: str) -> AbstractContextManager[Progress]:
+        return QUIET.stage(title)
+
+
+def refused(answer: tuple[int, str, str], code: int, *words: str) -> None:
+    """The call ended with `code` and one line that begins with "error:" and holds all `words`."""
+    found, _, err = answer
+    lines = err.splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    assert not err.startswith("error: unexpected "), f"an error that nobody thought of: {err}"
+    for word in words:
+        assert word in lines[0], lines[0]
+    assert found == code

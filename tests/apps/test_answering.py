@@ -5,18 +5,15 @@ hand in known ways, and runs without interruption or failure.
 from __future__ import annotations
 
 import os
-import struct
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_models import answers_of, finder, photographs, picture, small, specialist
+from small_models import answers_of, broken, finder, photographs, picture, small, specialist
 
 from specialsam.apps import answering
 from specialsam.apps.answering import JOURNAL, Answered, PictureFiles, answer_all
@@ -39,7 +36,7 @@ def session() -> Session:
 
 
 @pytest.fixture
-def looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are read from now on."""
     names: list[str] = []
 
@@ -48,48 +45,11 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return read_image(path)
 
     monkeypatch.setattr(answering, "read_image", counted)
-    yield names
+    return names
 
 
 def files(folder: Path) -> PictureFiles:
     return PictureFiles(gather([folder])[0])
-
-
-def enormous(path: Path, side: int = 60_000) -> None:
-    """A PNG of a few bytes whose header says that it has 3.6 gigapixels."""
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b""))
-    packed = [
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    ]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
-
-
-def broken(folder: Path) -> Mapping[str, str]:
-    """Files that are no photographs, each in its own way, and a word of what must be said of each."""
-    whole = folder / "whole.png"
-    Image.fromarray(picture(99)).save(whole)
-    content = whole.read_bytes()
-    Image.fromarray(picture(99)).save(folder / "whole.jpg")
-    shorter = (folder / "whole.jpg").read_bytes()
-    (folder / "whole.jpg").unlink()
-    whole.unlink()
-    (folder / "cut.png").write_bytes(content[: len(content) // 2])
-    (folder / "cut.jpg").write_bytes(shorter[:300])
-    (folder / "text.jpg").write_text("this is no picture")
-    (folder / "void.jpg").write_bytes(b"")
-    (folder / "noise.tif").write_bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8).tobytes())
-    enormous(folder / "enormous.png")
-    (folder / "film.jpg").write_bytes(b"\0\0\0\x18ftypmp42" + b"\0" * 500)
-    return {
-        "cut.png": "damaged or cut short",
-        "cut.jpg": "damaged or cut short",
-        "text.jpg": "expected an image file",
-        "void.jpg": "the file is empty",
-        "noise.tif": "expected an image file",
-        "enormous.png": "3600 megapixels, more than the limit of 200; cut it into tiles, scale it down",
-        "film.jpg": "expected an image file",
-    }
 
 
 def test_every_picture_is_answered_as_it_would_be_alone(session: Session, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ one. It returns, in words, what its format could not say.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -38,6 +39,8 @@ SMALLEST_PART = 0.01
 """A part of an object smaller than this share of its largest part is left out of a YOLO polygon."""
 MOST_PARTS = 100
 """As many parts of an object, the largest, are joined into a YOLO polygon."""
+LONGEST_NAME = 200
+"""Bytes of a file's or folder's name; most disks take 255, and a file that is being written has a longer one."""
 _UNNAMED = "object"
 
 
@@ -208,7 +211,7 @@ def output_name(file: str, taken: set[str]) -> tuple[str, bool]:
 
     The first to come gets its stem, `a` of `a.jpg`; `a.png` after it is `a.png`, a third one `a.png-2`. `taken` holds
     the names given so far and gets this one; names that differ in case alone count as the same. Backslashes and colons,
-    which mean places on some machines, become underscores.
+    which mean places on some machines, become underscores; a name above `LONGEST_NAME` ends with a digest of itself.
 
     Raises DataError for a path that is absolute or leads upwards.
     """
@@ -217,11 +220,18 @@ def output_name(file: str, taken: set[str]) -> tuple[str, bool]:
         raise DataError(
             f"expected an image file's path below the folder asked for, got {file!r}; nothing is written there"
         )
-    stem, whole = safe.with_suffix("").as_posix(), safe.as_posix()
+    stem, whole = ("/".join(map(_shortened, path.parts)) for path in (safe.with_suffix(""), safe))
     names = chain((stem, whole), (f"{whole}-{number}" for number in count(2)))
     name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())
     return name, name != stem
+
+
+def _shortened(part: str) -> str:
+    packed = part.encode()
+    if len(packed) <= LONGEST_NAME:
+        return part
+    return f"{packed[: LONGEST_NAME - 13].decode(errors='ignore')}-{hashlib.sha256(packed).hexdigest()[:12]}"
 
 
 def _masks(answer: Answer) -> Iterator[tuple[int, BoolArray]]:

@@ -82,10 +82,11 @@ def look_up(order: Order) -> PictureFiles:
 
 @contextmanager
 def folder(order: Order, job: str, session: Session, how: Asking) -> Iterator[Ledger]:
-    """The folder of such a job, locked; another job's folder is refused."""
+    """The folder of such a job, locked; another job's folder is refused, as is a promise that cannot be kept."""
+    threshold = session.threshold(how) if order.prompts is None else None
     with open_ledger(order.out, {"job": job}, welcome=(JOURNAL,)) as ledger:
         model = {"name": session.segmenter.name, "source": session.segmenter.source, "ids": session.identity}
-        ledger.save(model=model, threshold=session.threshold(how) if order.prompts is None else None)
+        ledger.save(model=model, threshold=threshold)
         yield ledger
 
 

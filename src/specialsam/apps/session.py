@@ -205,7 +205,7 @@ def _masks(
 
 def _room(image: ImageArray) -> int:
     """Objects of a picture whose probabilities are in memory at once."""
-    return max(1, ROOM // (image.shape[0] * image.shape[1]))
+    return max(1, int(ROOM // (image.shape[0] * image.shape[1])))
 
 
 def _cut(masks: BoolArray, window: Window, image: ImageArray) -> BoolArray:

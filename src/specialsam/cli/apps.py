@@ -76,10 +76,11 @@ def segment(
     from specialsam.apps.segment import segment as run
     from specialsam.apps.session import Asking, open_session
     from specialsam.core.place import here
+    from specialsam.core.settings import parse_settings
     from specialsam.data.tiles import TileSettings
 
+    how = Asking(zoom, parse_settings(TileSettings, {"side": tiles}), most, threshold, share(false_alarms))
     session = open_session(model, device=here(device).device, trust_base=trust_base)
-    how = Asking(zoom, TileSettings(side=tiles), most, threshold, share(false_alarms))
     names = [name.strip() for name in formats.split(",") if name.strip()]
     run(session, Order(images, out, prompts, least_score), how, names)
     say(f"masks: {out}")
@@ -107,10 +108,11 @@ def spot(
     from specialsam.apps.session import Asking, open_session
     from specialsam.apps.spot import spot as run
     from specialsam.core.place import here
+    from specialsam.core.settings import parse_settings
     from specialsam.data.tiles import TileSettings
 
+    how = Asking(zoom, parse_settings(TileSettings, {"side": tiles}), most, threshold, share(false_alarms))
     session = open_session(model, with_base=with_base, device=here(device).device, trust_base=trust_base)
-    how = Asking(zoom, TileSettings(side=tiles), most, threshold, share(false_alarms))
     found = run(session, Order(photos, out, prompts, least_score), how)
     say(f"look here first: {found.page}")
 

@@ -96,7 +96,8 @@ def _finished(
     rows = read_rows(outcome.folder)
     before = load_model(model, base)
     models = {BASE: before, SPECIALIST: load_specialist(outcome.folder / "specialist", before)}
-    records = [record for record in open_dataset(prepared.source).records if record.split == "test"]
+    measured = set(rows.frame["record"])  # the test split without the images that hold nothing
+    records = [record for record in open_dataset(prepared.source).records if record.id in measured]
     with embeddings_of(outcome.folder / "embeddings", recipe.specialize.precision) as embed:
         answers = (_samples(prepared), _answers(models, records, embed, recipe), *_sides(rows, outcome.folder, recipe))
     with stage("clicking where nothing is hidden") as progress:
@@ -125,8 +126,10 @@ def _facts(recipe: AnyRecipe, prepared: Prepared, outcome: Outcome, rows: Result
     told = published(recipe.study)
     what, main = headline(told, rows, recipe.strategies)
     history = [epoch for epoch in outcome.result.history if epoch.epoch > 0]
-    train = [record for record in open_dataset(prepared.source).records if record.split == "train"]
     settings = recipe.specialize
+    train = [record for record in open_dataset(prepared.source).records if record.split == "train"]
+    objects = {record.id: len(load_masks(record)) for record in train}
+    train = [record for record in train if objects[record.id]]
     views = sum(1 + len(views_for(record.id, settings.views, settings.seed)) for record in train)
     return StudyFacts(
         what=what,
@@ -137,7 +140,7 @@ def _facts(recipe: AnyRecipe, prepared: Prepared, outcome: Outcome, rows: Result
         best_epoch=outcome.result.best_epoch,
         stop=outcome.result.stop,
         warnings=[text for epoch in history for text in epoch.warnings],
-        train={"images": len(train), "objects": sum(len(load_masks(record)) for record in train), "views": views},
+        train={"images": len(train), "objects": sum(objects.values()), "views": views},
         loss=resolve_mix(settings.train.loss),
         lr=settings.train.lr,
         parameters=sum(parameter.numel() for parameter in before.sam.parameters()),
