@@ -8,6 +8,7 @@ training process (scenes are made beside it and do not count), by a trial of 20 
 on 48 scenes that no step trains on; where folders are given, on photographs, of which BSDS500's are the validation half
 and CAMO's none of the studies' test split; and by what a decoder tuned on CAMO's training images reaches on their
 validation images, for an encoder is worth what can be read from it. A run that is stopped goes on by the same command.
+With --judge MODEL ... nothing is trained and any models are scored on the photographs.
 """
 
 from __future__ import annotations
@@ -183,7 +184,12 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=60, help="photographs of each data set")
     parser.add_argument("--segments", type=int, default=8, help="segments of each photograph")
     parser.add_argument("--tuned", type=int, default=300, help="CAMO images that decoders are tuned on a share of")
+    parser.add_argument("--judge", nargs="+", metavar="MODEL", help="score these on the photographs, train nothing")
     asked = parser.parse_args()
+    if asked.judge:
+        scores = {name: photographs(load_model(name), asked) for name in asked.judge}
+        say(pd.DataFrame(scores).to_string(float_format=lambda value: f"{value:.1f}"))
+        return
     unknown = [name for name in asked.names if name not in VARIANTS]
     if unknown:
         parser.error(f"expected variants of {', '.join(VARIANTS)}, got {', '.join(unknown)}")

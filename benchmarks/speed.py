@@ -1,4 +1,6 @@
-"""Time of one encode and of decoding 1 and 64 clicks: nano, MobileSAM's architecture, our decode, transformers' decode.
+"""Time of one encode, of decoding 1 and 64 clicks (ours, transformers'), of finding by a finder and by a point grid.
+
+Of nano and of MobileSAM's architecture.
 
 python benchmarks/speed.py [--rounds 7] [--threads 1]
 
@@ -21,6 +23,8 @@ from torch import Tensor
 from specialsam.core.console import say, stage
 from specialsam.core.types import Embedding, Prompts
 from specialsam.models.architectures import build
+from specialsam.models.finder import Finder, find, propose
+from specialsam.models.grid import find_on_grid
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import THREE, Segmenter
 from specialsam.models.zoo import CARDS
@@ -88,6 +92,11 @@ def calls_of(segmenter: Segmenter, name: str) -> dict[str, Callable[[], object]]
         if gap > 1e-2:
             raise ValueError(f"expected {name}'s logits by both ways to decode to agree, they differ by {gap:.3g}")
         calls |= {f"{name}: decode {count}": ours, f"{name}: transformers' decode {count}": theirs}
+    torch.manual_seed(0)
+    finder = Finder(embedding.tensor.shape[0]).eval()
+    calls[f"{name}: propose"] = partial(propose, finder, embedding)
+    calls[f"{name}: find"] = partial(find, finder, segmenter, embedding)
+    calls[f"{name}: point grid"] = partial(find_on_grid, segmenter, embedding)
     return calls
 
 
@@ -116,6 +125,11 @@ def main() -> None:
         wall, cpu = np.array(rounds).T
         low, middle, high = np.quantile(wall, [0.25, 0.5, 0.75])
         say(f"{name:48}{middle:9.1f} ({low:.1f} to {high:.1f}), CPU {np.median(cpu):.1f}")
+    for name in models:
+        encode = (f"{name}: encode",)
+        say(f"{name}: propose over encode {ratio(spent, (f'{name}: propose',), encode)}")
+        say(f"{name}: find over encode {ratio(spent, (f'{name}: find',), encode)}")
+        say(f"{name}: point grid over find {ratio(spent, (f'{name}: point grid',), (f'{name}: find',))}")
     for name in models:
         for count in COUNTS:
             ours, theirs = f"{name}: decode {count}", f"{name}: transformers' decode {count}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
-from specialsam.apps.answers import Answer, FoundObject, found_objects
+from specialsam.apps.answers import Answer, FoundObject, objects_of, surest_first
 from specialsam.apps.boxes import read_prompts
 from specialsam.apps.megadetector import check, confidence, relative_box, results, write_masks, write_results
 from specialsam.core.errors import DataError, UsageError
@@ -30,6 +31,13 @@ def rectangle(x0: int, y0: int, x1: int, y1: int, height: int = 40, width: int =
     mask = np.zeros((height, width), np.bool_)
     mask[y0 : y1 + 1, x0 : x1 + 1] = True
     return mask
+
+
+def found_objects(
+    masks: npt.NDArray[np.bool_], scores: Sequence[float], labels: Sequence[str] = ()
+) -> tuple[FoundObject, ...]:
+    given_scores = np.array(scores)
+    return objects_of(masks, given_scores, surest_first(masks, given_scores), labels)
 
 
 def answer(file: str, *boxes: tuple[int, int, int, int], label: str = "", **more: Any) -> Answer:
@@ -103,9 +111,23 @@ def test_written_results_are_read_as_prompts(tmp_path: Path) -> None:
 def test_results_that_would_not_be_valid_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected each file once, got 'a.jpg' again; give each image once"):
         write_results([answer("a.jpg"), answer("a.jpg")], tmp_path / "md.json", "sam", CATEGORIES, WHEN)
-    with pytest.raises(DataError, match="expected a relative name"):
-        write_results([answer("C:\\a.jpg")], tmp_path / "md.json", "sam", CATEGORIES, WHEN)
+    with pytest.raises(DataError, match="expected file to be a name"):
+        write_results([answer("\\")], tmp_path / "md.json", "sam", CATEGORIES, WHEN)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_name_that_a_disk_takes_breaks_the_format(tmp_path: Path) -> None:
+    """Backslashes of broken archives and of odd bytes, drives, and names that become the same without them."""
+    names = ["a/b.jpg", "a\\b.jpg", "a/b.jpg (2)", "C:\\a.jpg", "C:/a.jpg", "\\xe9t.jpg", "\\\\server\\a.jpg"]
+    write_results([answer(name) for name in names], tmp_path / "md.json", "sam", CATEGORIES, WHEN)
+    write_masks([answer(name) for name in names], tmp_path / "masks.json")
+    content = json.loads((tmp_path / "md.json").read_text())
+    assert check(content) == []
+    files = [image["file"] for image in content["images"]]
+    assert sorted(files) == sorted(
+        ["a/b.jpg", "a/b.jpg (2)", "a/b.jpg (3)", "./C:/a.jpg", "./C:/a.jpg (2)", "xe9t.jpg", "server/a.jpg"]
+    )
+    assert [image["file"] for image in json.loads((tmp_path / "masks.json").read_text())["images"]] == files
 
 
 def test_masks_stand_in_the_order_of_detections(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def discs(size: tuple[int, int], places: list[tuple[int, int, int]]) -> BoolArra
 
 @contextmanager
 def seeing() -> Iterator[Session]:
-    """A session whose finder sees each bright piece that is large in what the encoder is shown, the larger the surer."""
+    """A session whose finder sees each bright piece that is large in what the encoder sees, the larger the surer."""
     sam = torch.nn.ModuleDict({"vision_encoder": Eyes(), "mask_decoder": torch.nn.Linear(1, 1)})
 
     def see(head: Finder, segmenter: Segmenter, embedding: Embedding, most: int) -> Found:

@@ -26,6 +26,7 @@ EXIF_TIME = "%Y:%m:%d %H:%M:%S"
 
 _SAME = {"human": "person", "person": "human"}
 """What SpeciesNet and MegaDetector call the same."""
+_DRIVE = re.compile("[A-Za-z]:/")
 _STEPS = 10_000
 """Numbers have four decimals."""
 _REQUIRED = ("info", "detection_categories", "images")
@@ -75,20 +76,30 @@ def results(
         info["detector_metadata"] = dict(metadata)
     by_name = {name: key for key, name in sorted(categories.items(), key=lambda pair: -int(pair[0]))}
     default = min(categories, key=int)
-    images = [_image(answer, by_name, default) for answer in _sorted(answers)]
+    images = [_image(name, answer, by_name, default) for name, answer in _named(answers)]
     return {"info": info, "detection_categories": dict(categories), "images": images}
 
 
-def _sorted(answers: Iterable[Answer]) -> list[Answer]:
-    return sorted(answers, key=lambda answer: answer.file)
+def _named(answers: Iterable[Answer]) -> Iterator[tuple[str, Answer]]:
+    """Answers sorted by file, each with a relative name with forward slashes; a number tells alike names apart."""
+    owners: dict[str, str] = {}
+    for answer in sorted(answers, key=lambda answer: answer.file):
+        name = whole = _relative(answer.file)
+        number = 1
+        while owners.setdefault(name, answer.file) != answer.file:
+            number += 1
+            name = f"{whole} ({number})"
+        yield name, answer
 
 
-def _file(answer: Answer) -> str:
-    return answer.file.replace("\\", "/")
+def _relative(file: str) -> str:
+    """A file's name without backslashes, which odd bytes are printed with, and without a root or a drive."""
+    name = file.replace("\\", "/").lstrip("/")
+    return f"./{name}" if _DRIVE.match(name) else name
 
 
-def _image(answer: Answer, by_name: Mapping[str, str], default: str) -> dict[str, Any]:
-    image: dict[str, Any] = {"file": _file(answer)}
+def _image(name: str, answer: Answer, by_name: Mapping[str, str], default: str) -> dict[str, Any]:
+    image: dict[str, Any] = {"file": name}
     if answer.size:
         image["height"], image["width"] = answer.size
     with suppress(ValueError):  # No time is known.
@@ -129,8 +140,8 @@ def write_masks(answers: Iterable[Answer], path: Path) -> None:
     {"info", "images": [{"file", "masks": [{"size": [height, width], "counts"}, ...]}]}; null for a file that failed.
     """
     images = [
-        {"file": _file(answer), "masks": None if answer.error else [found.rle for found in answer.objects]}
-        for answer in _sorted(answers)
+        {"file": name, "masks": None if answer.error else [found.rle for found in answer.objects]}
+        for name, answer in _named(answers)
     ]
     said = "COCO run-length masks, one for each detection of the MegaDetector results beside this file, in their order"
     _write_json(path, {"info": {"description": said}, "images": images})
@@ -191,7 +202,7 @@ def _image_problems(image: Mapping[str, object], categories: Mapping[object, obj
         yield f"expected each file once, got {file!r} again"
     else:
         seen.add(file)
-        if "\\" in file or file.startswith("/") or re.match(r"[A-Za-z]:/", file):
+        if "\\" in file or file.startswith("/") or _DRIVE.match(file):
             yield f"expected a relative name with forward slashes, got {file!r}"
     yield from (f"expected no key {key!r}" for key in image if key not in _IMAGE_KEYS)
     for key in ("width", "height"):

@@ -98,7 +98,7 @@ class Learner:
         return cls(sam, head, averaged, optimizer)
 
     @property
-    def parameters(self) -> list[Tensor]:
+    def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def take_weights(self, model: str) -> None:
@@ -140,7 +140,7 @@ class Learner:
             loss, facts = step_loss(self.sam, self.head, batch, settings, rng, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip)
+        norm = nn.utils.clip_grad_norm_(self._parameters, settings.clip)
         if torch.isfinite(norm):
             self.optimizer.step()
         _average(self.averaged, self.sam, min(settings.ema, (step + 1) / (step + 10)))

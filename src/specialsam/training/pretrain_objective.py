@@ -122,7 +122,7 @@ def step_loss(
     rng: np.random.Generator,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss of one batch and facts for the log."""
+    """Loss of one batch (arrays (B, ...) by name) and facts for the log."""
     embeddings, coarsest = _encode(sam, batch["pixels"], settings)
     total = torch.zeros((), device=embeddings.device)
     readable = torch.zeros(())
