@@ -19,10 +19,11 @@ from specialsam.core.console import QUIET, Progress
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.models.finder import By, Finder
+from specialsam.models.finder_files import Alarm, FinderParts
 from specialsam.models.folder import save_pretrained
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import Alarm, FinderParts, SpecialistCard, clone, save_specialist
+from specialsam.models.specialist import SpecialistCard, clone, save_specialist
 
 torch.set_num_threads(1)
 SIDE, CHANNELS = 64, 128

@@ -24,8 +24,8 @@ from specialsam.apps.session import Asking, Session, find_in, open_session
 from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.core.geometry import ImageArray
 from specialsam.data.images import read_image
+from specialsam.models.finder_files import FinderParts
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import FinderParts
 
 HOW = Asking()
 

@@ -38,7 +38,7 @@ from specialsam.core.geometry import BoolArray
 from specialsam.core.ledger import Lock, open_ledger
 from specialsam.core.types import Prompts
 from specialsam.data.images import read_image
-from specialsam.models.specialist import FinderParts
+from specialsam.models.finder_files import FinderParts
 
 HOW = Asking()
 FAILED, WRONG_USE = 1, 2

@@ -30,9 +30,10 @@ from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.data.tiles import TileSettings
 from specialsam.metrics.conformal import conformal_threshold
 from specialsam.models.finder import By, Finder, Found, find
+from specialsam.models.finder_files import FinderParts
 from specialsam.models.load import load_base, load_model
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import FinderParts, clone, read_card
+from specialsam.models.specialist import clone, read_card
 
 PLAIN = Asking()
 ZOOM, TILES = Asking(zoom=True), Asking(tiles=TileSettings(side=32))

@@ -44,8 +44,8 @@ from specialsam.core.errors import UsageError
 from specialsam.core.geometry import ImageArray
 from specialsam.core.ledger import Lock
 from specialsam.data.images import read_image
+from specialsam.models.finder_files import FinderParts
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import FinderParts
 
 HOW = Asking()
 FAILED, WRONG_USE = 1, 2
@@ -90,7 +90,7 @@ def apart_from_coordinates(problems: list[str]) -> list[str]:
 
 def whole(out: Path, answers: list[Answer]) -> None:
     """All that a run leaves says the same of every photograph, once, and nothing is left half written."""
-    assert list(answers_of(out).values()) == answers or answers_of(out) == {one.file: one for one in answers}
+    assert answers_of(out) == {one.file: one for one in answers}
     results, masks = read(out / "megadetector.json"), read(out / "megadetector-masks.json")
     assert check(results) == []
     by_name = sorted(answers, key=lambda answer: answer.file)

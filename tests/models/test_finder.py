@@ -25,18 +25,12 @@ from specialsam.models.finder import (
     propose,
     valid_cells,
 )
+from specialsam.models.finder_files import FINDER, FinderParts
 from specialsam.models.grid import find_on_grid, grid_points
 from specialsam.models.memory import Memory
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import (
-    FINDER,
-    FinderParts,
-    SpecialistCard,
-    load_finder,
-    read_card,
-    save_specialist,
-)
+from specialsam.models.specialist import SpecialistCard, load_finder, read_card, save_specialist
 
 SIDE, CELLS = 128, 8
 

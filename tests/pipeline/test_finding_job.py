@@ -12,7 +12,8 @@ from disc_data import discs, small
 from PIL import Image
 
 from specialsam.core.errors import UsageError
-from specialsam.models.specialist import FINDER, MEMORY, load_finder, read_card
+from specialsam.models.finder_files import FINDER, MEMORY
+from specialsam.models.specialist import load_finder, read_card
 from specialsam.pipeline import finding
 from specialsam.pipeline.job import Request
 from specialsam.pipeline.measure import Comparison, names_of, run_evaluate_found

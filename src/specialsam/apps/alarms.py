@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from specialsam.apps.photographs import gather, register_heif
 from specialsam.apps.session import open_session
 from specialsam.core.console import complain, stage
 from specialsam.core.errors import DataError, UsageError
+from specialsam.core.names import printable
 from specialsam.data.images import read_image
 from specialsam.metrics.conformal import Drift, drift
 from specialsam.models.finder import find
-from specialsam.models.specialist import Alarm, SpecialistCard, read_card, write_card
+from specialsam.models.finder_files import Alarm
+from specialsam.models.specialist import SpecialistCard, read_card, write_card
 
 
 def calibrate(
@@ -28,7 +31,9 @@ def calibrate(
     if session.parts.finder is None:
         raise UsageError(f"expected a specialist with a finder in {specialist}, got one without; specialize anew")
     register_heif()
-    files, _ = gather(places)
+    files, problems = gather(places)
+    for problem in problems:
+        complain(f"left out: {problem.message}")
     scores, failed = [], 0
     with stage("looking at pictures of nothing") as progress:
         for number, (name, path) in enumerate(files.items(), 1):
@@ -41,14 +46,14 @@ def calibrate(
             progress(number, len(files), name)
     if not scores:
         raise UsageError(f"expected readable pictures, got {failed} that are not")
-    source = f"{len(scores)} pictures of {', '.join(path.name for path in places)}"
+    source = f"{len(scores)} pictures of {', '.join(printable(path.resolve().name) for path in places)}"
     write_card(specialist, read_card(specialist).model_copy(update={"alarm": Alarm(good_scores=scores, source=source)}))
     return f"{source}: enough for a share of false alarms of {_least(len(scores)):.2%} and above"
 
 
 def _least(count: int) -> float:
-    """The smallest rate that so many pictures can promise: 1 / (n + 1)."""
-    return 1 / (count + 1)
+    """The smallest rate that so many pictures can promise, 1 / (n + 1), rounded up to a hundredth of a percent."""
+    return math.ceil(10_000 / (count + 1)) / 10_000
 
 
 def drifted(card: SpecialistCard, scores: Iterable[float]) -> Drift:

@@ -22,10 +22,11 @@ from specialsam.core.windows import Size, Window
 from specialsam.data.tiles import TileSettings
 from specialsam.metrics.conformal import conformal_threshold
 from specialsam.models.finder import INSIDE, PROPOSALS, SAME, By, Found, find
+from specialsam.models.finder_files import FinderParts
 from specialsam.models.grid import find_on_grid
 from specialsam.models.load import load_base, load_model
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import FinderParts, SpecialistCard, is_specialist, load_finder, read_card
+from specialsam.models.specialist import SpecialistCard, is_specialist, load_finder, read_card
 from specialsam.models.stitching import stitch
 from specialsam.models.zoom import zoom
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +17,14 @@ from torch import Tensor
 
 from specialsam.core.errors import ModelError
 from specialsam.core.files import write_whole
-from specialsam.models.finder import By, Finder
-from specialsam.models.memory import Memory, read, tensors
+from specialsam.models.finder_files import Alarm, FinderCard, FinderParts, read_parts, read_tensors, save_parts
 from specialsam.models.segmenter import PREPROCESSING, Segmenter, tensors_sha256
 from specialsam.models.weights import require_finite
 
-FILE, WEIGHTS, FINDER, MEMORY = "specialist.json", "model.safetensors", "finder.safetensors", "memory.safetensors"
+FILE, WEIGHTS = "specialist.json", "model.safetensors"
 FORMAT = 3
 """Of `specialist.json`. 1 had neither `format` nor `weights_sha256`, 2 no `finder` and no `memory`."""
 ENCODER = "vision_encoder."
-
-
-class FinderCard(BaseModel):
-    """What specialist.json says of the finder in `finder.safetensors`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    weights_sha256: str
-    channels: int = Field(ge=1)
-    width: int = Field(ge=1)
-    blocks: int = Field(ge=0)
-    by: By = Field(description="with what a proposal is put to the decoder")
-    learned_from: dict[str, int] = Field(description="images with objects and without that it learned from")
-
-
-class Alarm(BaseModel):
-    """Scores 0..1 of good images that nothing was learned from: what an alarm's threshold is set on."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    good_scores: list[float] = Field(default_factory=list)
-    source: str = Field("", description="what images they were of")
 
 
 class SpecialistCard(BaseModel):
@@ -79,18 +54,6 @@ class SpecialistCard(BaseModel):
     version: str = ""
 
 
-@dataclass(frozen=True)
-class FinderParts:
-    """What finds without a prompt in a specialist's folder: a finder, a memory of good images, either may be None.
-
-    `learned_from` counts the images with objects ("images") and without ("blank") that the finder saw.
-    """
-
-    finder: Finder | None = None
-    memory: Memory | None = None
-    learned_from: dict[str, int] = dataclass_field(default_factory=dict)
-
-
 def save_specialist(tuned: Segmenter, card: SpecialistCard, folder: Path, parts: FinderParts | None = None) -> Path:
     """Write the folder: every tensor outside the encoder, or all of them where the whole model was tuned; the finder.
 
@@ -104,7 +67,9 @@ def save_specialist(tuned: Segmenter, card: SpecialistCard, folder: Path, parts:
         if _belongs(name, card)
     }
     require_finite(keep, f"the specialist {card.name}")
-    whole = card.model_copy(update={"weights_sha256": tensors_sha256(keep), **_save_parts(folder, card, parts)})
+    finder, memory_sha256 = save_parts(folder, parts or FinderParts())
+    said = {"weights_sha256": tensors_sha256(keep), "finder": finder, "memory_sha256": memory_sha256}
+    whole = card.model_copy(update=said)
     # safetensors writes several metadata keys in an order that changes from process to process
     write_whole(folder / WEIGHTS, lambda path: save_file(keep, path, {"format": "pt"}))
     write_card(folder, whole)
@@ -116,71 +81,10 @@ def write_card(folder: Path, card: SpecialistCard) -> None:
     write_whole(folder / FILE, lambda path: path.write_text(card.model_dump_json(indent=2) + "\n"))
 
 
-def _save_parts(folder: Path, card: SpecialistCard, parts: FinderParts | None) -> dict[str, Any]:
-    """Write finder and memory, or remove those of an earlier specialist; what the card says of them."""
-    from safetensors.torch import save_file
-
-    finder, memory = (parts.finder, parts.memory) if parts else (None, None)
-    said: dict[str, Any] = {"finder": None, "memory_sha256": ""}
-    if finder is not None:
-        kept = {name: value.detach().cpu().clone().contiguous() for name, value in finder.state_dict().items()}
-        require_finite(kept, f"the finder of {card.name}")
-        write_whole(folder / FINDER, lambda path: save_file(kept, path, {"format": "pt"}))
-        learned = parts.learned_from if parts else {}
-        shape = {"channels": finder.channels, "width": finder.width, "blocks": finder.blocks, "by": finder.by}
-        said["finder"] = FinderCard(weights_sha256=tensors_sha256(kept), learned_from=learned, **shape)
-    else:
-        (folder / FINDER).unlink(missing_ok=True)
-    if memory is not None:
-        held = tensors(memory)
-        write_whole(folder / MEMORY, lambda path: save_file(held, path, {"format": "pt"}))
-        said["memory_sha256"] = tensors_sha256(held)
-    else:
-        (folder / MEMORY).unlink(missing_ok=True)
-    return said
-
-
 def load_finder(folder: Path) -> FinderParts:
     """Finder and memory of a specialist folder as its card says, None for what it has not; ModelError for others."""
     card = read_card(folder)
-    finder = memory = None
-    if card.finder is not None:
-        weights = _checked(folder / FINDER, card.finder.weights_sha256)
-        finder = Finder(card.finder.channels, card.finder.width, card.finder.blocks, card.finder.by)
-        try:
-            finder.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ModelError(
-                f"expected the finder that {FILE} tells of in {folder / FINDER}, got other tensors; save the "
-                "specialist anew"
-            ) from error
-        finder = finder.eval().requires_grad_(False)
-    if card.memory_sha256:
-        memory = read(_checked(folder / MEMORY, card.memory_sha256))
-    return FinderParts(finder, memory, card.finder.learned_from if card.finder else {})
-
-
-def _checked(path: Path, sha256: str) -> dict[str, Tensor]:
-    """The tensors of a file, finite and those of the hash; ModelError in one line otherwise."""
-    weights = _read_tensors(path)
-    require_finite(weights, path)
-    if tensors_sha256(weights) != sha256:
-        raise ModelError(
-            f"expected the weights that {FILE} was written for (sha256 {sha256[:16]}), got others in {path}; "
-            "copy the whole folder anew, or save the specialist anew"
-        )
-    return weights
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        weights: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"expected readable weights in {path}, got none; save the specialist anew") from error
-    return weights
+    return read_parts(folder, card.finder, card.memory_sha256)
 
 
 def _belongs(name: str, card: SpecialistCard) -> bool:
@@ -241,7 +145,7 @@ def _check_base(card: SpecialistCard, base: Segmenter) -> None:
 
 def _read_weights(path: Path, card: SpecialistCard, base: Segmenter) -> dict[str, Tensor]:
     """The specialist's tensors by name, found whole and as the card says; ModelError in one line otherwise."""
-    weights = _read_tensors(path)
+    weights = read_tensors(path)
     wanted = {name: value for name, value in base.sam.state_dict().items() if _belongs(name, card)}
     wrong = {
         "missing": [name for name in wanted if name not in weights],

@@ -25,9 +25,9 @@ from specialsam.evaluation.finding import (
 from specialsam.evaluation.found_tables import found_table, good_level
 from specialsam.evaluation.results import Asked, save_table
 from specialsam.models.finder import Finder
+from specialsam.models.finder_files import Alarm, FinderParts
 from specialsam.models.memory import Memory, fit, tensors
 from specialsam.models.segmenter import Segmenter, fingerprint, tensors_sha256
-from specialsam.models.specialist import Alarm, FinderParts
 from specialsam.pipeline.evidence import BASE, SPECIALIST
 from specialsam.pipeline.job import Job
 from specialsam.training.finder import calibrate, learn_finder

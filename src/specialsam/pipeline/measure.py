@@ -23,9 +23,10 @@ from specialsam.evaluation.finding import Find, Finding, by_grid, by_saliency, m
 from specialsam.evaluation.found_tables import found_table
 from specialsam.evaluation.results import Asked, Results, measure, save_table
 from specialsam.evaluation.rivals import disc_radius, relative_area
+from specialsam.models.finder_files import FinderParts
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import FinderParts, SpecialistCard, is_specialist, load_finder, read_card
+from specialsam.models.specialist import SpecialistCard, is_specialist, load_finder, read_card
 from specialsam.pipeline.embedded import embeddings_of
 from specialsam.pipeline.finding import GRID, SALIENCY, finders_of
 from specialsam.pipeline.job import STORE, Request, begin, dataset_facts, planned

@@ -24,8 +24,9 @@ from specialsam.core.findings import Finding
 from specialsam.core.place import here
 from specialsam.evaluation.results import Asked, Results, measure
 from specialsam.evaluation.rivals import disc_radius
+from specialsam.models.finder_files import Alarm
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import Alarm, SpecialistCard, clone, save_specialist
+from specialsam.models.specialist import SpecialistCard, clone, save_specialist
 from specialsam.pipeline.evidence import BASE, SPECIALIST, gather_evidence, guarded
 from specialsam.pipeline.finding import Learned, finding_lines, learn_to_find
 from specialsam.pipeline.job import Job, Request, open_job, planned
