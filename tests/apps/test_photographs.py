@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -302,3 +303,28 @@ def test_other_reasons_are_one_line_without_the_path(tmp_path: Path) -> None:
     assert str(tmp_path) not in reason
     assert reason_for(Path("a.jpg"), RuntimeError("out\nof  memory\x1b")) == "out of memory\\x1b"
     assert reason_for(Path("a.jpg"), MemoryError()) == "MemoryError"
+
+
+REAL_HEIC = """
+import subprocess
+import sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from specialsam.apps.photographs import exif_of, gather, register_heif
+from specialsam.data.images import read_image
+assert register_heif()
+folder = Path(sys.argv[1])
+taken = Image.Exif()
+taken[0x0132] = "2026:05:04 03:02:01"
+Image.fromarray(np.full((60, 80, 3), (200, 90, 30), np.uint8)).save(folder / "a.heic", exif=taken)
+files, _ = gather([folder])
+pixels = read_image(files["a.heic"])
+print(pixels.shape, np.abs(pixels.reshape(-1, 3).mean(0) - (200, 90, 30)).max() < 4, exif_of(files["a.heic"]).taken)
+"""
+
+
+def test_a_real_heic_photograph_is_read(tmp_path: Path) -> None:
+    """In a process of its own, for the format stays registered. Oracle: the colour and the time that were written."""
+    done = subprocess.run([sys.executable, "-c", REAL_HEIC, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "(60, 80, 3) True 2026-05-04T03:02:01\n", done.stderr
