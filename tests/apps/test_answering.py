@@ -23,7 +23,7 @@ from specialsam.apps.photographs import HEIF_PACKAGE, gather
 from specialsam.apps.session import Asking, Session, find_in, open_session
 from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.core.geometry import ImageArray
-from specialsam.data.images import read_image
+from specialsam.data.images import ON_REQUEST, read_image
 from specialsam.models.finder_files import FinderParts
 from specialsam.models.segmenter import Segmenter
 
@@ -337,6 +337,7 @@ def test_a_heic_photograph_is_tried_again_once_its_package_is_there(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The row says what to install; the same command must then read it."""
+    monkeypatch.delitem(Image.OPEN, ON_REQUEST, raising=False)
     folder = photographs(tmp_path / "in", "1.png")
     (folder / "2.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 500)
     done = answer_all(session, files(folder), HOW, tmp_path / "out")

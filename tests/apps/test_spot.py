@@ -359,6 +359,15 @@ def test_what_a_dead_process_left_half_written_is_gone(session: Session, folder:
     whole(out, answers)
 
 
+def test_a_folder_that_a_dead_process_had_just_begun(session: Session, folder: Path, tmp_path: Path) -> None:
+    """Killed while it wrote run.json for the first time: nothing else is there yet, and the same command goes on."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".lock").write_text("4194305")
+    (out / ".run.json.4194305.tmp.json").write_text("{")
+    whole(out, list(spot(session, Order([folder], out), HOW).answered))
+
+
 def test_the_folder_of_another_job_is_refused(session: Session, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     segment(session, Order([folder], out), HOW)

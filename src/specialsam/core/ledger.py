@@ -115,7 +115,8 @@ def open_ledger(
 def _refuse_others(folder: Path, file: str, what: str, welcome: frozenset[str]) -> None:
     """UsageError where a folder without a ledger holds anything but what is welcome."""
     if folder.is_dir() and not (folder / file).exists():
-        others = sorted(path.name for path in folder.iterdir() if path.name != LOCK and path.name not in welcome)
+        names = {path.name for path in folder.iterdir()} - welcome - {LOCK}
+        others = sorted(name for name in names if not re.fullmatch(LEFTOVER, name))
         if others:
             raise UsageError(f"{folder} is not empty and holds no {what} ({others[0]}); choose another --out")
 
