@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -36,7 +37,7 @@ class Alarm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    good_scores: list[float] = Field(default_factory=list)
+    good_scores: list[Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=list)
     source: str = Field("", description="what images they were of")
 
 
