@@ -212,3 +212,17 @@ def test_a_damaged_or_exchanged_finder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected readable weights"):
         load_finder(folder)
     assert read_card(folder).finder is not None
+
+
+def test_the_surest_always_counts_where_nothing_was_never_seen() -> None:
+    """By hand: two answers below the threshold; the surest counts by such a finder's own rule and by no other."""
+    logits = torch.full((2, 1, 32, 32), 20.0)
+    geometry = Geometry(SIDE, SIDE, SIDE)
+    zeros, dense = np.zeros((2, 4), np.float32), np.zeros((32, 32), np.float32)
+    answers = Prediction(logits, torch.ones(2, 1), geometry)
+    for always in (False, True):
+        found = Found(answers, np.array([0.3, 0.2], np.float32), zeros[:, :2], zeros, dense, 0.5, always)
+        assert found.counted().tolist() == [always, False]
+        assert len(found.above()) == int(always)
+        assert len(found.above(0.4)) == 0
+        assert len(found.above(0.25)) == 1

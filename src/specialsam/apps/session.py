@@ -42,6 +42,8 @@ class Asking:
 
     Without prompts at most `most` objects of at least `threshold` (None: the finder's own) are kept; `false_alarms`
     sets the threshold so that a picture of nothing shows anything with at most that chance, looked at as a whole.
+    By `surest` a finder that never saw a picture of nothing shows its surest find in any case, as it is measured; where
+    most pictures may hold nothing that is to be left out.
     """
 
     zoom: bool = False
@@ -49,6 +51,7 @@ class Asking:
     most: int = 10
     threshold: float | None = None
     false_alarms: float | None = None
+    surest: bool = True
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,10 @@ def _look(session: Session, image: ImageArray, window: Window, how: Asking) -> l
     if finder is not None:
         # a promise holds for as many proposals as its scores were made of
         most = PROPOSALS if how.false_alarms is not None else max(how.most, PROPOSALS)
-        found = find(finder, session.segmenter, embedding, most).above(least)
+        every = find(finder, session.segmenter, embedding, most)
+        whole = window.size == (image.shape[0], image.shape[1])
+        by_rule = how.surest and whole and how.threshold is None and how.false_alarms is None
+        found = every.above(None if by_rule else least)
         answers, scores = found.prediction, found.probabilities
         prompts = _put(found, finder.by)
     else:

@@ -111,7 +111,8 @@ def spot(
     from specialsam.core.settings import parse_settings
     from specialsam.data.tiles import TileSettings
 
-    how = Asking(zoom, parse_settings(TileSettings, {"side": tiles}), most, threshold, share(false_alarms))
+    tiling = parse_settings(TileSettings, {"side": tiles})
+    how = Asking(zoom, tiling, most, threshold, share(false_alarms), surest=False)
     session = open_session(model, with_base=with_base, device=here(device).device, trust_base=trust_base)
     found = run(session, Order(photos, out, prompts, least_score), how)
     say(f"look here first: {found.page}")

@@ -80,7 +80,8 @@ def by_finder(finder: Finder, segmenter: Segmenter) -> Find:
 
     def ask(truth: Truth, embedding: Embedding) -> Finds:
         found = find(finder, segmenter, embedding)
-        return Finds(found.prediction.masks()[:, 0], found.probabilities, found.soft(), found.score, found.threshold)
+        least = min(found.threshold, found.score) if found.always else found.threshold
+        return Finds(found.prediction.masks()[:, 0], found.probabilities, found.soft(), found.score, least)
 
     return ask
 

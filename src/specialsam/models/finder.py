@@ -8,7 +8,7 @@ become prompts; the decoder's masks are scored by a calibrated probability and e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
@@ -51,11 +51,13 @@ class Finder(nn.Module):
     """The head: embeddings (B, `channels`, h, w) to `FinderMaps`.
 
     What belongs to a decoder: `by`, how a proposal is put to it; `calibration` (F + 1,), weights of FEATURES and a
-    bias; `threshold` (), the probability from which an object counts as found.
+    bias; `threshold` (), the probability from which an object counts as found; `always` (), whether the surest one
+    counts in any case, because every image that it learned from held an object.
     """
 
     calibration: Tensor
     threshold: Tensor
+    always: Tensor
 
     def __init__(self, channels: int, width: int = 64, blocks: int = 2, by: By = "both"):
         super().__init__()
@@ -70,6 +72,7 @@ class Finder(nn.Module):
         self.presence = nn.Linear(2 * width, 1)
         self.register_buffer("calibration", torch.tensor([1.0, *[0.0] * (len(FEATURES) - 1), 0.0]))
         self.register_buffer("threshold", torch.tensor(0.5))
+        self.register_buffer("always", torch.tensor(False))
         for layer in (self.middle, self.dense, self.presence):
             nn.init.constant_(cast(Tensor, layer.bias), -2.0)
 
@@ -171,7 +174,7 @@ class Found:
     """P objects found in one image, the surest first: answers `prediction` (P, 1, L, L) and `probabilities` (P,).
 
     `points` (P, 2) and `boxes` (P, 4) are the prompts in original pixels; `dense` (L, L) is the map of all that is
-    object, as probabilities; `threshold` is the probability from which an object counts.
+    object, as probabilities. An object counts from the probability `threshold` on, the surest one `always` where true.
     """
 
     prediction: Prediction
@@ -180,16 +183,30 @@ class Found:
     boxes: FloatArray
     dense: FloatArray
     threshold: float
+    always: bool = False
 
     def __len__(self) -> int:
         return len(self.probabilities)
 
+    def counted(self, threshold: float | None = None) -> BoolArray:
+        """Which count as found, bool (P,): by the finder's own rule, or those of at least `threshold`."""
+        least = self.threshold if threshold is None else threshold
+        out = self.probabilities >= least
+        if threshold is None and self.always and len(out):
+            out[0] = True
+        return np.asarray(out, np.bool_)
+
     def above(self, threshold: float | None = None) -> Found:
-        """Those of at least that probability, by default the finder's own threshold."""
-        threshold = self.threshold if threshold is None else threshold
-        kept = np.flatnonzero(self.probabilities >= threshold)
+        """Those that count as found, see `counted`."""
+        kept = np.flatnonzero(self.counted(threshold))
         answers = Prediction(self.prediction.logits[kept], self.prediction.scores[kept], self.prediction.geometry)
-        return Found(answers, self.probabilities[kept], self.points[kept], self.boxes[kept], self.dense, threshold)
+        return replace(
+            self,
+            prediction=answers,
+            probabilities=self.probabilities[kept],
+            points=self.points[kept],
+            boxes=self.boxes[kept],
+        )
 
     @property
     def score(self) -> float:
@@ -226,6 +243,7 @@ def find(finder: Finder, segmenter: Segmenter, embedding: Embedding, most: int =
         proposals.boxes[kept],
         proposals.dense,
         float(finder.threshold),
+        bool(finder.always),
     )
 
 

@@ -227,7 +227,7 @@ def calibrate(finder: Finder, segmenter: Segmenter, data: TrainingData, progress
     The way of asking is that whose answers cover the true objects best; the probability of an answer is a logistic
     regression of "IoU of at least .5 with an object" on `models.finder.FEATURES`; the threshold gives the best mean
     over images of the IoU of all that is found with all that is true, an image of nothing counting 1 where nothing is
-    found.
+    found. Where no training image is one of nothing, the surest find always counts.
     """
     items = [item for item in data.val or data.train if item.id == item.record]
     ways: dict[By, list[_Asked]] = {"box": [], "point": [], "both": []}
@@ -247,6 +247,7 @@ def calibrate(finder: Finder, segmenter: Segmenter, data: TrainingData, progress
     fitted = deepcopy(finder)
     fitted.by = by
     fitted.calibration.copy_(torch.from_numpy(_logistic(ways[by])))
+    fitted.always.fill_(all(len(data.masks(item)) for item in data.train))
     fitted.threshold.fill_(_threshold(fitted, segmenter, data, items))
     return fitted
 
@@ -274,7 +275,8 @@ def _threshold(finder: Finder, segmenter: Segmenter, data: TrainingData, items: 
         found = find(finder, segmenter, embedding)
         masks = np.asarray((found.prediction.logits[:, 0] > 0).numpy())
         for place, level in enumerate(levels):
-            joint = masks[found.probabilities >= level].any(0) if len(masks) else np.zeros_like(truth)
+            counted = replace(found, threshold=float(level)).counted()
+            joint = masks[counted].any(0) if len(masks) else np.zeros_like(truth)
             union = (joint | truth).sum()
             totals[place] += (joint & truth).sum() / union if union else 1.0
     return float(levels[int(totals.argmax())])
