@@ -84,7 +84,8 @@ def test_leaves_every_file_that_is_promised(whole: Path, data: Path) -> None:
     assert facts["identity"]["settings"] == small().model_dump(mode="json")
     assert len(facts["splits"]) == IMAGES
     assert set(facts["splits"].values()) == {"train", "val", "test"}
-    assert set(facts["seconds"]) == {"embed", "base evaluation", "train", "guard", "specialist evaluation", "report"}
+    steps = {"embed", "base evaluation", "train", "guard", "finder", "specialist evaluation", "report"}
+    assert set(facts["seconds"]) == steps
     assert facts["encoder"]["before"] == facts["encoder"]["after"]
     assert facts["peak_memory_mb"] > 0
     assert (whole / "summary.csv").read_text().splitlines()[0] == SEED_COLUMNS
