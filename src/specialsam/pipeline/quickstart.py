@@ -14,6 +14,7 @@ SIDE = 384
 """Pixels a side of the generated images."""
 SETTINGS = {
     "train": {"epochs": 8, "lr": 3e-4, "patience": 4},
+    "finder": {"epochs": 12, "grid": 8},
     "evaluate": {"strategies": ["interior", "edge", "grid4", "box"], "groups": ["overlap", "boundary", "canny"]},
     "duplicates": False,
 }
