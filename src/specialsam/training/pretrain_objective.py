@@ -102,8 +102,7 @@ def _unread(head: AuxiliaryHead, embeddings: Tensor, coarsest: Tensor) -> Tensor
 def _encode(sam: Any, pixels: Tensor, settings: PretrainSettings) -> tuple[Tensor, Tensor | None]:
     """Embeddings (B, D, h, w) and the backbone's coarsest level (B, C, h / 2, w / 2), None for encoders without one.
 
-    A frozen backbone keeps no graph. (It runs in fp32: bf16 halves its time on a CPU that has it and takes twelve times
-    as long on one that has not.)
+    A frozen backbone keeps no graph. It runs in fp32, for CPUs without bf16 emulate it at many times the cost.
     """
     encoder = sam.vision_encoder
     if settings.encoder != "lite":
