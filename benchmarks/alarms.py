@@ -16,33 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from specialsam.apps.photographs import gather
+from specialsam.apps.alarms import score_pictures
 from specialsam.apps.session import open_session
-from specialsam.core.console import say, stage
-from specialsam.core.errors import DataError, UsageError
+from specialsam.core.console import say
 from specialsam.core.randomness import generator
-from specialsam.data.images import read_image
 from specialsam.metrics.conformal import conformal_threshold, false_alarm_interval, percentile_threshold
-from specialsam.models.finder import find
-
-
-def scores_of(specialist: Path, places: list[Path]) -> npt.NDArray[np.float64]:
-    """The finder's score of each readable picture, (N,)."""
-    session = open_session(specialist)
-    if session.parts.finder is None:
-        raise UsageError(f"expected a specialist with a finder in {specialist}, got one without")
-    files, _ = gather(places)
-    out = []
-    with stage("scoring") as progress:
-        for number, (name, path) in enumerate(files.items(), 1):
-            try:
-                embedding = session.segmenter.encode(read_image(path))
-            except DataError as error:
-                say(f"left out: {error}")
-                continue
-            out.append(find(session.parts.finder, session.segmenter, embedding).score)
-            progress(number, len(files), name)
-    return np.array(out)
 
 
 def kept(scores: npt.NDArray[np.float64], rate: float, splits: int) -> dict[str, float]:
@@ -73,7 +51,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=1000)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.01, 0.05, 0.1])
     asked = parser.parse_args()
-    scores = scores_of(asked.specialist, asked.pictures)
+    scores = np.array(score_pictures(open_session(asked.specialist), asked.pictures))
     table = pd.DataFrame([kept(scores, rate, asked.splits) for rate in asked.rates])
     say(f"{len(scores)} pictures, {asked.splits} splits, half of them set the threshold; alarms in percent")
     say(table.round(2).to_string(index=False))

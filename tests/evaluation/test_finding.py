@@ -17,10 +17,8 @@ from specialsam.core.ledger import Journal
 from specialsam.core.place import here
 from specialsam.core.types import Embedding, Record, Sample, Truth
 from specialsam.data.content import Content
-from specialsam.evaluation.evaluate import EvaluateSettings, Measuring
 from specialsam.evaluation.finding import Find, Finding, Finds, ImageFinds, by_saliency, image_finds, measure_finds
 from specialsam.evaluation.found_tables import found_table, good_level
-from specialsam.evaluation.results import Asked
 from specialsam.metrics.detection import PixelCounts
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter
@@ -48,7 +46,7 @@ def says(*masks: BoolArray, scores: Sequence[float]) -> Find:
     soft = np.max([m * s for m, s in zip(stack, scores, strict=True)], axis=0, initial=0).astype(np.float32)
     values: FloatArray = np.array(scores, np.float32)
     return lambda truth, embedding: Finds(
-        stack, values, np.broadcast_to(soft, SIZE).copy(), max(scores, default=0), 0.5
+        stack, values, np.broadcast_to(soft, SIZE).copy(), max(scores, default=0), values >= 0.5
     )
 
 
@@ -143,13 +141,12 @@ def test_a_run_keeps_what_it_has_and_repeats_an_error(tmp_path: Path) -> None:
 
     records = [one.record for one in samples.values()]
     nano = Segmenter("nano", build_nano("conv", 128).eval(), 128)
-    how = Measuring(truth, lambda *_: EMBEDDING, EvaluateSettings(), {})
-    content = Asked(records, {name: Content(name, name) for name in samples}, how)
-    wanted = Finding(records, truth, lambda *_: EMBEDDING, nano, False)
+    content = {name: Content(name, name) for name in samples}
+    wanted = Finding(records, content, truth, lambda *_: EMBEDDING, nano, False)
     place = here("cpu")
 
     def run(made: str) -> dict[str, list[ImageFinds]]:
-        return measure_finds({"x": (ask, made)}, wanted, content, Journal(tmp_path / "finds.jsonl"), place)
+        return measure_finds({"x": (ask, made)}, wanted, Journal(tmp_path / "finds.jsonl"), place)
 
     first = run("one")["x"]
     assert [one.record for one in first] == ["a", "b", "c"]

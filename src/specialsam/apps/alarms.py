@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from specialsam.apps.photographs import gather, register_heif
-from specialsam.apps.session import open_session
+from specialsam.apps.session import Session, open_session
 from specialsam.core.console import complain, stage
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.names import printable
@@ -27,9 +27,17 @@ def calibrate(
 
     They must be none that the specialist learned from: their scores would be too low and the promise would not hold.
     """
-    session = open_session(specialist, device=device, trust_base=trust_base)
+    scores = score_pictures(open_session(specialist, device=device, trust_base=trust_base), places)
+    source = f"{len(scores)} pictures of {', '.join(printable(path.resolve().name) for path in places)}"
+    write_card(specialist, read_card(specialist).model_copy(update={"alarm": Alarm(good_scores=scores, source=source)}))
+    return f"{source}: enough for a share of false alarms of {_least(len(scores)):.2%} and above"
+
+
+def score_pictures(session: Session, places: Sequence[Path]) -> list[float]:
+    """The finder's score of each readable picture; what is left out is said. UsageError where there is none."""
     if session.parts.finder is None:
-        raise UsageError(f"expected a specialist with a finder in {specialist}, got one without; specialize anew")
+        source = session.segmenter.source or session.segmenter.name
+        raise UsageError(f"expected a specialist with a finder in {source}, got one without; specialize anew")
     register_heif()
     files, problems = gather(places)
     for problem in problems:
@@ -46,9 +54,7 @@ def calibrate(
             progress(number, len(files), name)
     if not scores:
         raise UsageError(f"expected readable pictures, got {failed} that are not")
-    source = f"{len(scores)} pictures of {', '.join(printable(path.resolve().name) for path in places)}"
-    write_card(specialist, read_card(specialist).model_copy(update={"alarm": Alarm(good_scores=scores, source=source)}))
-    return f"{source}: enough for a share of false alarms of {_least(len(scores)):.2%} and above"
+    return scores
 
 
 def _least(count: int) -> float:

@@ -21,7 +21,7 @@ from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import open_regular
 from specialsam.core.names import printable
 from specialsam.core.types import Problem
-from specialsam.data.images import ON_REQUEST, SUFFIXES, _opened
+from specialsam.data.images import ON_REQUEST, SUFFIXES, opened
 from specialsam.data.pairs import OTHER_FILE, UNREADABLE, natural_key
 
 HEIF = frozenset({".heic", ".heif"})
@@ -219,7 +219,7 @@ class Exif:
 def exif_of(path: Path) -> Exif:
     """What the EXIF block of an image file says, read without its pixels; nothing of one that is damaged or foreign."""
     tags, parts = ExifTags.Base, ExifTags.IFD
-    with suppress(DataError), _opened(path) as image:
+    with suppress(DataError), opened(path) as image:
         # The method of the base class: PNG's own would decode all pixels to look for EXIF behind them.
         exif = _read(Image.Image.getexif, image) or Image.Exif()
         detail, gps = (_read(exif.get_ifd, part) or {} for part in (parts.Exif, parts.GPSInfo))

@@ -21,7 +21,7 @@ from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.core.windows import Size, Window
 from specialsam.data.tiles import TileSettings
 from specialsam.metrics.conformal import conformal_threshold
-from specialsam.models.finder import INSIDE, PROPOSALS, SAME, By, Found, find
+from specialsam.models.finder import INSIDE, PROPOSALS, SAME, find
 from specialsam.models.finder_files import FinderParts
 from specialsam.models.grid import find_on_grid
 from specialsam.models.load import load_base, load_model
@@ -168,7 +168,7 @@ def _look(session: Session, image: ImageArray, window: Window, how: Asking) -> l
         by_rule = how.surest and whole and how.threshold is None and how.false_alarms is None
         found = every.above(None if by_rule else least)
         answers, scores = found.prediction, found.probabilities
-        prompts = _put(found, finder.by)
+        prompts = found.prompts(finder.by)
     else:
         answers, scores = find_on_grid(session.segmenter, embedding, how.most)
         answers, scores = _above(answers, scores, least)
@@ -180,13 +180,6 @@ def _look(session: Session, image: ImageArray, window: Window, how: Asking) -> l
         beside = list(_masks(base, part, prompts, base.decode(theirs, prompts), how))
     cut = _cut(masks, window, image)
     return [_Seen(window, *one) for one in zip(masks, map(float, scores), beside, map(bool, cut), strict=True)]
-
-
-def _put(found: Found, by: By) -> Prompts:
-    """The prompts that what was found answers."""
-    points = None if by == "box" else found.points[:, None]
-    labels = None if points is None else np.ones(points.shape[:2], np.int64)
-    return Prompts("found", points, labels, None if by == "point" else found.boxes)
 
 
 def _above(answers: Prediction, scores: FloatArray, least: float) -> tuple[Prediction, FloatArray]:

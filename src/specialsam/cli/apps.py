@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specialsam.cli.options import Debug, Device, Model, TrustBase
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from specialsam.apps.session import Asking
 
 app = typer.Typer()
 
@@ -54,6 +58,14 @@ def share(text: str | None) -> float | None:
     return number
 
 
+def _asking(zoom: bool, tiles: int, threshold: float | None, false_alarms: str | None, most: int) -> Asking:
+    from specialsam.apps.session import Asking
+    from specialsam.core.settings import parse_settings
+    from specialsam.data.tiles import TileSettings
+
+    return Asking(zoom, parse_settings(TileSettings, {"side": tiles}), most, threshold, share(false_alarms))
+
+
 @app.command()
 def segment(
     images: Pictures,
@@ -74,12 +86,10 @@ def segment(
     """Masks for new images, out of points or boxes, or found without any prompt."""
     from specialsam.apps.segment import Order
     from specialsam.apps.segment import segment as run
-    from specialsam.apps.session import Asking, open_session
+    from specialsam.apps.session import open_session
     from specialsam.core.place import here
-    from specialsam.core.settings import parse_settings
-    from specialsam.data.tiles import TileSettings
 
-    how = Asking(zoom, parse_settings(TileSettings, {"side": tiles}), most, threshold, share(false_alarms))
+    how = _asking(zoom, tiles, threshold, false_alarms, most)
     session = open_session(model, device=here(device).device, trust_base=trust_base)
     names = [name.strip() for name in formats.split(",") if name.strip()]
     run(session, Order(images, out, prompts, least_score), how, names)
@@ -105,14 +115,11 @@ def spot(
 ) -> None:
     """Look for hidden animals in photographs: marked pictures, a contact sheet, MegaDetector JSON, Camtrap DP, CSV."""
     from specialsam.apps.segment import Order
-    from specialsam.apps.session import Asking, open_session
+    from specialsam.apps.session import open_session
     from specialsam.apps.spot import spot as run
     from specialsam.core.place import here
-    from specialsam.core.settings import parse_settings
-    from specialsam.data.tiles import TileSettings
 
-    tiling = parse_settings(TileSettings, {"side": tiles})
-    how = Asking(zoom, tiling, most, threshold, share(false_alarms), surest=False)
+    how = replace(_asking(zoom, tiles, threshold, false_alarms, most), surest=False)
     session = open_session(model, with_base=with_base, device=here(device).device, trust_base=trust_base)
     found = run(session, Order(photos, out, prompts, least_score), how)
     say(f"look here first: {found.page}")

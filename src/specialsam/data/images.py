@@ -102,7 +102,7 @@ _silence_decoders()
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """Open the header of an image file; whatever goes wrong within becomes one DataError that names the file."""
     try:
         with open_regular(path) as file, _without_pil_limit():
@@ -185,20 +185,20 @@ def _load(image: Image.Image) -> None:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) in pixels after EXIF orientation, from the header alone; DataError if it is unreadable."""
-    with _opened(path) as image:
+    with opened(path) as image:
         width, height = image.size
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def exif_orientation(path: Path) -> int:
     """EXIF orientation 1..8 of an image file, 1 where none is stated."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return _orientation(image)
 
 
 def is_palette(path: Path) -> bool:
     """True for a file whose pixels are indices into a palette (of a PNG, GIF, BMP or TIFF)."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return image.mode == "P"
 
 
@@ -245,7 +245,7 @@ def read_image(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> ImageArray:
     Raises DataError, in one line with the file's name, for a missing, foreign or damaged file, and for an image of
     more than `pixel_limit` pixels, which is not decoded.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         check_size(path, (image.height, image.width), pixel_limit)
         orientation = _orientation(image)
         _load(image)
@@ -258,7 +258,7 @@ def read_grey(path: Path, least: int) -> ImageArray:
     The shorter side keeps `least` pixels, if it has them. A JPEG is decoded no larger than that, several times as fast
     as by `read_image`. Errors as there.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         check_size(path, (image.height, image.width))
         orientation = _orientation(image)
         factor = next((factor for factor in (8, 4, 2) if min(image.size) >= least * factor), 1)
@@ -279,7 +279,7 @@ def read_mask_pixels(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> PixelArra
     32-bit integers become uint8 or uint16 where all values fit. Floats become the integers that they are, or, where
     they are fractions in 0..1, uint8 in 0..255. Errors as in `read_image`.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         check_size(path, (image.height, image.width), pixel_limit)
         orientation, format_name = _orientation(image), image.format
         _load(image)

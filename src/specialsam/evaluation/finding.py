@@ -20,8 +20,8 @@ from specialsam.core.geometry import BoolArray, FloatArray
 from specialsam.core.ledger import Journal, digest
 from specialsam.core.place import Place
 from specialsam.core.types import Embedding, Record, Truth
+from specialsam.data.content import Content
 from specialsam.evaluation.evaluate import Embed, TruthOf, image_of
-from specialsam.evaluation.results import Asked
 from specialsam.evaluation.saliency import spectral_residual
 from specialsam.metrics.camouflage import cod
 from specialsam.metrics.detection import PixelCounts
@@ -33,6 +33,8 @@ from specialsam.models.segmenter import Segmenter
 
 FINDS = 1
 """Version of what is kept of an image: part of what it is made from."""
+RIVAL_THRESHOLD = 0.5
+"""Score from which what a rival finds counts."""
 MAP_METRICS = ("iou", "s_measure", "e_mean", "weighted_f", "mae")
 """What is measured of an image with objects: IoU of all that counts as found, and the measures of its soft map."""
 
@@ -42,14 +44,14 @@ class Finds:
     """What one finder says of one image: masks bool (P, H, W), the surest first, with `scores` (P,) in 0..1.
 
     `soft` float32 (H, W) in 0..1 says how much each pixel looks like an object; `score` in 0..1 whether there is any.
-    Objects of at least `threshold` count as found.
+    `counted` bool (P,) are those that count as found.
     """
 
     masks: BoolArray
     scores: FloatArray
     soft: FloatArray
     score: float
-    threshold: float
+    counted: BoolArray
 
 
 Find = Callable[[Truth, Embedding], Finds]
@@ -80,8 +82,8 @@ def by_finder(finder: Finder, segmenter: Segmenter) -> Find:
 
     def ask(truth: Truth, embedding: Embedding) -> Finds:
         found = find(finder, segmenter, embedding)
-        least = min(found.threshold, found.score) if found.always else found.threshold
-        return Finds(found.prediction.masks()[:, 0], found.probabilities, found.soft(), found.score, least)
+        masks = found.prediction.masks()[:, 0]
+        return Finds(masks, found.probabilities, found.soft(), found.score, found.counted())
 
     return ask
 
@@ -94,7 +96,7 @@ def by_grid(segmenter: Segmenter) -> Find:
         masks, soft = found.masks()[:, 0], np.zeros(truth.size, np.float32)
         for mask, score in zip(masks, scores, strict=True):
             soft[mask] = np.maximum(soft[mask], score)
-        return Finds(masks, scores, soft, float(scores.max(initial=0.0)), 0.5)
+        return Finds(masks, scores, soft, float(scores.max(initial=0.0)), scores >= RIVAL_THRESHOLD)
 
     return ask
 
@@ -122,7 +124,7 @@ def _of_map(soft: FloatArray) -> Finds:
     np.maximum.at(peaks, labels.ravel().astype(np.intp), soft.ravel())
     order = 1 + np.argsort(-peaks[1:], kind="stable")[:PROPOSALS]
     masks = np.asarray(labels[None] == order[:, None, None])
-    return Finds(masks, peaks[order], soft, float(soft.max(initial=0.0)), 0.5)
+    return Finds(masks, peaks[order], soft, float(soft.max(initial=0.0)), peaks[order] >= RIVAL_THRESHOLD)
 
 
 def image_finds(ask: Find, truth: Truth, embedding: Embedding, pixels: bool) -> ImageFinds:
@@ -132,7 +134,7 @@ def image_finds(ask: Find, truth: Truth, embedding: Embedding, pixels: bool) -> 
     seconds = time.perf_counter() - began
     masks = truth.masks[truth.masks.any((1, 2))]
     joint = np.asarray(masks.any(0), np.bool_)
-    counted = finds.masks[finds.scores >= finds.threshold]
+    counted = finds.masks[finds.counted]
     together = np.asarray(counted.any(0), np.bool_)
     values: dict[str, float] = {}
     if len(masks):
@@ -156,10 +158,11 @@ def image_finds(ask: Find, truth: Truth, embedding: Embedding, pixels: bool) -> 
 class Finding:
     """What is asked: which images, how their truth and embedding are got, and whether maps are counted by level.
 
-    `encoder` is the one whose embeddings all finders work on.
+    `encoder` is the one whose embeddings all finders work on, `content` the digests of image and masks by record.
     """
 
     records: Sequence[Record]
+    content: Mapping[str, Content]
     truth: TruthOf
     embed: Embed
     encoder: Segmenter
@@ -176,14 +179,14 @@ class Finding:
 
 
 def measure_finds(
-    finders: Mapping[str, tuple[Find, str]], asked: Finding, content: Asked, journal: Journal | None, place: Place
+    finders: Mapping[str, tuple[Find, str]], asked: Finding, journal: Journal | None, place: Place
 ) -> dict[str, list[ImageFinds]]:
     """What each finder (with the digest of its weights) says of each image, by its name, in the order of the images.
 
     `journal` keeps what is finished; the processes of `place` share the images and all have the answers.
     """
     wanted = {
-        f"{name}|{record.id}": digest(FINDS, content.content[record.id].image, content.content[record.id].masks, made)
+        f"{name}|{record.id}": digest(FINDS, asked.content[record.id].image, asked.content[record.id].masks, made)
         for record in asked.records
         for name, (_, made) in finders.items()
     }

@@ -23,6 +23,8 @@ from specialsam.models.segmenter import Segmenter
 
 By = Literal["box", "point", "both"]
 """With what a proposal is put to the decoder."""
+STRIDE = 4 * LOGITS_STRIDE
+"""Model pixels of an embedding's cell, the same for every SAM."""
 PROPOSALS = 10
 """Proposals an image at most, where nothing else is asked for."""
 SAME = 0.5
@@ -80,24 +82,19 @@ class Finder(nn.Module):
         """Embeddings (B, C, h, w) and which of their cells show the image, bool (B, h, w), to maps."""
         seen = valid[:, None].to(embeddings.dtype)
         x = self.body(self.enter(embeddings) * seen)
-        count = seen.sum((2, 3)).clamp(min=1)
-        mean = (x * seen).sum((2, 3)) / count
-        most = x.masked_fill(seen == 0, -30.0).amax((2, 3))
-        pooled = torch.cat([mean, most], 1)
-        x = self.after(x + self.context(pooled)[..., None, None])
+        x = self.after(x + self.context(_pooled(x, seen))[..., None, None])
         middle = self.middle(x)[:, 0].masked_fill(~valid, -30.0)
-        sides = functional.softplus(self.sides(x)) * embeddings_stride()
+        sides = functional.softplus(self.sides(x)) * STRIDE
         fine = valid[:, None].float()
         fine = functional.interpolate(fine, scale_factor=LOGITS_STRIDE, mode="nearest")[:, 0] > 0
         dense = functional.pixel_shuffle(self.dense(x), LOGITS_STRIDE)[:, 0].masked_fill(~fine, -30.0)
-        most = x.masked_fill(seen == 0, -30.0).amax((2, 3))
-        presence = self.presence(torch.cat([(x * seen).sum((2, 3)) / count, most], 1))[:, 0]
-        return FinderMaps(middle, sides, dense, presence)
+        return FinderMaps(middle, sides, dense, self.presence(_pooled(x, seen))[:, 0])
 
 
-def embeddings_stride() -> int:
-    """Model pixels of an embedding's cell, the same for every SAM."""
-    return 4 * LOGITS_STRIDE
+def _pooled(x: Tensor, seen: Tensor) -> Tensor:
+    """Mean and maximum (B, 2 C) of features (B, C, h, w) over the cells (B, 1, h, w) that show the image."""
+    mean = (x * seen).sum((2, 3)) / seen.sum((2, 3)).clamp(min=1)
+    return torch.cat([mean, x.masked_fill(seen == 0, -30.0).amax((2, 3))], 1)
 
 
 def valid_cells(geometry: Geometry) -> BoolArray:
@@ -125,9 +122,14 @@ class Proposals:
 
     def prompts(self, by: By) -> Prompts:
         """As prompts of one point, of a box, or of both."""
-        points = None if by == "box" else self.points[:, None]
-        labels = None if points is None else np.ones(points.shape[:2], np.int64)
-        return Prompts("found", points, labels, None if by == "point" else self.boxes)
+        return _prompts(self.points, self.boxes, by)
+
+
+def _prompts(points: FloatArray, boxes: FloatArray, by: By) -> Prompts:
+    if by == "box":
+        return Prompts("found", boxes=boxes)
+    labels = np.ones((len(points), 1), np.int64)
+    return Prompts("found", points[:, None], labels, None if by == "point" else boxes)
 
 
 def propose(finder: Finder, embedding: Embedding, most: int = PROPOSALS) -> Proposals:
@@ -143,8 +145,7 @@ def propose(finder: Finder, embedding: Embedding, most: int = PROPOSALS) -> Prop
     order = torch.where(peaks, middle, -torch.inf).flatten().argsort(descending=True, stable=True)
     kept = order[: min(most, int(peaks.sum()))]
     rows, columns = kept // middle.shape[1], kept % middle.shape[1]
-    stride = embeddings_stride()
-    centres = torch.stack([columns, rows], 1).float() * stride + stride / 2
+    centres = torch.stack([columns, rows], 1).float() * STRIDE + STRIDE / 2
     found = sides[:, rows, columns].T
     boxes = torch.cat([centres - found[:, :2], centres + found[:, 2:]], 1).numpy()
     limit = np.array([geometry.width - 1, geometry.height - 1] * 2, np.float32)
@@ -207,6 +208,10 @@ class Found:
             points=self.points[kept],
             boxes=self.boxes[kept],
         )
+
+    def prompts(self, by: By) -> Prompts:
+        """The prompts that were answered."""
+        return _prompts(self.points, self.boxes, by)
 
     @property
     def score(self) -> float:

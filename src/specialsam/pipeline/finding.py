@@ -23,7 +23,7 @@ from specialsam.evaluation.finding import (
     measure_finds,
 )
 from specialsam.evaluation.found_tables import found_table, good_level
-from specialsam.evaluation.results import Asked, save_table
+from specialsam.evaluation.results import save_table
 from specialsam.models.finder import Finder
 from specialsam.models.finder_files import Alarm, FinderParts
 from specialsam.models.memory import Memory, fit, tensors
@@ -31,7 +31,7 @@ from specialsam.models.segmenter import Segmenter, fingerprint, tensors_sha256
 from specialsam.pipeline.evidence import BASE, SPECIALIST
 from specialsam.pipeline.job import Job
 from specialsam.training.finder import calibrate, learn_finder
-from specialsam.training.state import Item
+from specialsam.training.state import Item, TrainingData
 
 LEARNED = "finder.safetensors"
 """The head in a run's folder before it is calibrated to a decoder."""
@@ -43,12 +43,11 @@ GRID, SALIENCY, NEIGHBOURS = "point grid", "spectral residual", "nearest neighbo
 
 @dataclass(frozen=True)
 class Learned:
-    """What finds without a prompt, what an alarm's threshold may be set on, and what was found on the test split."""
+    """What finds without a prompt, what an alarm's threshold may be set on, and the numbers of the test split."""
 
     parts: FinderParts
     alarm: Alarm
     table: pd.DataFrame
-    finds: dict[str, list[ImageFinds]]
 
 
 def learn_to_find(job: Job, tuned: Segmenter) -> Learned | None:
@@ -57,21 +56,20 @@ def learn_to_find(job: Job, tuned: Segmenter) -> Learned | None:
         return None
     data, held = job.embedded.finder_data()
     blank = [item for item in data.train if item.record in job.plan.blank]
-    finder = job.place.first(lambda: _learned(job))
+    finder = job.place.first(lambda: _learned(job, data))
     with stage("calibrating the finder") as progress:
         finder = job.place.first(lambda: calibrate(finder, tuned, data, progress))
     memory = job.place.first(lambda: _memory(job, blank))
-    table, finds, alarm = _measured(job, tuned, FinderParts(finder, memory), held)
+    table, alarm = _measured(job, tuned, FinderParts(finder, memory), held)
     count = {"images": len({item.record for item in data.train}) - len(blank), "blank": len(blank)}
-    return Learned(FinderParts(finder, memory, count), alarm, table, finds)
+    return Learned(FinderParts(finder, memory, count), alarm, table)
 
 
-def _learned(job: Job) -> Finder:
+def _learned(job: Job, data: TrainingData) -> Finder:
     """The head as an earlier call learned it from the same, or learned now."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file, save_file
 
-    data, _ = job.embedded.finder_data()
     settings, path = job.settings.finder, job.folder / LEARNED
     items = [[item.id, item.key, item.masks] for item in [*data.train, *data.val]]
     made_from = digest(settings.model_dump(mode="json"), items)
@@ -100,26 +98,21 @@ def _memory(job: Job, blank: Sequence[Item]) -> Memory | None:
     return fit((job.embedded.store.get(item.key) for item in blank), seed=job.settings.finder.seed)
 
 
-def _measured(
-    job: Job, tuned: Segmenter, parts: FinderParts, held: Sequence[Item]
-) -> tuple[pd.DataFrame, dict[str, list[ImageFinds]], Alarm]:
+def _measured(job: Job, tuned: Segmenter, parts: FinderParts, held: Sequence[Item]) -> tuple[pd.DataFrame, Alarm]:
     """The table of all finders on the test split, and the scores of good images that nothing was learned from."""
-    layout, embedded = job.plan, job.embedded
+    layout = job.plan
     finders = finders_of(SPECIALIST, tuned, parts)
     finders |= finders_of(BASE, job.segmenter, FinderParts(parts.finder)) | {SALIENCY: (by_saliency(), "")}
     test = [*layout.of("test"), *layout.blanks("test")]
-    content = Asked(test, layout.content, embedded.measuring(job.settings.measured, {}), job.settings.precision)
-    pixels = bool(layout.blank)
-    asked = Finding(test, embedded.truth, embedded.embed, job.segmenter, pixels)
-    journal = Journal(job.folder / "finds.jsonl") if job.place.main else None
-    finds = measure_finds(finders, asked, content, journal, job.place)
-    finds |= _by_grid(job, tuned, asked, content)
-    good, levels = _good(job, finders, held, pixels)
+    asked = Finding(test, layout.content, job.embedded.truth, job.embedded.embed, job.segmenter, bool(layout.blank))
+    finds = measure_finds(finders, asked, _journal(job, "finds"), job.place)
+    finds |= _by_grid(job, tuned, asked)
+    good, levels = _good(job, finders, held, asked)
     table = found_table(finds, levels, job.settings.seed)
     if job.place.main:
         save_table(table, job.folder / "finding.csv")
     where = f"{len(held)} images of nothing of {layout.dataset.name}, none of which was learned from" if held else ""
-    return table, finds, Alarm(good_scores=good, source=where)
+    return table, Alarm(good_scores=good, source=where)
 
 
 def finders_of(name: str, segmenter: Segmenter, parts: FinderParts) -> dict[str, tuple[Find, str]]:
@@ -133,31 +126,31 @@ def finders_of(name: str, segmenter: Segmenter, parts: FinderParts) -> dict[str,
     return out
 
 
-def _by_grid(job: Job, tuned: Segmenter, asked: Finding, content: Asked) -> dict[str, list[ImageFinds]]:
+def _journal(job: Job, name: str) -> Journal | None:
+    """Where the main process keeps what was found, image by image."""
+    return Journal(job.folder / f"{name}.jsonl") if job.place.main else None
+
+
+def _by_grid(job: Job, tuned: Segmenter, asked: Finding) -> dict[str, list[ImageFinds]]:
     """What the grid of points finds on a stable part of the images, for it takes seconds an image."""
     few = sorted(asked.records, key=lambda record: stable_hash(f"grid:{record.id}"))[: job.settings.finder.grid]
     if not few:
         return {}
-    journal = Journal(job.folder / "finds-grid.jsonl") if job.place.main else None
     finder = {GRID: (by_grid(tuned), digest(tuned.decoder_id))}
-    return measure_finds(finder, replace(asked, records=few), content, journal, job.place)
+    return measure_finds(finder, replace(asked, records=few), _journal(job, "finds-grid"), job.place)
 
 
 def _good(
-    job: Job, finders: dict[str, tuple[Find, str]], held: Sequence[Item], pixels: bool
+    job: Job, finders: dict[str, tuple[Find, str]], held: Sequence[Item], asked: Finding
 ) -> tuple[list[float], dict[str, float]]:
     """The specialist's scores of good images held out for alarms, and each finder's pixel threshold from them."""
     if not held:
         return [], {}
     kept = {item.record for item in held}
     records = [record for record in job.plan.blanks("val") if record.id in kept]
-    embedded = job.embedded
-    content = Asked(records, job.plan.content, embedded.measuring(job.settings.measured, {}), job.settings.precision)
-    asked = Finding(records, embedded.truth, embedded.embed, job.segmenter, pixels)
-    journal = Journal(job.folder / "finds-good.jsonl") if job.place.main else None
-    found = measure_finds(finders, asked, content, journal, job.place)
+    found = measure_finds(finders, replace(asked, records=records), _journal(job, "finds-good"), job.place)
     good = [one.score for one in found[SPECIALIST] if not one.error]
-    return good, {name: good_level(every) for name, every in found.items()} if pixels else {}
+    return good, {name: good_level(every) for name, every in found.items()}
 
 
 def finding_lines(table: pd.DataFrame) -> str:

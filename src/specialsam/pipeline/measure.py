@@ -189,10 +189,9 @@ def run_evaluate_found(asked: Comparison, seed: int = 0) -> pd.DataFrame | None:
         begin(ledger, place)
         ledger.save(dataset=dataset_facts(layout))
         with ledger.timed("evaluation"), embeddings_of(asked.store, asked.precision) as embed:
-            content = Asked(records, layout.content, Measuring(load, embed, EvaluateSettings(), {}), "live")
-            wanted = Finding(records, load, embed, first, bool(layout.blank))
+            wanted = Finding(records, layout.content, load, embed, first, bool(layout.blank))
             journal = Journal(asked.folder / "finds.jsonl") if place.main else None
-            table = found_table(measure_finds(finders, wanted, content, journal, place), seed=seed)
+            table = found_table(measure_finds(finders, wanted, journal, place), seed=seed)
         if not place.main:
             return None
         save_table(table, asked.folder / "finding.csv")

@@ -19,15 +19,13 @@ from torch.nn import functional
 
 from specialsam.core.console import Progress
 from specialsam.core.geometry import LOGITS_STRIDE, BoolArray, FloatArray, Geometry
-from specialsam.core.types import Prediction
 from specialsam.metrics.overlaps import pairwise_iou
 from specialsam.models.finder import (
     SAME,
+    STRIDE,
     By,
     Finder,
     FinderMaps,
-    Proposals,
-    embeddings_stride,
     features,
     find,
     propose,
@@ -68,7 +66,7 @@ def targets(masks: BoolArray, geometry: Geometry) -> FinderTargets:
     sides = np.zeros((4, cells, cells), np.float32)
     coverage = geometry.masks_to_logits(masks)
     dense = coverage.max(0, initial=0.0)
-    centre = np.arange(cells, dtype=np.float32) * embeddings_stride() + embeddings_stride() / 2
+    centre = np.arange(cells, dtype=np.float32) * STRIDE + STRIDE / 2
     for plane in sorted(coverage, key=lambda plane: -float(plane.sum())):
         inside = (plane > 0.5) if (plane > 0.5).any() else plane == plane.max()
         depth = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
@@ -214,10 +212,11 @@ def _rate(step: int, steps: int, peak: float) -> float:
 
 @dataclass(frozen=True)
 class _Asked:
-    """Answers to the proposals of one item by one way of asking, with the IoU (N, T) of each with each true object."""
+    """Of the N proposals of one item and one way of asking: `known` (N, F) of each answer, its IoU (N, T) with each
+    true object. The answers themselves are not kept: those of a large model's validation split take gigabytes.
+    """
 
-    proposals: Proposals
-    answers: Prediction
+    known: FloatArray
     ious: FloatArray
 
 
@@ -238,7 +237,7 @@ def calibrate(finder: Finder, segmenter: Segmenter, data: TrainingData, progress
         for by, asked in ways.items():
             answers = segmenter.decode(embedding, proposals.prompts(by))
             found = np.asarray((answers.logits[:, 0] > 0).numpy())
-            asked.append(_Asked(proposals, answers, pairwise_iou(found, truth)))
+            asked.append(_Asked(features(proposals, answers), pairwise_iou(found, truth)))
         if progress:
             progress(number, len(items), item.record)
     by = max(
@@ -256,7 +255,7 @@ def _logistic(asked: Sequence[_Asked]) -> FloatArray:
     """Weights and bias (F + 1,); those that take the middle's logit as it is where one outcome is missing."""
     from sklearn.linear_model import LogisticRegression
 
-    known = np.concatenate([features(one.proposals, one.answers) for one in asked])
+    known = np.concatenate([one.known for one in asked])
     good = np.concatenate([one.ious.max(1, initial=0.0) >= SAME for one in asked])
     if good.all() or not good.any():
         return np.array([1.0, *[0.0] * (known.shape[1])], np.float32)
