@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -22,3 +23,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome, report.longrepr = "failed", f"skipped in CI: {reason}"
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of images in each pass of any encoder, as they come."""
+    from specialsam.models.segmenter import Segmenter
+
+    passes: list[int] = []
+    real = Segmenter.encode_batch
+
+    def counted(self: Segmenter, images: Any) -> Any:
+        passes.append(len(images))
+        return real(self, images)
+
+    monkeypatch.setattr(Segmenter, "encode_batch", counted)
+    return passes

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from specialsam.apps.answers import Answer
+from specialsam.apps.answers import Answer, FoundObject, objects_of, surest_first
 from specialsam.core.console import QUIET, Progress
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
 from specialsam.core.types import Embedding, Prediction, Prompts
@@ -122,6 +122,12 @@ def photographs(folder: Path, *names: str, first: int = 0) -> Path:
 def decoded(segmenter: Segmenter, image: ImageArray, prompts: Prompts) -> BoolArray:
     """The segmenter's own answer, bool (P, H, W)."""
     return segmenter.decode(segmenter.encode(image), prompts).masks()[:, 0]
+
+
+def found_objects(masks: BoolArray, scores: Sequence[float], labels: Sequence[str] = ()) -> tuple[FoundObject, ...]:
+    """Masks (P, H, W) as an answer's objects, the surest first, empty ones left out."""
+    given = np.array(scores)
+    return objects_of(masks, given, surest_first(masks, given), labels)
 
 
 def answers_of(out: Path) -> dict[str, Answer]:

@@ -25,7 +25,6 @@ from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.core.geometry import ImageArray
 from specialsam.data.images import ON_REQUEST, read_image
 from specialsam.models.finder_files import FinderParts
-from specialsam.models.segmenter import Segmenter
 
 HOW = Asking()
 
@@ -362,19 +361,11 @@ def test_many_pictures_need_the_memory_of_one(session: Session, tmp_path: Path) 
     assert len(list(done)) == len(list(done)) == 12
 
 
-def test_the_encoder_runs_once_a_picture(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    passes: list[int] = []
-    real = Segmenter.encode_batch
-
-    def counted(self: Segmenter, images: Any) -> Any:
-        passes.append(len(images))
-        return real(self, images)
-
-    monkeypatch.setattr(Segmenter, "encode_batch", counted)
+def test_the_encoder_runs_once_a_picture(session: Session, tmp_path: Path, encoded: list[int]) -> None:
     folder = photographs(tmp_path / "in", "1.png", "2.png", "3.png")
     prompts = {"1.png": [Asked("1.png", box=(2, 2, 30, 30)), Asked("1.png", box=(9, 9, 30, 40))], "3.png": []}
     answer_all(session, replace(files(folder), prompts=prompts), HOW, tmp_path / "asked")
-    assert passes == [1], "nothing is asked of the second and the third"
-    passes.clear()
+    assert encoded == [1], "nothing is asked of the second and the third"
+    encoded.clear()
     answer_all(session, files(folder), HOW, tmp_path / "found")
-    assert passes == [1, 1, 1]
+    assert encoded == [1, 1, 1]

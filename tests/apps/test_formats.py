@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 from pycocotools.coco import COCO
+from small_models import found_objects
 
 from specialsam.apps import formats
-from specialsam.apps.answers import Answer, FoundObject, objects_of, surest_first
+from specialsam.apps.answers import Answer, FoundObject
 from specialsam.apps.formats import FORMATS, output_name, polygon, write_coco, write_labels, write_masks, write_yolo
 from specialsam.core.errors import DataError
 from specialsam.core.masks import from_index
@@ -34,13 +35,6 @@ def square(x: int, y: int, side: int = 4) -> npt.NDArray[np.bool_]:
     mask = np.zeros((12, 20), np.bool_)
     mask[y : y + side, x : x + side] = True
     return mask
-
-
-def found_objects(
-    masks: npt.NDArray[np.bool_], scores: Sequence[float], labels: Sequence[str] = ()
-) -> tuple[FoundObject, ...]:
-    given_scores = np.array(scores)
-    return objects_of(masks, given_scores, surest_first(masks, given_scores), labels)
 
 
 def answer(file: str, *masks: npt.NDArray[np.bool_], scores: tuple[float, ...] = (), label: str = "") -> Answer:

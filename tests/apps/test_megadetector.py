@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
+from small_models import found_objects
 
-from specialsam.apps.answers import Answer, FoundObject, objects_of, surest_first
+from specialsam.apps.answers import Answer, FoundObject
 from specialsam.apps.boxes import read_prompts
 from specialsam.apps.megadetector import check, confidence, relative_box, results, write_masks, write_results
 from specialsam.core.errors import DataError, UsageError
@@ -31,13 +31,6 @@ def rectangle(x0: int, y0: int, x1: int, y1: int, height: int = 40, width: int =
     mask = np.zeros((height, width), np.bool_)
     mask[y0 : y1 + 1, x0 : x1 + 1] = True
     return mask
-
-
-def found_objects(
-    masks: npt.NDArray[np.bool_], scores: Sequence[float], labels: Sequence[str] = ()
-) -> tuple[FoundObject, ...]:
-    given_scores = np.array(scores)
-    return objects_of(masks, given_scores, surest_first(masks, given_scores), labels)
 
 
 def answer(file: str, *boxes: tuple[int, int, int, int], label: str = "", **more: Any) -> Answer:
