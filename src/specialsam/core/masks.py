@@ -105,4 +105,7 @@ def interior_point(mask: BoolArray) -> tuple[int, int]:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count < 2:
         raise DataError("expected a non-empty mask for a point, got an empty one")
-    return deepest_pixel(np.asarray(labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))))
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    left, top, width, height, _ = (int(value) for value in stats[largest])
+    x, y = deepest_pixel(np.asarray(labels[top : top + height, left : left + width] == largest))
+    return x + left, y + top
