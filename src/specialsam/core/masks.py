@@ -88,12 +88,13 @@ def deepest_pixel(mask: BoolArray) -> tuple[int, int]:
 
     Among equally far pixels it is the one nearest to the mask's centre.
     """
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    if not width:
         raise DataError("expected a non-empty mask for a point, got an empty one")
-    centre = columns.mean(), rows.mean()
-    y, x = int(rows.min()), int(columns.min())
-    padded = np.pad(mask[y : rows.max() + 1, x : columns.max() + 1].astype(np.uint8), 1)
+    own = mask[y : y + height, x : x + width]
+    rows, columns = np.nonzero(own)
+    centre = (columns + x).mean(), (rows + y).mean()
+    padded = np.pad(own.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     rows, columns = np.nonzero(distance >= distance.max() - 1e-4)
     nearest = int(np.argmin((columns + x - centre[0]) ** 2 + (rows + y - centre[1]) ** 2))
@@ -105,7 +106,4 @@ def interior_point(mask: BoolArray) -> tuple[int, int]:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count < 2:
         raise DataError("expected a non-empty mask for a point, got an empty one")
-    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    left, top, width, height, _ = (int(value) for value in stats[largest])
-    x, y = deepest_pixel(np.asarray(labels[top : top + height, left : left + width] == largest))
-    return x + left, y + top
+    return deepest_pixel(np.asarray(labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))))
