@@ -8,7 +8,7 @@ training process (scenes are made beside it and do not count), by a trial of 20 
 on 48 scenes that no step trains on; where folders are given, on photographs, of which BSDS500's are the validation half
 and CAMO's none of the studies' test split; and by what a decoder tuned on CAMO's training images reaches on their
 validation images, for an encoder is worth what can be read from it. A run that is stopped goes on by the same command.
-With --judge MODEL ... nothing is trained and any models are scored on the photographs.
+With --judge MODEL ... nothing is pre-trained and any models are scored on the photographs, with --tune tuned as well.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from specialsam.evaluation.bench import BenchSettings, bench_bsds, bench_records
 from specialsam.evaluation.tables import frame, summary
 from specialsam.models.load import load_model
 from specialsam.models.nano import build_nano
-from specialsam.models.segmenter import Segmenter
+from specialsam.models.segmenter import Segmenter, fingerprint
 from specialsam.models.specialist import read_card
 from specialsam.pipeline.job import Request
 from specialsam.pipeline.plan import plan
@@ -143,6 +143,12 @@ def specialised(model: Path, folder: Path, asked: argparse.Namespace) -> dict[st
     return {f"CAMO validation, {name}": 100 * scores[key] for name, key in (("base", "base"), ("specialised", "kept"))}
 
 
+def tuned(name: str, asked: argparse.Namespace) -> dict[str, float]:
+    """What a decoder tuned on any model reaches, where that is asked for."""
+    folder = asked.out / f"tuned-{fingerprint(load_model(name).sam)[:8]}"
+    return specialised(Path(name), folder, asked) if asked.tune else {}
+
+
 def trained(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     """One column of the table."""
     folder = asked.out / name.replace(" ", "-")
@@ -184,10 +190,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=60, help="photographs of each data set")
     parser.add_argument("--segments", type=int, default=8, help="segments of each photograph")
     parser.add_argument("--tuned", type=int, default=300, help="CAMO images that decoders are tuned on a share of")
+    parser.add_argument("--tune", action="store_true", help="with --judge: also tune a decoder on each (needs --camo)")
     parser.add_argument("--judge", nargs="+", metavar="MODEL", help="score these on the photographs, train nothing")
     asked = parser.parse_args()
     if asked.judge:
-        scores = {name: photographs(load_model(name), asked) for name in asked.judge}
+        scores = {name: photographs(load_model(name), asked) | tuned(name, asked) for name in asked.judge}
         say(pd.DataFrame(scores).to_string(float_format=lambda value: f"{value:.1f}"))
         return
     unknown = [name for name in asked.names if name not in VARIANTS]

@@ -21,6 +21,7 @@ from specialsam.core.errors import DataError, ModelError, UsageError
 from specialsam.core.geometry import LOGITS_STRIDE, Geometry, ImageArray
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.models.decode import decode, embed_prompts
+from specialsam.models.vit import FastViT, is_vit
 
 PREPROCESSING = "longest-side-pil-bilinear-1"
 """Version of the way from image to encoder input; part of every embedding's key."""
@@ -54,7 +55,7 @@ class Segmenter:
 
     def forget_ids(self) -> None:
         """Make `encoder_id` and `decoder_id` anew when they are asked for next: weights were changed in place."""
-        for name in ("encoder_id", "decoder_id"):
+        for name in ("encoder_id", "decoder_id", "prepared"):
             self.__dict__.pop(name, None)
 
     @property
@@ -89,9 +90,19 @@ class Segmenter:
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Embeddings float32 (B, C, h, w) of encoder inputs (B, 3, side, side); gradients flow if they are enabled."""
-        answer = self.encoder(pixels.to(self.device))
+        pixels = pixels.to(self.device)
+        if is_vit(self.encoder) and not any(weight.requires_grad for weight in self.encoder.parameters()):
+            return self._prepared_for(pixels.device)(pixels)
+        answer = self.encoder(pixels)
         tensor: Tensor = answer if isinstance(answer, Tensor) else answer.last_hidden_state
         return tensor.float()
+
+    def _prepared_for(self, device: torch.device) -> FastViT:
+        """The frozen ViT prepared for inference on the device where its weights are at present."""
+        known: tuple[torch.device, FastViT] | None = self.__dict__.get("prepared")
+        if known is None or known[0] != device:
+            known = self.__dict__["prepared"] = (device, FastViT(self.encoder))
+        return known[1]
 
     def encode_batch(self, images: Sequence[ImageArray]) -> list[Embedding]:
         """Encode images (uint8 (H, W, 3), sizes may differ) in one pass of the encoder, which stays in eval mode."""
