@@ -133,6 +133,19 @@ def test_interior_point_of_shapes_drawn_by_hand() -> None:
     assert interior_point(blobs) == (35, 12)
 
 
+def test_interior_point_does_not_depend_on_what_surrounds_the_object() -> None:
+    """Of equal components the same one is chosen in a small picture and in a large one."""
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        small = rng.random(tuple(rng.integers(1, 14, 2))) < rng.choice([0.1, 0.4, 0.8])
+        if not small.any():
+            continue
+        top, left = 2 * rng.integers(0, 9, 2)
+        large = np.pad(small, ((top, 6), (left, 11)))
+        x, y = interior_point(small)
+        assert interior_point(large) == (x + left, y + top)
+
+
 @settings(max_examples=150, deadline=None)
 @given(BOOLS.filter(lambda mask: bool(mask.any())))
 def test_interior_point_is_as_deep_as_scipy_finds(mask: npt.NDArray[np.bool_]) -> None:

@@ -103,7 +103,11 @@ def deepest_pixel(mask: BoolArray) -> tuple[int, int]:
 
 def interior_point(mask: BoolArray) -> tuple[int, int]:
     """(x, y) of the deepest pixel of the largest 8-connected component of a bool (H, W) mask."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    if count < 2:
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    if not width:
         raise DataError("expected a non-empty mask for a point, got an empty one")
-    return deepest_pixel(np.asarray(labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))))
+    x0, y0 = left - left % 2, top - top % 2  # components are numbered by blocks of 2 x 2, which decides between equals
+    own = mask[y0 : top + height, x0 : left + width].astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
+    x, y = deepest_pixel(np.asarray(labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))))
+    return x + x0, y + y0
