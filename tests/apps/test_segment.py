@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,10 @@ from specialsam.core.console import using
 from specialsam.core.errors import UsageError
 from specialsam.core.geometry import BoolArray
 from specialsam.core.ledger import Lock, open_ledger
-from specialsam.core.types import Prompts
+from specialsam.core.types import Look, Prompts
 from specialsam.data.images import read_image
 from specialsam.models.finder_files import FinderParts
+from specialsam.models.specialist import read_card
 
 HOW = Asking()
 FAILED, WRONG_USE = 1, 2
@@ -385,3 +387,16 @@ def test_tables_are_read_back(session: Session, folder: Path, tmp_path: Path) ->
         prompts = Prompts("user", boxes=np.array([found.box for found in one.objects], np.float32))
         expected = decoded(session.segmenter, read_image(folder / one.file), prompts)
         assert sorted(map(mask_key, two.masks())) == sorted(mask_key(mask) for mask in expected if mask.any())
+
+
+@pytest.mark.parametrize(("grey", "warns"), [(1.0, True), (0.0, False)])
+def test_pictures_of_another_kind_than_learned_from_are_said_first(
+    session: Session, folder: Path, tmp_path: Path, grey: float, warns: bool
+) -> None:
+    card = read_card(specialist(tmp_path / "s", finder())).model_copy(update={"look": Look(9, grey, 64, 64)})
+    heard = Heard()
+    with using(heard):
+        segment(replace(session, card=card), Order([folder], tmp_path / "out"), HOW)
+    said = [line for line in heard.lines if line.startswith("warning: these pictures are in colour, this specialist")]
+    assert bool(said) == warns
+    assert not said or heard.lines.index(said[0]) == 0

@@ -16,6 +16,7 @@ from specialsam.apps.session import Asking, Session
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 from specialsam.core.ledger import Ledger, open_ledger
+from specialsam.data.look import look_at, unlike
 
 NAMED = 3
 """Names that a line gives as examples."""
@@ -43,6 +44,7 @@ def segment(session: Session, order: Order, how: Asking, formats: Sequence[str] 
     if unknown or not formats:
         raise UsageError(f"expected formats of {', '.join(FORMATS)}, got {', '.join(unknown) or 'none'}")
     files = look_up(order)
+    warn(session, files)
     with folder(order, "segment", session, how):
         answered = answer_all(session, files, how, order.out)
         for name in formats:
@@ -80,6 +82,15 @@ def look_up(order: Order) -> PictureFiles:
     return PictureFiles(files, prompts, failures)
 
 
+def warn(session: Session, files: PictureFiles) -> None:
+    """Say where pictures are unlike those that the specialist learned from."""
+    known = session.card.look if session.card else None
+    seen = look_at(list(files.files.values())) if known else None
+    if known and seen:
+        for line in unlike(known, seen):
+            say(f"warning: {line}: is it the right specialist for them?")
+
+
 @contextmanager
 def folder(order: Order, job: str, session: Session, how: Asking) -> Iterator[Ledger]:
     """The folder of such a job, locked; another job's folder is refused, as is a promise that cannot be kept."""
@@ -100,4 +111,4 @@ def told(answered: Answered) -> str:
     return line
 
 
-__all__ = ["Order", "folder", "look_up", "segment", "told"]
+__all__ = ["Order", "folder", "look_up", "segment", "told", "warn"]

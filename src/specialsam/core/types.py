@@ -23,6 +23,16 @@ _Value = TypeVar("_Value", bound=np.generic)
 
 
 @dataclass(frozen=True)
+class Look:
+    """How some pictures look: how many were seen, the share without colour, their longest sides in pixels."""
+
+    pictures: int
+    grey: float
+    smallest: int
+    largest: int
+
+
+@dataclass(frozen=True)
 class Record:
     """One image of a data set, on disk: where its pixels and its masks are, and what is known of it.
 

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from specialsam.core.errors import ModelError
 from specialsam.core.files import write_whole
+from specialsam.core.types import Look
 from specialsam.models.finder_files import Alarm, FinderCard, FinderParts, read_parts, read_tensors, save_parts
 from specialsam.models.segmenter import PREPROCESSING, Segmenter, tensors_sha256
 from specialsam.models.weights import require_finite
 
 FILE, WEIGHTS = "specialist.json", "model.safetensors"
-FORMAT = 3
-"""Of `specialist.json`. 1 had neither `format` nor `weights_sha256`, 2 no `finder` and no `memory`."""
+FORMAT = 4
+"""Of `specialist.json`. 1 had neither `format` nor `weights_sha256`, 2 no `finder` and no `memory`, 3 no `look`."""
 ENCODER = "vision_encoder."
 
 
@@ -49,6 +50,7 @@ class SpecialistCard(BaseModel):
     finder: FinderCard | None = Field(None, description="how objects are found without a prompt")
     memory_sha256: str = Field("", description="`tensors_sha256` of memory.safetensors, what good images look like")
     alarm: Alarm = Field(default_factory=Alarm)
+    look: Look | None = Field(None, description="how the images looked that it learned from")
     scores: dict[str, Any] = Field(default_factory=dict)
     note: str = ""
     version: str = ""

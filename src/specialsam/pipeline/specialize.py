@@ -22,6 +22,7 @@ from specialsam.core.console import say, stage
 from specialsam.core.errors import UsageError
 from specialsam.core.findings import Finding
 from specialsam.core.place import here
+from specialsam.data.look import look_at
 from specialsam.evaluation.results import Asked, Results, measure
 from specialsam.evaluation.rivals import disc_radius
 from specialsam.models.finder_files import Alarm
@@ -179,6 +180,7 @@ def _save_specialist(
         data_licence=layout.dataset.licence,
         scores={"val_iou": {"base": result.history[0].val_iou, "kept": max(f.val_iou for f in result.history)}},
         alarm=found.alarm if found else Alarm(),
+        look=look_at([record.image for record in layout.of("train")]),
         note=note,
         version=__version__,
     )
