@@ -400,3 +400,15 @@ def test_pictures_of_another_kind_than_learned_from_are_said_first(
     said = [line for line in heard.lines if line.startswith("warning: these pictures are in colour, this specialist")]
     assert bool(said) == warns
     assert not said or heard.lines.index(said[0]) == 0
+
+
+def test_files_of_images_that_are_gone_go_with_them(session: Session, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(session, Order([folder], out), HOW, ["png", "yolo"])
+    assert (out / "masks/cam1/1.png").exists()
+    kept = out / "masks/mine.png"
+    kept.write_bytes(b"not ours")
+    (folder / "cam1/1.png").unlink()
+    segment(session, Order([folder], out), HOW, ["png"])
+    left = {str(path.relative_to(out)) for name in ("masks", "labels-yolo") for path in (out / name).rglob("*.*")}
+    assert left == {"masks/mine.png", *(f"masks/{name}.png" for name in ("cam1/2", "cam2/1", "cam2/3"))}

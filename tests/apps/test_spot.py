@@ -35,6 +35,7 @@ from small_models import (
 from specialsam.apps import answering
 from specialsam.apps.answers import Answer
 from specialsam.apps.camtrap_rules import check_package
+from specialsam.apps.marks import files_of
 from specialsam.apps.megadetector import check, relative_box
 from specialsam.apps.segment import Order, segment
 from specialsam.apps.session import Asking, Session, find_in, open_session
@@ -287,6 +288,8 @@ def test_a_changed_photograph_is_looked_at_anew_and_it_alone(
     whole(tmp_path / "out", answers)
     changed = [one.file for one, other in zip(answers, first, strict=True) if one != other]
     assert changed == ["cam1/2.png"]
+    drawn = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").glob("*/*.jpg")}
+    assert drawn == {name for answer in answers for name in files_of(answer)}  # none of the picture that was
 
 
 def test_another_specialist_looks_at_all_of_them_anew(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
@@ -247,6 +247,19 @@ def _mask(answer: Answer, index: int) -> BoolArray:
 
 def _said(notes: Mapping[str, int]) -> list[str]:
     return [f"{number} {what}" for what, number in notes.items() if number]
+
+
+def files_of(answers: Iterable[Answer], formats: Sequence[str]) -> Iterator[str]:
+    """The files, relative and posix, that these formats have for each image."""
+    for name, answer, _, _ in _named(answers, Counter()):
+        if "png" in formats:
+            yield f"masks/{name}.png"
+            if len(answer.objects) > 1:
+                yield from (f"objects/{name}-{number}.png" for number in range(1, len(answer.objects) + 1))
+        if "labels" in formats:
+            yield f"labels/{name}.png"
+        if "yolo" in formats:
+            yield f"labels-yolo/{name}.txt"
 
 
 FORMATS: dict[str, Writer] = {"png": write_masks, "labels": write_labels, "coco": write_coco, "yolo": write_yolo}

@@ -116,6 +116,12 @@ def pictures_of(answer: Answer) -> Pictures:
     return Pictures(f"thumbnails/{name}.jpg", f"marked/{name}.jpg", crops, base, beside)
 
 
+def files_of(answer: Answer) -> list[str]:
+    """The picture files of an answer, relative to the folder that holds them."""
+    names = pictures_of(answer)
+    return [name for name in (names.thumbnail, names.marked, names.base, names.beside, *names.crops) if name]
+
+
 def save_pictures(image: ImageArray, answer: Answer, out: Path) -> Pictures:
     """Write all pictures of an answer below `out` as JPEG, the thumbnail last; `image` is uint8 (H, W, 3).
 

@@ -10,14 +10,17 @@ from pathlib import Path
 from specialsam.apps.answering import JOURNAL, Answered, PictureFiles, answer_all
 from specialsam.apps.asked import locate, match
 from specialsam.apps.boxes import read_prompts
-from specialsam.apps.formats import FORMATS
+from specialsam.apps.formats import FORMATS, files_of
 from specialsam.apps.photographs import gather, register_heif
 from specialsam.apps.session import Asking, Session
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
+from specialsam.core.files import keep_only
 from specialsam.core.ledger import Ledger, open_ledger
 from specialsam.data.look import look_at, unlike
 
+FILES = "files.txt"
+"""Lists what a folder holds for each image, so that a later call can take away what is no longer so."""
 NAMED = 3
 """Names that a line gives as examples."""
 
@@ -38,7 +41,8 @@ class Order:
 def segment(session: Session, order: Order, how: Asking, formats: Sequence[str] = ("png",)) -> Answered:
     """Write masks of all images into `order.out`, in each of the `formats`; UsageError for an unknown one.
 
-    Goes on where an earlier call with the same model and question stopped; formats are written anew.
+    Goes on where an earlier call with the same model and question stopped; formats are written anew, and files of an
+    earlier call that nothing answers to any more are removed.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
@@ -50,6 +54,7 @@ def segment(session: Session, order: Order, how: Asking, formats: Sequence[str] 
         for name in formats:
             for note in FORMATS[name](answered, order.out):
                 say(f"note: {name}: {note}")
+        keep_only(order.out, files_of(answered, formats), FILES)
     say(told(answered))
     return answered
 
@@ -111,4 +116,4 @@ def told(answered: Answered) -> str:
     return line
 
 
-__all__ = ["Order", "folder", "look_up", "segment", "told", "warn"]
+__all__ = ["FILES", "Order", "folder", "look_up", "segment", "told", "warn"]

@@ -14,12 +14,13 @@ from specialsam import __version__
 from specialsam.apps.answering import Answered, answer_all
 from specialsam.apps.answers import Answer
 from specialsam.apps.camtrap import Survey, write_package
-from specialsam.apps.marks import save_pictures
+from specialsam.apps.marks import files_of, save_pictures
 from specialsam.apps.megadetector import write_masks, write_results
-from specialsam.apps.segment import Order, folder, look_up, told, warn
+from specialsam.apps.segment import FILES, Order, folder, look_up, told, warn
 from specialsam.apps.session import Asking, Session
 from specialsam.apps.sheet import write_csv, write_sheet
 from specialsam.core.console import say
+from specialsam.core.files import keep_only
 from specialsam.core.geometry import ImageArray
 
 CATEGORIES = {"1": "animal", "2": "person", "3": "vehicle"}
@@ -53,6 +54,7 @@ def spot(session: Session, order: Order, how: Asking, title: str = "Look here fi
         for note in write_package(answered, out / "camtrap-dp", Survey(now.isoformat(timespec="seconds"), name)):
             say(f"note: Camtrap DP: {note}")
         write_csv(answered, out / "objects.csv")
+        keep_only(out, (name for answer in answered for name in files_of(answer)), FILES)
         page = write_sheet(answered, out, title, _facts(session, order, how), files.files)
     say(told(answered))
     return Spotted(answered, page)

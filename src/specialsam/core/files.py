@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,3 +77,23 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def _disk_is_full(error: Exception, folder: Path) -> bool:
     """Whether a full disk is behind an error: torch and safetensors raise errors of their own kinds."""
     return os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(folder).free < FULL
+
+
+def keep_only(folder: Path, names: Iterable[str], listed: str) -> int:
+    """Remove what an earlier call wrote below `folder` and this one did not; the number of files that went.
+
+    `names` (relative, posix) are the files that belong there now; `listed` is the file, a name a line, in which the
+    last call left its own. What no call has listed is somebody else's and stays.
+    """
+    now = set(names)
+    known = folder / listed
+    before = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
+    gone = 0
+    for name in before:
+        path = folder / name
+        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+        if inside and name not in now and path.is_file():
+            path.unlink()
+            gone += 1
+    write_whole(known, lambda beside: beside.write_text("".join(f"{name}\n" for name in sorted(now)), encoding="utf-8"))
+    return gone
