@@ -19,6 +19,7 @@ from specialsam.core.types import Embedding, Record, Sample, Truth
 from specialsam.data.content import Content
 from specialsam.evaluation.finding import Find, Finding, Finds, ImageFinds, by_saliency, image_finds, measure_finds
 from specialsam.evaluation.found_tables import found_table, good_level
+from specialsam.evaluation.saliency import spectral_residual
 from specialsam.metrics.detection import PixelCounts
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter
@@ -120,7 +121,7 @@ def test_what_stands_out_is_found_without_learning() -> None:
     disc = (columns - 50) ** 2 + (rows - 30) ** 2 < 64
     image[disc] = 250
     seen = Sample(Record("d", Path("d.png")), image, disc[None])
-    found = by_saliency()(seen, EMBEDDING)
+    found = by_saliency(spectral_residual)(seen, EMBEDDING)
     assert (found.masks[0] & disc).any()
     assert found.soft.shape == (60, 80)
 

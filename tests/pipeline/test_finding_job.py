@@ -67,7 +67,14 @@ def test_a_run_leaves_a_finder_and_tells_what_it_finds(run: Path, source: Path) 
     held = len(layout.blanks("val"))
     assert len(card.alarm.good_scores) == held - min(20, held // 3)
     table = pd.read_csv(run / "finding.csv")
-    assert set(table.model) == {"specialist", "base", "nearest neighbours", "spectral residual", "point grid"}
+    assert set(table.model) == {
+        "specialist",
+        "base",
+        "nearest neighbours",
+        "spectral residual",
+        "minimum barrier",
+        "point grid",
+    }
     shown = table[table.model == "specialist"].set_index("metric")
     assert shown.loc["iou", "n"] == len(layout.of("test"))
     assert shown.loc["false_images", "n"] == len(layout.blanks("test"))

@@ -16,13 +16,12 @@ import numpy as np
 
 from specialsam.core.console import stage
 from specialsam.core.errors import SpecialSamError
-from specialsam.core.geometry import BoolArray, FloatArray
+from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
 from specialsam.core.ledger import Journal, digest
 from specialsam.core.place import Place
 from specialsam.core.types import Embedding, Record, Truth
 from specialsam.data.content import Content
 from specialsam.evaluation.evaluate import Embed, TruthOf, image_of
-from specialsam.evaluation.saliency import spectral_residual
 from specialsam.metrics.camouflage import cod
 from specialsam.metrics.detection import PixelCounts
 from specialsam.metrics.overlaps import overlap, pairwise_iou
@@ -101,9 +100,9 @@ def by_grid(segmenter: Segmenter) -> Find:
     return ask
 
 
-def by_saliency() -> Find:
-    """The spectral residual (Hou and Zhang 2007): what stands out in a picture, without any learning."""
-    return lambda truth, embedding: _of_map(spectral_residual(image_of(truth)))
+def by_saliency(rule: Callable[[ImageArray], FloatArray]) -> Find:
+    """What stands out in a picture by a rule of `SALIENCY`, without any learning."""
+    return lambda truth, embedding: _of_map(rule(image_of(truth)))
 
 
 def by_memory(memory: Memory) -> Find:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +61,13 @@ def minimum_barrier(image: ImageArray) -> FloatArray:
     """
     lab = cv2.cvtColor(_shrunk(image, BARRIER_SIDE), cv2.COLOR_RGB2LAB).astype(np.float32)
     return _stretched(barriers(lab).sum(2, dtype=np.float64), image.shape[:2])
+
+
+SALIENCY: dict[str, Callable[[ImageArray], FloatArray]] = {
+    "spectral residual": spectral_residual,
+    "minimum barrier": minimum_barrier,
+}
+"""Rules that make a map float32 (H, W) in 0..1 of an image uint8 (H, W, 3), by name."""
 
 
 def barriers(values: FloatArray) -> FloatArray:

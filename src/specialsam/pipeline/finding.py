@@ -24,6 +24,7 @@ from specialsam.evaluation.finding import (
 )
 from specialsam.evaluation.found_tables import found_table, good_level
 from specialsam.evaluation.results import save_table
+from specialsam.evaluation.saliency import SALIENCY
 from specialsam.models.finder import Finder
 from specialsam.models.finder_files import Alarm, FinderParts
 from specialsam.models.memory import Memory, fit, tensors
@@ -37,7 +38,7 @@ LEARNED = "finder.safetensors"
 """The head in a run's folder before it is calibrated to a decoder."""
 FEWEST_GOOD = 8
 """Images of nothing from which a memory of them is fitted."""
-GRID, SALIENCY, NEIGHBOURS = "point grid", "spectral residual", "nearest neighbours"
+GRID, NEIGHBOURS = "point grid", "nearest neighbours"
 """Names of the rivals in the column `model`."""
 
 
@@ -102,7 +103,7 @@ def _measured(job: Job, tuned: Segmenter, parts: FinderParts, held: Sequence[Ite
     """The table of all finders on the test split, and the scores of good images that nothing was learned from."""
     layout = job.plan
     finders = finders_of(SPECIALIST, tuned, parts)
-    finders |= finders_of(BASE, job.segmenter, FinderParts(parts.finder)) | {SALIENCY: (by_saliency(), "")}
+    finders |= finders_of(BASE, job.segmenter, FinderParts(parts.finder)) | rules()
     test = [*layout.of("test"), *layout.blanks("test")]
     asked = Finding(test, layout.content, job.embedded.truth, job.embedded.embed, job.segmenter, bool(layout.blank))
     finds = measure_finds(finders, asked, _journal(job, "finds"), job.place)
@@ -124,6 +125,11 @@ def finders_of(name: str, segmenter: Segmenter, parts: FinderParts) -> dict[str,
     if parts.memory is not None:
         out[NEIGHBOURS] = by_memory(parts.memory), tensors_sha256(tensors(parts.memory))
     return out
+
+
+def rules() -> dict[str, tuple[Find, str]]:
+    """Rivals that need no learning, by names of tables, with what their answers follow from beside the picture."""
+    return {name: (by_saliency(rule), "") for name, rule in SALIENCY.items()}
 
 
 def _journal(job: Job, name: str) -> Journal | None:
@@ -170,4 +176,4 @@ def finding_lines(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["GRID", "NEIGHBOURS", "SALIENCY", "Learned", "finding_lines", "learn_to_find"]
+__all__ = ["GRID", "NEIGHBOURS", "Learned", "finding_lines", "learn_to_find"]

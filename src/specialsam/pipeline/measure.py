@@ -19,7 +19,7 @@ from specialsam.data.loading import load, load_masks
 from specialsam.embeddings import EmbeddingStore
 from specialsam.embeddings.shards import Precision
 from specialsam.evaluation.evaluate import EvaluateSettings, Measuring
-from specialsam.evaluation.finding import Find, Finding, by_grid, by_saliency, measure_finds
+from specialsam.evaluation.finding import Find, Finding, by_grid, measure_finds
 from specialsam.evaluation.found_tables import found_table
 from specialsam.evaluation.results import Asked, Results, measure, save_table
 from specialsam.evaluation.rivals import disc_radius, relative_area
@@ -28,7 +28,7 @@ from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import SpecialistCard, is_specialist, load_finder, read_card
 from specialsam.pipeline.embedded import embeddings_of
-from specialsam.pipeline.finding import GRID, SALIENCY, finders_of
+from specialsam.pipeline.finding import GRID, finders_of, rules
 from specialsam.pipeline.job import STORE, Request, begin, dataset_facts, planned
 from specialsam.pipeline.plan import Fractions, Plan, plan
 from specialsam.pipeline.settings import SpecializeSettings
@@ -180,7 +180,7 @@ def run_evaluate_found(asked: Comparison, seed: int = 0) -> pd.DataFrame | None:
     others = [name for name, model in models.items() if model.encoder_id != first.encoder_id]
     if others:
         raise UsageError(f"expected models of one encoder for a comparison without prompts, got another in {others[0]}")
-    finders |= {GRID: (by_grid(first), digest(first.decoder_id)), SALIENCY: (by_saliency(), "")}
+    finders |= {GRID: (by_grid(first), digest(first.decoder_id))} | rules()
     kinds = _splits(asked.split)
     chosen = {i for part in (layout.splits, layout.blank) for i, split in part.items() if split in kinds}
     records = [record for record in layout.dataset.records if record.id in chosen]
