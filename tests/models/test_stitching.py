@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from specialsam.core.geometry import BoolArray, Geometry
@@ -108,6 +108,8 @@ def test_objects_of_one_picture_share_tiles() -> None:
 
 
 @given(seed=st.integers(0, 2**20))
+@example(seed=120)  # one tile of the box holds four pixels of the line and is as sure as the others
+@example(seed=1524)
 @settings(max_examples=25)
 def test_a_box_keeps_to_its_tiles(seed: int) -> None:
     picture, _ = line(seed, 100, 160)

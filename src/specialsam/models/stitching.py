@@ -154,7 +154,7 @@ def _start(
     ask: Callable[[Window, Prompts], _Answer], parts: dict[Window, Prompts], first: FloatArray | None
 ) -> tuple[Window, _Answer] | None:
     """The tile to begin with and its answer: the one in whose middle the foreground clicks lie most, or, of those
-    that hold a good part of the box, the one that is surest of its answer.
+    that hold a good part of the box and whose answers are not small beside the largest, the one that is surest.
     """
     if not parts:
         return None
@@ -169,7 +169,9 @@ def _start(
         for window, area in areas.items()
         if 2 * area >= largest
     }
-    best = max(asked, key=lambda window: asked[window].score)
+    sizes = {window: int((answer.soft > 0.5).sum()) for window, answer in asked.items()}
+    sizable = [window for window, size in sizes.items() if 2 * size >= max(sizes.values())]  # no sliver at a border
+    best = max(sizable, key=lambda window: asked[window].score)
     return best, asked[best]
 
 
