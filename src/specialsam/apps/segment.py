@@ -12,12 +12,13 @@ from specialsam.apps.asked import locate, match
 from specialsam.apps.boxes import read_prompts
 from specialsam.apps.formats import FORMATS, files_of
 from specialsam.apps.photographs import gather, register_heif
-from specialsam.apps.session import Asking, Session
+from specialsam.apps.session import Asking, Session, sped_up
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 from specialsam.core.files import keep_only
 from specialsam.core.ledger import Ledger, open_ledger
 from specialsam.data.look import look_at, unlike
+from specialsam.models.backends import PLAIN
 
 FILES = "files.txt"
 """Lists what a folder holds for each image, so that a later call can take away what is no longer so."""
@@ -29,13 +30,14 @@ NAMED = 3
 class Order:
     """What is asked for: image files and folders, where everything lands, and prompts of another tool or a table.
 
-    Of a detector's boxes those below `least_score` are left out.
+    Of a detector's boxes those below `least_score` are left out. `backend` is how the encoder runs (`models.backends`).
     """
 
     places: Sequence[Path]
     out: Path
     prompts: Path | None = None
     least_score: float = 0.0
+    backend: str = PLAIN
 
 
 def segment(session: Session, order: Order, how: Asking, formats: Sequence[str] = ("png",)) -> Answered:
@@ -48,7 +50,7 @@ def segment(session: Session, order: Order, how: Asking, formats: Sequence[str] 
     if unknown or not formats:
         raise UsageError(f"expected formats of {', '.join(FORMATS)}, got {', '.join(unknown) or 'none'}")
     files = look_up(order)
-    warn(session, files)
+    session = ready(session, order, files)
     with folder(order, "segment", session, how):
         answered = answer_all(session, files, how, order.out)
         for name in formats:
@@ -87,13 +89,15 @@ def look_up(order: Order) -> PictureFiles:
     return PictureFiles(files, prompts, failures)
 
 
-def warn(session: Session, files: PictureFiles) -> None:
-    """Say where pictures are unlike those that the specialist learned from."""
+def ready(session: Session, order: Order, files: PictureFiles) -> Session:
+    """The session by the order's backend; says where pictures are unlike those that the specialist learned from."""
+    paths = list(files.files.values())
     known = session.card.look if session.card else None
-    seen = look_at(list(files.files.values())) if known else None
+    seen = look_at(paths) if known else None
     if known and seen:
         for line in unlike(known, seen):
             say(f"warning: {line}: is it the right specialist for them?")
+    return sped_up(session, order.backend, paths)
 
 
 @contextmanager
@@ -116,4 +120,4 @@ def told(answered: Answered) -> str:
     return line
 
 
-__all__ = ["FILES", "Order", "folder", "look_up", "segment", "told", "warn"]
+__all__ = ["FILES", "Order", "folder", "look_up", "ready", "segment", "told"]

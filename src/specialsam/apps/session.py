@@ -6,7 +6,7 @@ A `Session` holds no state of any picture, so that threads and a server share on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from specialsam.core.errors import UsageError
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.core.windows import Size, Window
+from specialsam.data.look import readable, spread
 from specialsam.data.tiles import TileSettings
 from specialsam.metrics.conformal import conformal_threshold
+from specialsam.models.backends import AUTO, SAMPLED, fastest, with_backend
 from specialsam.models.finder import INSIDE, PROPOSALS, SAME, find
 from specialsam.models.finder_files import FinderParts
 from specialsam.models.grid import find_on_grid
@@ -109,6 +111,17 @@ def open_session(
         return Session(segmenter, FinderParts())
     base = load_base(folder, device=device, trust_base=trust_base) if with_base else None
     return Session(segmenter, load_finder(folder), read_card(folder), base)
+
+
+def sped_up(session: Session, backend: str, files: Sequence[Path]) -> Session:
+    """The session whose encoder runs by a backend of `models.backends`; auto is measured on some of the files."""
+    by = backend
+    if by == AUTO:
+        by = fastest(session.segmenter, lambda: readable(spread(files, SAMPLED)))
+    alike = session.base is not None and session.base.encoder_id == session.segmenter.encoder_id
+    segmenter = with_backend(session.segmenter, by)
+    base = replace(session.base, backend=segmenter.backend) if alike and session.base else session.base
+    return replace(session, segmenter=segmenter, base=base)
 
 
 def find_in(

@@ -16,7 +16,7 @@ from specialsam.apps.answers import Answer
 from specialsam.apps.camtrap import Survey, write_package
 from specialsam.apps.marks import files_of, save_pictures
 from specialsam.apps.megadetector import write_masks, write_results
-from specialsam.apps.segment import FILES, Order, folder, look_up, told, warn
+from specialsam.apps.segment import FILES, Order, folder, look_up, ready, told
 from specialsam.apps.session import Asking, Session
 from specialsam.apps.sheet import write_csv, write_sheet
 from specialsam.core.console import say
@@ -41,7 +41,7 @@ def spot(session: Session, order: Order, how: Asking, title: str = "Look here fi
     Goes on where an earlier call stopped, to the picture; a photograph that changed under its name is looked at anew.
     """
     files, out = look_up(order), order.out
-    warn(session, files)
+    session = ready(session, order, files)
     with folder(order, "spot", session, how):
 
         def save(image: ImageArray, answer: Answer) -> None:

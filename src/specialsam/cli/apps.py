@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specialsam.cli.options import Debug, Device, Model, TrustBase
+from specialsam.cli.options import Backend, Debug, Device, Model, TrustBase
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 
@@ -80,6 +80,7 @@ def segment(
     false_alarms: FalseAlarms = None,
     most: Most = 10,
     device: Device = "auto",
+    backend: Backend = "torch",
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
@@ -92,7 +93,7 @@ def segment(
     how = _asking(zoom, tiles, threshold, false_alarms, most)
     session = open_session(model, device=here(device).device, trust_base=trust_base)
     names = [name.strip() for name in formats.split(",") if name.strip()]
-    run(session, Order(images, out, prompts, least_score), how, names)
+    run(session, Order(images, out, prompts, least_score, backend), how, names)
     say(f"masks: {out}")
 
 
@@ -110,6 +111,7 @@ def spot(
     false_alarms: FalseAlarms = None,
     most: Most = 10,
     device: Device = "auto",
+    backend: Backend = "torch",
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
@@ -121,7 +123,7 @@ def spot(
 
     how = replace(_asking(zoom, tiles, threshold, false_alarms, most), surest=False)
     session = open_session(model, with_base=with_base, device=here(device).device, trust_base=trust_base)
-    found = run(session, Order(photos, out, prompts, least_score), how)
+    found = run(session, Order(photos, out, prompts, least_score, backend), how)
     say(f"look here first: {found.page}")
 
 

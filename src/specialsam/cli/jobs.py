@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from specialsam.cli.options import (
+    Backend,
     Base,
     Config,
     Debug,
@@ -68,6 +69,7 @@ def specialize(
     seeds: Annotated[int, typer.Option(help="runs with different training seeds, combined in one table", min=1)] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="price the embeddings (GB, minutes) and stop")] = False,
     device: Device = "auto",
+    backend: Backend = "torch",
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
@@ -77,9 +79,8 @@ def specialize(
     from specialsam.pipeline.specialize import price_specialize, run_folder, run_specialize
 
     settings = SpecializeSettings.parse(read_settings(config, sets))
-    request = Request(
-        source, model, run_folder(source, model, out), base, store, limit, device=device, trust_base=trust_base
-    )
+    where = run_folder(source, model, out)
+    request = Request(source, model, where, base, store, limit, device=device, trust_base=trust_base, backend=backend)
     if dry_run:
         say(price_specialize(request, settings))
     elif seeds > 1:
@@ -103,6 +104,7 @@ def embed(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="price it (GB, minutes) and stop")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="find and name damaged entries instead")] = False,
     device: Device = "auto",
+    backend: Backend = "torch",
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
@@ -112,7 +114,7 @@ def embed(
     from specialsam.pipeline.settings import SpecializeSettings
 
     settings = SpecializeSettings.parse(read_settings(config, sets))
-    request = Request(source, model, store, store=store, device=device, trust_base=trust_base)
+    request = Request(source, model, store, store=store, device=device, trust_base=trust_base, backend=backend)
     if verify:
         verify_store(request, settings)
     elif dry_run:
@@ -132,6 +134,7 @@ def train(
     store: Store = None,
     limit: Limit = None,
     device: Device = "auto",
+    backend: Backend = "torch",
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
@@ -143,7 +146,7 @@ def train(
     settings = SpecializeSettings.parse(read_settings(config, sets))
     folder = run_folder(source, model, out)
     run_specialize(
-        Request(source, model, folder, base, store, limit, device=device, trust_base=trust_base),
+        Request(source, model, folder, base, store, limit, device=device, trust_base=trust_base, backend=backend),
         settings,
         measured=False,
     )

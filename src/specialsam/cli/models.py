@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from specialsam.cli.options import Debug, Sets, TrustBase, read_settings
 from specialsam.core.console import say, stage
+
+if TYPE_CHECKING:
+    from specialsam.core.geometry import ImageArray
 
 app = typer.Typer()
 models_app = typer.Typer(help="The models that specialsam knows: list, show, fetch, verify.", no_args_is_help=True)
@@ -88,13 +91,59 @@ def pretrain_figure(
 def export(
     model: Annotated[str, typer.Argument(help="any model that --model takes, a specialist folder above all")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder, or a .pth file for segment-anything's layout")],
+    kind: Annotated[
+        str, typer.Option("--format", "-f", help="torch; onnx or openvino: their files beside it")
+    ] = "torch",
+    images: Annotated[
+        Path | None, typer.Option(help="folder of pictures that onnx files are checked on [default: generated ones]")
+    ] = None,
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model as a plain transformers folder, or as a .pth in segment-anything's (MobileSAM's) key layout."""
+    """Write a model as a plain transformers folder, or as a .pth in segment-anything's (MobileSAM's) key layout.
+
+    For ONNX Runtime and OpenVINO the encoder, the decoder (any number of objects and points, mask input) and a
+    specialist's finder are written beside it, checked against the model's own masks.
+    """
     from specialsam.models.export import export_model
 
-    say(f"wrote {export_model(model, out, trust_base=trust_base)}")
+    check = _pictures(images) if kind != "torch" else []
+    say(f"wrote {export_model(model, out, trust_base=trust_base, check=check, kind=kind)}")
+
+
+def _pictures(folder: Path | None, count: int = 10) -> list[ImageArray]:
+    """Some pictures, uint8 (H, W, 3): those of a folder, or generated ones."""
+    if folder is None:
+        from specialsam.synth.scenes import scene
+
+        return [scene(seed, 448).image for seed in range(count)]
+    from specialsam.core.errors import UsageError
+    from specialsam.data.images import SUFFIXES
+    from specialsam.data.look import readable, spread
+
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    images = readable(spread(found, count))
+    if not images:
+        raise UsageError(f"expected a folder of pictures, got none in {folder}")
+    return images
+
+
+@models_app.command("backends")
+def models_backends(
+    model: Annotated[str, typer.Argument(help="any model that --model takes")] = "nano",
+    images: Annotated[Path | None, typer.Option(help="folder of pictures [default: generated ones]")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads", min=1)] = None,
+    debug: Debug = False,
+) -> None:
+    """Measure every way to run a model's encoder here: milliseconds a picture, and masks beside torch's own."""
+    import torch
+
+    from specialsam.models.backends import SAMPLED, table, trials
+    from specialsam.models.load import load_model
+
+    if threads:
+        torch.set_num_threads(threads)
+    say(table(trials(load_model(model), _pictures(images, SAMPLED))))
 
 
 @models_app.command("list")

@@ -34,6 +34,13 @@ TrustBase = Annotated[
 Store = Annotated[Path | None, typer.Option(help="embedding store [default: OUT/embeddings]")]
 Limit = Annotated[int | None, typer.Option(help="use a stable random subset of this many labelled images", min=1)]
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or mps")]
+Backend = Annotated[
+    str,
+    typer.Option(
+        help="how the encoder runs: torch, torch-bf16, compiled, compiled-bf16, openvino, openvino-bf16, onnxruntime; "
+        "auto measures them on your images once and says what it chose"
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 
 

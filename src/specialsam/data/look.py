@@ -28,15 +28,25 @@ def has_colour(image: ImageArray) -> bool:
     return bool((some.max(2) - some.min(2)).mean() >= COLOURLESS)
 
 
+def spread(files: Sequence[Path], count: int) -> list[Path]:
+    """At most `count` of the files, spread evenly over all of them."""
+    return list(files[:: max(1, -(-len(files) // count))])
+
+
+def readable(files: Sequence[Path]) -> list[ImageArray]:
+    """Those of the files that can be read, uint8 (H, W, 3); what is wrong with the others is said where they count."""
+    out = []
+    for path in files:
+        try:
+            out.append(read_image(path))
+        except DataError:
+            continue
+    return out
+
+
 def look_at(files: Sequence[Path]) -> Look | None:
     """How some of the files look; None where none of them can be read."""
-    seen: list[tuple[bool, int]] = []
-    for path in files[:: max(1, -(-len(files) // SAMPLED))]:
-        try:
-            image = read_image(path)
-        except DataError:  # the caller's loop says so, at its place
-            continue
-        seen.append((has_colour(image), max(image.shape[:2])))
+    seen = [(has_colour(image), max(image.shape[:2])) for path in spread(files, SAMPLED) for image in readable([path])]
     if not seen:
         return None
     sides = [side for _, side in seen]

@@ -68,7 +68,7 @@ def _attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor
 
 def _per_object(x: Tensor, index: Tensor) -> Tensor:
     """Rows of a per-image tensor (B, ...) for every object; a view where there is one image."""
-    return x.expand(len(index), *x.shape[1:]) if len(x) == 1 else x[index]
+    return x.expand(index.shape[0], *x.shape[1:]) if x.shape[0] == 1 else x[index]
 
 
 def two_way(transformer: Any, tokens: Tensor, image: Tensor, position: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,11 +145,11 @@ def decode(
     if dense is None:
         image = embeddings + prompt_encoder.no_mask_embed.weight[0][:, None, None]
     else:
-        image, index = _per_object(embeddings, index) + dense, torch.arange(len(index), device=index.device)
+        image, index = _per_object(embeddings, index) + dense, torch.arange(index.shape[0], device=index.device)
     image = image.flatten(2).transpose(1, 2).contiguous()
 
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = own.expand(len(index), *own.shape)
+    tokens = own.expand(index.shape[0], *own.shape)
     if sparse is not None:
         tokens = torch.cat([tokens, sparse], 1)
     queries, keys = two_way(decoder.transformer, tokens, image, positional_grid(sam, height, width), index)
@@ -159,5 +159,5 @@ def decode(
     chosen = queries[:, 1 : 1 + decoder.num_mask_tokens][:, outputs]
     hyper = torch.stack([network(chosen[:, i]) for i, network in enumerate(networks)], -1)
     logits = _upscale(decoder, keys) @ hyper
-    logits = logits.reshape(len(index), height, width, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
-    return logits.reshape(len(index), -1, 4 * height, 4 * width), scores
+    logits = logits.reshape(index.shape[0], height, width, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
+    return logits.reshape(index.shape[0], -1, 4 * height, 4 * width), scores

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
+from specialsam.core.console import say
 from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.files import write_whole
+from specialsam.core.geometry import ImageArray
 from specialsam.models.architectures import to_official
 from specialsam.models.folder import encoder_kind, save_pretrained
 from specialsam.models.load import load_model
+from specialsam.models.onnx_files import export_onnx
 from specialsam.models.segmenter import Segmenter
+from specialsam.models.specialist import is_specialist, load_finder
+from specialsam.models.traced import need
 from specialsam.models.zoo import CARDS, Card, VitNumbers
 
+FORMATS = ("torch", "onnx", "openvino")
 
-def export_model(model: str, out: Path, *, trust_base: bool = False) -> Path:
-    """Load any model and write it to `out`: `.pth` and `.pt` in the official layout, anything else as a folder."""
+
+def export_model(
+    model: str, out: Path, *, trust_base: bool = False, check: Sequence[ImageArray] = (), kind: str = "torch"
+) -> Path:
+    """Load any model and write it to `out`: `.pth` and `.pt` in the official layout, anything else as a folder.
+
+    A folder of `kind` onnx or openvino holds the same files for those runtimes beside it (`onnx_files`), checked on the
+    pictures `check`, uint8 (H, W, 3).
+    """
     _check_place(out)
+    if kind not in FORMATS:
+        raise UsageError(f"expected a --format of {', '.join(FORMATS)}, got {kind!r}")
+    if kind != "torch" and out.suffix in (".pth", ".pt"):
+        raise UsageError(f"expected a folder to export {kind} files to, got {out}")
     segmenter = load_model(model, trust_base=trust_base)
     if out.suffix not in (".pth", ".pt"):
         try:
-            return save_pretrained(segmenter, out)
+            folder = save_pretrained(segmenter, out)
+            if kind != "torch":
+                _for_runtimes(segmenter, folder, check, kind)
+            return folder
         except (OSError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise ModelError(f"cannot write {out} ({reason}); make room or choose another folder") from error
@@ -31,6 +52,21 @@ def export_model(model: str, out: Path, *, trust_base: bool = False) -> Path:
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
     write_whole(out, lambda path: torch.save(plain, path))
     return out
+
+
+def _for_runtimes(segmenter: Segmenter, folder: Path, check: Sequence[ImageArray], kind: str) -> None:
+    """ONNX files of a model and of its finder where it has one, and OpenVINO's from them where that is asked for."""
+    need("onnxruntime")
+    if kind == "openvino":  # say so before the work, not after
+        need(kind)
+    source = Path(segmenter.source)
+    finder = load_finder(source).finder if segmenter.source and is_specialist(source) else None
+    found = export_onnx(segmenter, finder, folder, check)
+    say(f"masks agree to {found.mean:.4f} (mean IoU of {found.masks} masks; {found.low:.3f} at the 5th percentile)")
+    if kind == "openvino":
+        openvino = need(kind)
+        for path in sorted(folder.glob("*.onnx")):
+            openvino.save_model(openvino.convert_model(str(path)), str(path.with_suffix(".xml")), compress_to_fp16=True)
 
 
 def _check_place(out: Path) -> None:

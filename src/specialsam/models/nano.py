@@ -90,12 +90,12 @@ class GlobalBlock(nn.Module):
         height, width = x.shape[2:]
         x = (x + self.position(x)).flatten(2).transpose(1, 2)
         query, key, value = (
-            self.qkv(self.norm1(x)).reshape(len(x), height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            self.qkv(self.norm1(x)).reshape(x.shape[0], height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         )
         mixed = functional.scaled_dot_product_attention(query, key, value)
         x = x + self.proj(mixed.transpose(1, 2).flatten(2))
         x = x + self.mlp(self.norm2(x))
-        return x.transpose(1, 2).reshape(len(x), -1, height, width)
+        return x.transpose(1, 2).reshape(x.shape[0], -1, height, width)
 
 
 class ConvEncoder(nn.Module):

@@ -7,9 +7,9 @@ original-image pixels; `Geometry` alone converts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,18 @@ SINGLE, THREE, ALL = slice(0, 1), slice(1, 4), slice(0, 4)
 
 
 @dataclass(frozen=True)
+class Backend:
+    """Another way to run the encoder (`models.backends`): pixels (B, 3, S, S) to embeddings (B, D, h, w).
+
+    `arithmetic` is "" where it answers as torch in fp32 does but for rounding, else what it computes in.
+    """
+
+    name: str
+    arithmetic: str
+    run: Callable[[Tensor], Tensor] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class Segmenter:
     """A SAM with its frames: `sam` is a transformers `SamModel` (its encoder may be ours), `side` its input side."""
 
@@ -41,11 +53,13 @@ class Segmenter:
     sam: nn.Module
     side: int
     source: str = ""
+    backend: Backend | None = None
 
     @cached_property
     def encoder_id(self) -> str:
-        """Hash of the encoder's weights, buffers and preprocessing: who made an embedding."""
-        return fingerprint(self.encoder, PREPROCESSING, str(self.side))[:16]
+        """Hash of the encoder's weights, buffers and preprocessing, and its arithmetic: who made an embedding."""
+        own = fingerprint(self.encoder, PREPROCESSING, str(self.side))[:16]
+        return f"{own}-{self.backend.arithmetic}" if self.backend and self.backend.arithmetic else own
 
     @cached_property
     def decoder_id(self) -> str:
@@ -75,7 +89,7 @@ class Segmenter:
         place = usable_device(device)
         if place == self.device:
             return self
-        return replace(self, sam=deepcopy(self.sam).to(place))
+        return replace(self, sam=deepcopy(self.sam).to(place), backend=None)
 
     def pixels(self, image: ImageArray) -> Tensor:
         """Encoder input float32 (3, side, side) of one image: scaled, normalised, zeros right and below."""
@@ -91,7 +105,10 @@ class Segmenter:
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Embeddings float32 (B, C, h, w) of encoder inputs (B, 3, side, side); gradients flow if they are enabled."""
         pixels = pixels.to(self.device)
-        if is_vit(self.encoder) and not any(weight.requires_grad for weight in self.encoder.parameters()):
+        learns = pixels.requires_grad or any(weight.requires_grad for weight in self.encoder.parameters())
+        if self.backend is not None and not (learns and torch.is_grad_enabled()):
+            return self.backend.run(pixels).float()
+        if is_vit(self.encoder) and not learns:
             return self._prepared_for(pixels.device)(pixels)
         answer = self.encoder(pixels)
         tensor: Tensor = answer if isinstance(answer, Tensor) else answer.last_hidden_state

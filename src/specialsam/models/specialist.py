@@ -128,12 +128,18 @@ def load_specialist(folder: Path, base: Segmenter) -> Segmenter:
     weights = _read_weights(folder / WEIGHTS, card, base)
     sam = clone(base, share_encoder=card.tuned != "all").sam
     sam.load_state_dict(weights, strict=False)  # what is missing is the base's encoder
-    return Segmenter(card.name, sam.eval().requires_grad_(False), base.side, str(folder))
+    backend = base.backend if card.tuned != "all" else None
+    return Segmenter(card.name, sam.eval().requires_grad_(False), base.side, str(folder), backend)
+
+
+def _weights(encoder_id: str) -> str:
+    """An encoder's id without its arithmetic, which a decoder that was tuned on its answers tolerates."""
+    return encoder_id.partition("-")[0]
 
 
 def _check_base(card: SpecialistCard, base: Segmenter) -> None:
     tuned_on = f"specialist {card.name} was tuned on {card.base}"
-    if base.side != card.side or base.encoder_id != card.base_encoder_id:
+    if base.side != card.side or _weights(base.encoder_id) != _weights(card.base_encoder_id):
         raise ModelError(
             f"{tuned_on} (encoder {card.base_encoder_id}), got {base.name} (encoder {base.encoder_id}); "
             f"load it on {card.base}"
@@ -175,4 +181,5 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 def clone(segmenter: Segmenter, name: str = "", share_encoder: bool = True) -> Segmenter:
     """A segmenter with its own copy of everything; both share the encoder where it stays frozen."""
     sam = deepcopy(segmenter.sam, {id(segmenter.encoder): segmenter.encoder} if share_encoder else {})
-    return Segmenter(name or segmenter.name, sam, segmenter.side, segmenter.source)
+    backend = segmenter.backend if share_encoder else None
+    return Segmenter(name or segmenter.name, sam, segmenter.side, segmenter.source, backend)

@@ -17,6 +17,8 @@ from specialsam.core.ledger import Ledger, open_ledger, read_facts
 from specialsam.core.machine import machine, peak_memory_mb, versions
 from specialsam.core.place import Place, here
 from specialsam.core.types import Split
+from specialsam.data.look import readable, spread
+from specialsam.models.backends import AUTO, PLAIN, SAMPLED, fastest, with_backend
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.embedded import Embedded
@@ -33,7 +35,7 @@ class Request:
 
     `source` is a data set as `open_dataset` takes it, `model` and `base` as `load_model` takes them, `folder` where
     everything lands. `store` is a shared embedding store (else one in the folder), `limit` a stable subset of so many
-    labelled images, `believed` the images with objects that the user believes to have.
+    labelled images, `believed` the images with objects that the user believes to have, `backend` how the encoder runs.
     """
 
     source: str
@@ -46,6 +48,7 @@ class Request:
     title: str = ""
     device: str = "auto"
     trust_base: bool = False
+    backend: str = PLAIN
 
     @property
     def embeddings(self) -> Path:
@@ -54,7 +57,8 @@ class Request:
     def identity(self) -> dict[str, object]:
         """What a folder is begun with; where a job runs is no part of it."""
         names = ("source", "model", "base", "store", "limit", "believed", "title")
-        return {name: value for name, value in asdict(self).items() if name in names}
+        own = {name: value for name, value in asdict(self).items() if name in names}
+        return own | ({"backend": self.backend} if self.backend != PLAIN else {})
 
     @classmethod
     def read(cls, folder: Path) -> tuple[Request, str, dict[str, object]]:
@@ -64,7 +68,8 @@ class Request:
             job, settings = str(identity["job"]), dict(identity["settings"])
             store = Path(identity["store"]) if identity["store"] else None
             names = {name: identity[name] for name in ("source", "model", "base", "limit", "believed", "title")}
-            return cls(folder=folder, store=store, **names), job, settings
+            by = str(identity.get("backend", PLAIN))
+            return cls(folder=folder, store=store, backend=by, **names), job, settings
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"expected the run of this version in {folder / 'run.json'}, got another; begin it anew elsewhere"
@@ -143,6 +148,11 @@ def planned(request: Request, settings: SpecializeSettings, place: Place) -> Emb
     segmenter = load_model(request.model, request.base, device=place.device, trust_base=request.trust_base)
     where = request.source, settings.fractions, settings.seed, request.limit, settings.duplicates
     layout = place.first(lambda: plan(*where))
+    by = request.backend
+    if by == AUTO:
+        files = spread([record.image for record in layout.dataset.records], SAMPLED)
+        by = place.first(lambda: fastest(segmenter, lambda: readable(files)))
+    segmenter = with_backend(segmenter, by)
     return embedded_of(request, segmenter, layout, settings, place)
 
 

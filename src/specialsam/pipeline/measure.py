@@ -23,6 +23,7 @@ from specialsam.evaluation.finding import Find, Finding, by_grid, measure_finds
 from specialsam.evaluation.found_tables import found_table
 from specialsam.evaluation.results import Asked, Results, measure, save_table
 from specialsam.evaluation.rivals import disc_radius, relative_area
+from specialsam.models.backends import AUTO, with_backend
 from specialsam.models.finder_files import FinderParts
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
@@ -84,6 +85,8 @@ def price_embed(request: Request, settings: SpecializeSettings) -> None:
 def verify_store(request: Request, settings: SpecializeSettings) -> None:
     """Name the damaged embeddings of a store; they are dropped, so that the next embed makes them again."""
     segmenter = load_model(request.model, request.base, trust_base=request.trust_base)
+    if request.backend != AUTO:
+        segmenter = with_backend(segmenter, request.backend)
     damage = EmbeddingStore.open_existing(request.embeddings, segmenter.encoder_id, settings.precision).verify()
     for found in damage:
         say(f"damaged: {found.record} {found.key[:16]} ({found.reason}); dropped, the next embed makes it again")
