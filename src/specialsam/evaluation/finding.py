@@ -101,7 +101,7 @@ def by_grid(segmenter: Segmenter) -> Find:
 
 
 def by_saliency(rule: Callable[[ImageArray], FloatArray]) -> Find:
-    """What stands out in a picture by a rule of `SALIENCY`, without any learning."""
+    """What stands out in a picture uint8 (H, W, 3) by a rule that maps it to float32 (H, W) in 0..1 (`SALIENCY`)."""
     return lambda truth, embedding: _of_map(rule(image_of(truth)))
 
 

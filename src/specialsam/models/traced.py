@@ -28,6 +28,7 @@ class TracedEncoder(nn.Module):
         self.encoder = encoder
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels float32 (B, 3, S, S), normalised, to embeddings float32 (B, D, h, w)."""
         answer = self.encoder(pixels)
         out: Tensor = answer if isinstance(answer, Tensor) else answer.last_hidden_state
         return out
