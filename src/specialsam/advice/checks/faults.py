@@ -138,7 +138,7 @@ def _copies(case: Case, flipped: bool) -> Case:
         if record.id in copies:
             source = sources[len(taken) % len(sources)]
             path = folder / f"{record.id.replace('/', '-')}.png"
-            pixels = read_image(source.image)
+            pixels = read_image(source.image, source.reading)
             write_png(path, pixels[:, ::-1] if flipped else pixels)
             taken[record.id] = source
             record = replace(record, image=path if flipped else source.image)
@@ -150,7 +150,7 @@ def _copies(case: Case, flipped: bool) -> Case:
             return load(record)
         sample = load(taken[record.id])
         masks = sample.masks[..., ::-1] if flipped else sample.masks
-        return Sample(record, read_image(record.image), np.ascontiguousarray(masks), sample.labels)
+        return Sample(record, read_image(record.image, record.reading), np.ascontiguousarray(masks), sample.labels)
 
     return case.with_subject(dataset=replace(subject.dataset, records=tuple(records)), load=read)
 
