@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote
 
 from specialsam.core.types import Split
@@ -90,6 +90,11 @@ class ImageIndex:
                 return self._best(names, found)
         return None
 
+    def of_stem(self, stem: str) -> list[Path]:
+        """The files of a name without ending."""
+        wanted = plain(stem)
+        return [path for path in self.plain.get(wanted, []) if _is_file(path)]
+
     def nearest(self, name: str) -> str:
         """The file name that is most like a name which was not found."""
         parts = parts_of_name(name)
@@ -131,9 +136,3 @@ def _is_file(path: Path) -> bool:
     with suppress(OSError, ValueError):
         return path.is_file()
     return False
-
-
-def below(folder: Path, path: Path) -> str:
-    """The name of a file below a folder, as ids have it: without ending, with `/`."""
-    relative = path.relative_to(folder) if path.is_relative_to(folder) else PurePosixPath(path.name)
-    return relative.with_suffix("").as_posix()

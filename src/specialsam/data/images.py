@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import logging
 import struct
 import threading
@@ -358,6 +359,17 @@ def read_grey(path: Path, least: int, reading: Reading | None = None) -> ImageAr
         if factor > 1 and image.format not in ("JPEG", "MPO"):
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR_EXACT)
         return np.asarray(_upright(grey, orientation), np.uint8)
+
+
+def decoded(content: bytes) -> PixelArray:
+    """The pixels (H, W[, C]) of a small picture that lies within another file; DataError for what is none."""
+    try:
+        with _without_pil_limit(), Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
+            check_size(Path("picture"), (image.height, image.width))
+            image.load()
+            return np.asarray(image)
+    except _DECODING_ERRORS as error:
+        raise DataError(f"expected a picture as PNG or JPEG, cannot read it ({type(error).__name__})") from error
 
 
 def is_lossy(path: Path) -> bool:

@@ -104,5 +104,5 @@ def meaning(facts: Sequence[LabelFacts], how: ReadSettings = READ) -> tuple[Mask
             void = (band[1],)
             notes.append(f"the value {band[1]} is a thin border between object and background: it is neither")
     elif void:
-        notes.append(f"the values {', '.join(map(str, void))} are neither object nor background, as data.void says")
+        notes.append(f"the values {', '.join(map(str, void))} are neither object nor background")
     return MaskReading(background=background, void=void), notes

@@ -9,7 +9,29 @@ from pathlib import Path
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.types import Dataset, MaskReading, Record
-from specialsam.data import camo, coco, cod10k, folder, mvtec, photos, sinet, wood
+from specialsam.data import (
+    btad,
+    camo,
+    coco,
+    cod10k,
+    folder,
+    ksdd2,
+    label_studio,
+    labelled,
+    labelme,
+    magnetic_tiles,
+    mvtec,
+    mvtec_ad2,
+    mvtec_loco,
+    nuclei,
+    photos,
+    siblings,
+    sinet,
+    visa,
+    voc,
+    wood,
+    yolo,
+)
 from specialsam.data.pairs import children
 from specialsam.data.ranges import with_readings
 from specialsam.data.read_settings import READ, ReadSettings
@@ -36,8 +58,23 @@ ADAPTERS: Mapping[str, Adapter] = {
     "sinet": Adapter(sinet.LAYOUT, sinet.recognise, sinet.load_sinet),
     "camo": Adapter(camo.LAYOUT, camo.recognise, camo.load_camo),
     "mvtec": Adapter(mvtec.LAYOUT, mvtec.recognise, mvtec.load_mvtec),
+    "mvtec_loco": Adapter(mvtec_loco.LAYOUT, mvtec_loco.recognise, mvtec_loco.load_mvtec_loco, asks=True),
+    "mvtec_ad2": Adapter(mvtec_ad2.LAYOUT, mvtec_ad2.recognise, mvtec_ad2.load_mvtec_ad2, asks=True),
+    "btad": Adapter(btad.LAYOUT, btad.recognise, btad.load_btad, asks=True),
+    "visa": Adapter(visa.LAYOUT, visa.recognise, visa.load_visa, asks=True),
+    "ksdd2": Adapter(ksdd2.LAYOUT, ksdd2.recognise, ksdd2.load_ksdd2, asks=True),
+    "magnetic_tiles": Adapter(
+        magnetic_tiles.LAYOUT, magnetic_tiles.recognise, magnetic_tiles.load_magnetic_tiles, asks=True
+    ),
+    "nuclei": Adapter(nuclei.LAYOUT, nuclei.recognise, nuclei.load_nuclei, asks=True),
+    "voc": Adapter(voc.LAYOUT, voc.recognise, voc.load_voc, asks=True),
     "wood": Adapter(wood.LAYOUT, wood.recognise, wood.load_wood),
     "coco": Adapter(coco.LAYOUT, coco.recognise, coco.load_coco, asks=True),
+    "label_studio": Adapter(label_studio.LAYOUT, label_studio.recognise, label_studio.load_label_studio),
+    "yolo": Adapter(yolo.LAYOUT, yolo.recognise, yolo.load_yolo, rank=1),
+    "labelme": Adapter(labelme.LAYOUT, labelme.recognise, labelme.load_labelme, rank=1),
+    "labelled": Adapter(labelled.LAYOUT, labelled.recognise, labelled.load_labelled, rank=1),
+    "siblings": Adapter(siblings.LAYOUT, siblings.recognise, siblings.load_siblings, rank=1),
     "photos": Adapter(photos.LAYOUT, photos.recognise, photos.load_photos, rank=2),
 }
 
@@ -63,7 +100,7 @@ def recognise(root: Path) -> str:
     """The name of the one adapter whose layout `root` has; DataError that lists what was looked for otherwise."""
     if root.is_file():
         if root.suffix.lower() == ".json":
-            return "coco"
+            return "label_studio" if label_studio.looks_like_tasks(root) else "coco"
         raise DataError(f"{root}: expected a folder or a COCO .json file, got a file {root.suffix or 'without ending'}")
     if not children(root):
         raise DataError(f"{root}: expected a data set, the folder is empty")

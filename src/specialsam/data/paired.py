@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from specialsam.core.types import MaskReading, Record, Split
+from specialsam.core.types import MaskKind, MaskReading, Record, Split
 from specialsam.data.mask_kind import MaskKindDecision, decide
 from specialsam.data.matching import matches, nearest
 from specialsam.data.pairs import NO_MASK, ODD_VALUES, Found, add_pair, report_orphans
@@ -22,7 +22,7 @@ NAMED = 20
 
 @dataclass(frozen=True)
 class Part:
-    """Images and masks by name, what comes before the names in ids, and the split that they state.
+    """Images and masks by name, what comes before the names in ids, and the split and category that they state.
 
     `pairs` are known already where the layout says them; else names are matched. An image without a mask is a problem,
     or, with `without_mask`, labelled as empty ("rle") or unlabelled ("none").
@@ -33,7 +33,9 @@ class Part:
     prefix: str = ""
     split: Split | None = None
     pairs: Mapping[str, Sequence[str]] | None = None
-    without_mask: Callable[[str], str | None] = field(default=lambda name: None)
+    without_mask: Callable[[str], MaskKind | None] = field(default=lambda name: None)
+    category: str = ""
+    label: str = ""
 
 
 Describe = Callable[[str, Split | None], tuple[Split | None, str]]
@@ -136,12 +138,13 @@ def _add_part(
             part.prefix + name,
             image,
             good[0] if good else None,
-            category=category,
+            category=part.category or category,
+            labels=(part.label,) if part.label and good else (),
             split=split,
             more=tuple(good[1:]) if several.objects else (),
             masks_as=decision.read if good else None,
         )
-        add_pair(found, record, decision.kind, part.without_mask(name))  # type: ignore[arg-type]
+        add_pair(found, record, decision.kind, part.without_mask(name))
     report_orphans(found, {name: mask for name, mask in part.drawn.items() if name not in used})
 
 
