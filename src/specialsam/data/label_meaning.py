@@ -103,6 +103,6 @@ def meaning(facts: Sequence[LabelFacts], how: ReadSettings = READ) -> tuple[Mask
         if band is not None and band[2] == background and count >= EVERYWHERE * sum(bands.values()):
             void = (band[1],)
             notes.append(f"the value {band[1]} is a thin border between object and background: it is neither")
-    elif void:
-        notes.append(f"the values {', '.join(map(str, void))} are neither object nor background")
+    elif seen := [f"#{value:06x}" if value > 65535 else str(value) for value in void if value in values]:
+        notes.append(f"the values {', '.join(seen)} are neither object nor background")
     return MaskReading(background=background, void=void), notes

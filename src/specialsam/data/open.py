@@ -107,6 +107,11 @@ def recognise(root: Path) -> str:
     hits: list[str] = []
     for rank in sorted({adapter.rank for adapter in ADAPTERS.values()}):
         hits = hits or [name for name, one in ADAPTERS.items() if one.rank == rank and one.recognise(root)]
+    if hits == ["photos"] and (labels := photos.looks_labelled(root)):
+        raise DataError(
+            f"{root}: beside the images lies what looks like labels, in a layout that is none of those known: {labels};"
+            f" bring it into one of them, or say photos:{root} to open the images without labels"
+        )
     if len(hits) == 1:
         return hits[0]
     if hits:

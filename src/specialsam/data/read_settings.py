@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from specialsam.core.settings import Settings
+from specialsam.core.errors import UsageError
+from specialsam.core.settings import Settings, parse_settings
 
 
 class ReadSettings(Settings):
@@ -45,3 +46,13 @@ class ReadSettings(Settings):
 
 READ = ReadSettings()
 """Nothing said."""
+
+
+def reading_of(given: dict[str, object]) -> ReadSettings | None:
+    """Take the group `data` out of nested settings; None where it is not there. UsageError for wrong values."""
+    stated = given.pop("data", None)
+    if stated is None:
+        return None
+    if not isinstance(stated, dict):
+        raise UsageError(f"settings: data: expected settings by name, got {type(stated).__name__}")
+    return parse_settings(ReadSettings, stated)

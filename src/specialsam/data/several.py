@@ -84,5 +84,5 @@ def _meaning(groups: Iterable, how: ReadSettings) -> tuple[Meaning, str]:  # typ
     middle = float(np.median(shared)) if shared else 0.0
     told = f"they overlap by an IoU of {middle:.2f} in the median"
     if how.several != "auto":
-        return how.several, f"as data.several says; {told}"
+        return how.several, f"as asked for; {told}"
     return ("annotators" if middle >= AGREE else "objects"), told
