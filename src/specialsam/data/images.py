@@ -345,8 +345,10 @@ def read_grey(path: Path, least: int, reading: Reading | None = None) -> ImageAr
     """Grey levels of an image as uint8 (h, w), upright, at an eighth, a quarter, half or all of its size.
 
     The shorter side keeps `least` pixels, if it has them. A JPEG is decoded no larger than that, several times as fast
-    as by `read_image`. Errors as there.
+    as by `read_image`. Errors, and `reading`, as there.
     """
+    if reading is not None or _unknown(path):
+        return _smaller(cv2.cvtColor(read_image(path, reading), cv2.COLOR_RGB2GRAY), least)
     with opened(path) as image:
         check_size(path, (image.height, image.width))
         orientation = _orientation(image)

@@ -25,6 +25,7 @@ from specialsam.data.drawn import Drawing, begin, finish, head_of, number, read_
 from specialsam.data.folder import described
 from specialsam.data.image_index import Ambiguous, ImageIndex, parts_of_name
 from specialsam.data.images import decoded
+from specialsam.data.mask_values import label_map
 from specialsam.data.pairs import MISSING, SIZE, UNREADABLE, Found, add_pair
 
 LAYOUT = "x.jpg + x.json with shapes (labelme, X-AnyLabeling)"
@@ -179,11 +180,11 @@ def _points(shape: Mapping[str, object]) -> list[tuple[float, float]]:
 def _draw_mask(drawing: Drawing, text: object, corner: tuple[float, float], label: str) -> None:
     """Draw a mask that is a PNG in base64, laid with its first pixel on a corner."""
     try:
-        part = decoded(base64.b64decode(text if isinstance(text, str) else "", validate=True)) > 0
+        pixels = decoded(base64.b64decode(text if isinstance(text, str) else "", validate=True))
     except (binascii.Error, ValueError, DataError):
         drawing.wrong.append("expected a mask as PNG in base64, got something else")
         return
-    part = part.any(2) if part.ndim == 3 else part
+    part = np.asarray(label_map(pixels) > 0, np.bool_)
     whole = np.zeros(drawing.size, np.bool_)
     left, top = round(corner[0]), round(corner[1])
     if left < 0 or top < 0:

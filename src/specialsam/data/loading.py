@@ -12,7 +12,7 @@ from specialsam.core.geometry import BoolArray, ImageArray, LabelArray, PixelArr
 from specialsam.core.masks import FOREGROUND, from_binary, from_index, from_rles
 from specialsam.core.types import Record, Sample
 from specialsam.data.images import PIXEL_LIMIT, image_size, read_image
-from specialsam.data.mask_values import fills_areas, label_map, planes
+from specialsam.data.mask_values import MANY_SHARE, fills_areas, label_map, planes
 from specialsam.data.pairs import size_hint
 
 OBJECT_LIMIT = 1000
@@ -74,7 +74,7 @@ def _from_plane(record: Record, path: Path, pixels: PixelArray) -> BoolArray:
         return masks
     labels = without_ground(label_map(pixels), record)
     values = len(np.unique(labels))
-    if values > OBJECT_LIMIT and not fills_areas(labels):
+    if values > OBJECT_LIMIT and not fills_areas(labels, MANY_SHARE):
         raise DataError(
             f"{path}: expected a label map, whose values fill areas, or one of at most {OBJECT_LIMIT} values, "
             f"got {values} that do not"

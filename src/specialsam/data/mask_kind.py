@@ -17,13 +17,14 @@ from typing import Literal
 import numpy as np
 
 from specialsam.core.errors import DataError
-from specialsam.core.geometry import LabelArray, PixelArray
+from specialsam.core.geometry import BoolArray, LabelArray, PixelArray
 from specialsam.core.masks import FOREGROUND
 from specialsam.core.types import MaskReading
 from specialsam.data.images import image_size, is_lossy
 from specialsam.data.label_meaning import LabelFacts, facts_of_labels, meaning
 from specialsam.data.loading import OBJECT_LIMIT
 from specialsam.data.mask_values import (
+    MANY_SHARE,
     MOST_LEVELS,
     flat,
     flat_levels,
@@ -47,6 +48,9 @@ FLAT_SHARE = 0.2
 
 MARGIN = 8
 """Levels of 255 this close to the darkest or the brightest count as noise of these."""
+
+DIM, BRIGHT = 40, 190
+"""Levels between which a flat area of a lossy file is neither black nor white."""
 
 MOSTLY_FLAT = 0.5
 """Share of a mask that its flat levels must fill: a photograph has few such areas."""
@@ -94,7 +98,7 @@ def vote(pixels: PixelArray, palette: bool = False) -> Vote:
     if highest <= 1:
         return "either"
     if labels.dtype == np.uint32 or palette:  # colours that differ between channels, indices, or ids of 32 bits
-        few = len(values) <= OBJECT_LIMIT or _filled(labels, labels > 0)
+        few = len(values) <= OBJECT_LIMIT or _filled(labels, labels > 0, MANY_SHARE)
         return "binary" if palette and set(values.tolist()) <= {0, 255} else "index" if few else "odd"
     unit = 257 if labels.dtype == np.uint16 else 1
     bright = highest > FOREGROUND * unit
@@ -105,14 +109,15 @@ def vote(pixels: PixelArray, palette: bool = False) -> Vote:
     between = (labels > margin * noisy) & (labels < (highest - margin * noisy if bright else highest + 1))
     if not between.any():
         return "binary"
-    if _filled(labels, between) and (len(values) <= OBJECT_LIMIT or labels.dtype == np.uint16):
+    many = len(values) > OBJECT_LIMIT
+    if _filled(labels, between, MANY_SHARE if many else FLAT_SHARE) and (not many or labels.dtype == np.uint16):
         return "index"
     return "binary" if bright and int(between.sum()) <= labels.size // 2 else "odd"
 
 
-def _filled(labels: LabelArray, where: np.typing.NDArray[np.bool_]) -> bool:
+def _filled(labels: LabelArray, where: BoolArray, share: float) -> bool:
     count = int(where.sum())
-    return bool(count) and int((where & flat(labels)).sum()) / count >= FLAT_SHARE
+    return bool(count) and int((where & flat(labels)).sum()) / count >= share
 
 
 def decide(masks: Sequence[Path], how: ReadSettings = READ) -> MaskKindDecision:
@@ -158,9 +163,11 @@ def _look(path: Path) -> _Looked:
     pixels, palette = mask_values(path)
     labels = label_map(pixels)
     one = _Looked(path, vote(pixels, palette), int(pixels.max()), len(np.unique(labels)), shape_in_alpha(path))
-    if one.vote in ("index", "odd") and not palette and pixels.dtype == np.uint8:
-        one.lossy = is_lossy(path)
+    one.lossy = is_lossy(path)
+    if (one.lossy or one.vote in ("index", "odd")) and not palette and pixels.dtype == np.uint8:
         levels = flat_levels(pixels, one.lossy)
+        if one.vote in ("binary", "either") and not _grey_labels(levels):
+            return one
         if sum(levels.values()) >= MOSTLY_FLAT * labels.size and 2 <= len(levels) <= MOST_LEVELS:
             one.levels = levels
             if one.shaded:
@@ -172,12 +179,17 @@ def _look(path: Path) -> _Looked:
     return one
 
 
+def _grey_labels(levels: dict[int, int]) -> bool:
+    """Whether the flat levels of a lossy file that looks black and white are labels: one of them is clearly grey."""
+    return any(DIM < (level & 255) < BRIGHT for level in levels)
+
+
 def _levels(looked: Sequence[_Looked]) -> tuple[int, ...]:
     """The levels of the data set where most of its label maps are shaded, else none."""
     shaded = [one for one in looked if one.shaded]
     if 2 * len(shaded) <= sum(1 for one in looked if one.vote in ("index", "odd")):
         return ()
-    levels = merged_levels([one.levels for one in shaded])
+    levels = merged_levels([one.levels for one in shaded], any(one.lossy for one in shaded))
     return levels if len(levels) <= MOST_LEVELS else ()
 
 

@@ -23,10 +23,14 @@ from specialsam.data.images import (
 )
 from specialsam.data.tiffs import tiff_pages
 
-TIGHT = 12
-"""Levels of 255 within which lossy files keep a flat colour, in each channel."""
-CALM = 6
-"""Levels in which a 3x3 block of a flat area varies in a lossy file."""
+TIGHT = 16
+"""Levels of 255 within which a lossy file keeps a flat colour, in each channel, once noise is filtered."""
+SPREAD = 40
+"""The same for colours, of which JPEG keeps less."""
+CALM = 10
+"""Levels in which a 3x3 block of a flat area varies in a lossy file, once noise is filtered."""
+MEDIAN = 5
+"""Side of the median filter that takes the noise of lossy files away and leaves edges where they are."""
 LEAST_FLAT = 9
 """Pixels of such blocks that make a level, and the share of the pixels near it that must lie in them."""
 FLAT_SHARE = 0.2
@@ -34,6 +38,8 @@ BLEED = {True: 8, False: 2}
 """Pixels over which a level's colours run into others, in lossy files and in antialiased ones."""
 SHADES = 8
 """A file without loss has shades, not labels, where it holds more values than three a level and these."""
+MANY_SHARE = 0.05
+"""The same share for thousands of labels: small cells have little inside, noise has nothing."""
 MOST_LEVELS = 64
 FEW_COLOURS = 32
 BLOCK = np.ones((3, 3), np.uint8)
@@ -63,11 +69,11 @@ def flat(labels: LabelArray) -> BoolArray:
     return out
 
 
-def fills_areas(labels: LabelArray) -> bool:
+def fills_areas(labels: LabelArray, share: float = FLAT_SHARE) -> bool:
     """Whether the values other than the smallest are labels by how they lie: in areas, not as the shades of edges."""
     inside = labels != labels.min()
     count = int(inside.sum())
-    return bool(count) and int((inside & flat(labels)).sum()) / count >= FLAT_SHARE
+    return bool(count) and int((inside & flat(labels)).sum()) / count >= share
 
 
 def mask_values(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[PixelArray, bool]:
@@ -120,7 +126,7 @@ def needs_levels(values: int, levels: int, lossy: bool) -> bool:
 
 def flat_levels(pixels: PixelArray, lossy: bool) -> dict[int, int]:
     """Colours (0xRRGGBB) of the flat areas of a mask of bytes, with their pixels: what it was drawn with."""
-    colours = _rgb(pixels)
+    colours = cv2.medianBlur(_rgb(pixels), MEDIAN) if lossy else _rgb(pixels)
     tolerance = CALM if lossy else 0
     lowest = cv2.erode(colours, BLOCK, borderType=cv2.BORDER_REPLICATE)
     highest = cv2.dilate(colours, BLOCK, borderType=cv2.BORDER_REPLICATE)
@@ -128,7 +134,7 @@ def flat_levels(pixels: PixelArray, lossy: bool) -> dict[int, int]:
     found: dict[int, int] = {}
     numbers, counts = np.unique(_packed(colours[calm]), return_counts=True)
     for number in numbers[np.argsort(-counts, kind="stable")][:4096].tolist():
-        if any(_apart(number, level) <= TIGHT for level in found):
+        if any(_alike(number, level, lossy) for level in found):
             continue
         near = (np.abs(colours.astype(np.int16) - _colour(number)) <= TIGHT).all(2)
         inside = int((near & calm).sum())
@@ -139,27 +145,27 @@ def flat_levels(pixels: PixelArray, lossy: bool) -> dict[int, int]:
     return found
 
 
-def merged_levels(every: Sequence[Mapping[int, int]]) -> tuple[int, ...]:
-    """The levels of a whole data set from those of its masks, rising; near ones are one."""
+def merged_levels(every: Sequence[Mapping[int, int]], lossy: bool) -> tuple[int, ...]:
+    """The levels of a whole data set from those of its masks, rising; near ones are one in lossy files."""
     weights: dict[int, int] = {}
     for levels in every:
         for level, count in levels.items():
             weights[level] = weights.get(level, 0) + count
     kept: list[int] = []
     for level in sorted(weights, key=lambda level: (-weights[level], level)):
-        if all(_apart(level, other) > TIGHT for other in kept):
+        if not any(_alike(level, other, lossy) for other in kept):
             kept.append(level)
     return tuple(sorted(kept))
 
 
 def snapped(pixels: PixelArray, levels: Sequence[int], lossy: bool) -> ImageArray:
     """Each pixel (H, W[, C]) as one of the levels, uint8 (H, W, 3): the nearest colour of those that begin near by."""
-    colours = _rgb(pixels).astype(np.int32)
+    colours = (cv2.medianBlur(_rgb(pixels), 3) if lossy and len(levels) > 2 else _rgb(pixels)).astype(np.int32)
     palette = np.array([_colour(level) for level in levels])
     far = np.stack([np.square(colours - colour).sum(2) for colour in palette]).astype(np.float32)
     near = far.argmin(0)
     if len(levels) > 2:
-        close = far.min(0) <= 3 * TIGHT**2
+        close = far.min(0) <= 3 * TIGHT**2 if lossy else far.min(0) == 0
         for index in range(len(levels)):
             seeds = cv2.erode((close & (near == index)).astype(np.uint8), BLOCK, borderType=cv2.BORDER_REPLICATE)
             away = cv2.distanceTransform(1 - seeds, cv2.DIST_L2, 3) if seeds.any() else np.float32(1e6)
@@ -197,6 +203,12 @@ def _packed(colours: ImageArray) -> npt.NDArray[np.uint32]:
 
 def _colour(level: int) -> npt.NDArray[np.int16]:
     return np.array([level >> 16 & 255, level >> 8 & 255, level & 255], np.int16)
+
+
+def _alike(one: int, other: int, lossy: bool) -> bool:
+    """Whether two levels are one that noise has spread: colours spread farther than greys."""
+    colourful = any(max(channels) - min(channels) > TIGHT for channels in (_colour(one).tolist(), _colour(other).tolist()))
+    return _apart(one, other) <= (SPREAD if colourful else TIGHT) if lossy else one == other
 
 
 def _apart(one: int, other: int) -> int:

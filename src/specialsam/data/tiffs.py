@@ -97,7 +97,7 @@ def _head(tiff: TiffFile, path: Path) -> TiffHead:
 
 def _page(tiff: TiffFile, index: int) -> TiffPage:
     page: Any = tiff.pages[index]
-    return page.aspage() if hasattr(page, "aspage") else page  # type: ignore[no-any-return]
+    return page.aspage() if hasattr(page, "aspage") else page
 
 
 def _like(tiff: TiffFile, first: TiffPage) -> Iterator[int]:

@@ -296,7 +296,7 @@ def shades_as_labels(case: Case) -> Case:
     """Each shade that smoothing leaves at a mask's edge becomes an object."""
 
     def shades(sample: Sample) -> BoolArray:
-        soft = cv2.GaussianBlur(sample.masks.any(0).astype(np.uint8) * 255, (0, 0), 2)
+        soft = cv2.GaussianBlur(np.asarray(sample.masks.any(0), np.uint8) * 255, (0, 0), 2)
         values = np.unique(soft)[1:]
         return np.asarray(soft[None] == values[:, None, None]) if len(values) else sample.masks
 
@@ -307,7 +307,9 @@ def background_as_object(case: Case) -> Case:
     """Labels from 1 on, of which the background's is taken for an object too."""
 
     def with_ground(sample: Sample) -> BoolArray:
-        return np.concatenate([sample.masks, ~sample.masks.any(0)[None]]) if len(sample.masks) else sample.masks
+        return (
+            np.concatenate([sample.masks, ~sample.masks.any(0, keepdims=True)]) if len(sample.masks) else sample.masks
+        )
 
     return _with_masks(case, with_ground)
 
