@@ -16,7 +16,7 @@ from specialsam.core.masks import to_rle as packed
 from specialsam.data import load, open_dataset
 from specialsam.data.coco_masks import Leftovers, parts_of, to_rle
 from specialsam.data.image_index import parts_of_name
-from specialsam.data.read_settings import ReadSettings
+from specialsam.data.read_settings import READ, ReadSettings
 
 Content = dict[str, Any]
 
@@ -46,7 +46,7 @@ def _write(
     return root
 
 
-def _right(source: Path, seeds: range = range(4), how: ReadSettings = ReadSettings()) -> str:
+def _right(source: Path, seeds: range = range(4), how: ReadSettings = READ) -> str:
     """Every image holds its own disc and nothing else; the notes."""
     dataset = open_dataset(source, how)
     assert [problem.message for problem in dataset.problems] == []

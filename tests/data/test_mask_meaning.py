@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from specialsam.core.errors import DataError
-from specialsam.core.types import Dataset
+from specialsam.core.types import Dataset, Record
 from specialsam.data import inspect_masks, load, open_dataset
 from specialsam.data.content import content_of
-from specialsam.data.loading import load_masks, parts_of
+from specialsam.data.loading import parts_of
 from specialsam.data.mask_kind import vote
 from specialsam.data.mask_values import flat_levels, snapped
-from specialsam.data.read_settings import ReadSettings
+from specialsam.data.read_settings import READ, ReadSettings
 
 Draw = Callable[[Path, Pixels], object]
 
@@ -35,7 +35,7 @@ def _set(root: Path, draw: Draw, count: int = 4) -> Path:
     return root
 
 
-def _read(root: Path, how: ReadSettings = ReadSettings()) -> tuple[Dataset, list[Pixels]]:
+def _read(root: Path, how: ReadSettings = READ) -> tuple[Dataset, list[Pixels]]:
     dataset = open_dataset(root, how)
     assert not dataset.problems
     return dataset, [load(record).masks for record in dataset.records]
@@ -132,7 +132,10 @@ def test_a_palette_of_labels_keeps_its_indices(tmp_path: Path) -> None:
 @pytest.mark.parametrize("paint", [0, 255, 90])
 def test_the_shape_in_the_alpha_channel(tmp_path: Path, paint: int) -> None:
     def draw(path: Path, mask: Pixels) -> None:
-        put(path.with_suffix(".png"), np.dstack([np.full((HIGH, WIDE, 3), paint, np.uint8), mask.astype(np.uint8) * 255]))
+        put(
+            path.with_suffix(".png"),
+            np.dstack([np.full((HIGH, WIDE, 3), paint, np.uint8), mask.astype(np.uint8) * 255]),
+        )
 
     dataset, masks = _read(_set(tmp_path, draw))
     assert [np.array_equal(found[0], disc(n)[1]) for n, found in enumerate(masks)] == [True] * 4
@@ -306,17 +309,10 @@ def test_parts_are_the_mask_again(seed: int, size: int) -> None:
     from scipy import ndimage
 
     mask = np.kron(np.random.default_rng(seed).random((9, 12)) < 0.4, np.ones((size, size))).astype(np.bool_)
-    record = open_record()
-    parts = parts_of(record, mask[None])
+    parts = parts_of(Record("r", Path("r.png")), mask[None])
     assert parts.shape[1:] == mask.shape
     assert len(parts) == ndimage.label(mask, np.ones((3, 3)))[1]
     assert np.array_equal(parts.sum(0), mask.astype(int))
-
-
-def open_record() -> object:
-    from specialsam.core.types import Record
-
-    return Record("r", Path("r.png"))
 
 
 @given(st.integers(0, 1000), st.integers(55, 95), st.lists(st.integers(1, 6), min_size=1, max_size=3, unique=True))

@@ -93,7 +93,9 @@ def test_linked_folders_are_followed_but_not_back(tmp_path: Path) -> None:
 def test_another_tools_card_is_a_note(tmp_path: Path) -> None:
     put(tmp_path / "images/a.png", disc(0)[0])
     put(tmp_path / "masks/a.png", disc(0)[1].astype(np.uint8) * 255)
-    (tmp_path / "dataset.json").write_text('{"name": "Task1", "labels": {"spot": 1}, "numTraining": 1, "license": "MIT"}')
+    (tmp_path / "dataset.json").write_text(
+        '{"name": "Task1", "labels": {"spot": 1}, "numTraining": 1, "license": "MIT"}'
+    )
     dataset = open_dataset(tmp_path)
     assert (dataset.name, dataset.licence, len(dataset)) == ("Task1", "MIT", 1)
     assert any("another tool's" in note for note in dataset.notes)

@@ -22,7 +22,7 @@ from specialsam.data.content import content_of, digest_file, digest_record
 from specialsam.data.duplicates import thumbnail
 from specialsam.data.images import image_size, read_grey, read_image
 from specialsam.data.ranges import span_of
-from specialsam.data.read_settings import ReadSettings
+from specialsam.data.read_settings import READ, ReadSettings
 from specialsam.data.shading import shade
 
 Write = Callable[[Path, Pixels], None]
@@ -37,7 +37,7 @@ def _set(root: Path, write: Write, ending: str = ".tif", count: int = 4) -> Path
     return root
 
 
-def _opened(root: Path, how: ReadSettings = ReadSettings()) -> tuple[list[Pixels], str]:
+def _opened(root: Path, how: ReadSettings = READ) -> tuple[list[Pixels], str]:
     dataset = open_dataset(root, how)
     assert not dataset.problems
     return [load(record).image for record in dataset.records], "; ".join(dataset.notes)
@@ -202,7 +202,9 @@ def test_bands_of_sixteen_bits_that_pil_does_not_know(tmp_path: Path, bands: int
     def write(path: Path, image: Pixels) -> None:
         more = [np.full((HIGH, WIDE), 900, np.uint16)] * (bands - 3)
         stack = np.dstack([image.astype(np.uint16) * 16, *more])
-        tifffile.imwrite(path, stack, photometric="minisblack", planarconfig="contig", compression="zlib", predictor=True)
+        tifffile.imwrite(
+            path, stack, photometric="minisblack", planarconfig="contig", compression="zlib", predictor=True
+        )
 
     images, notes = _opened(_set(tmp_path, write))
     assert np.abs(images[0].astype(int) - disc(0)[0]).max() <= 1
@@ -229,7 +231,9 @@ def test_three_pages_are_bands_and_more_are_a_stack(tmp_path: Path) -> None:
 
 
 def test_a_tiff_that_cannot_be_decoded_is_one_line(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "x.tif", np.zeros((9, 9, 3), np.uint16), photometric="minisblack", planarconfig="contig")
+    tifffile.imwrite(
+        tmp_path / "x.tif", np.zeros((9, 9, 3), np.uint16), photometric="minisblack", planarconfig="contig"
+    )
     content = bytearray((tmp_path / "x.tif").read_bytes())
     (tmp_path / "cut.tif").write_bytes(content[:-300])
     with pytest.raises(DataError, match=r"cut\.tif: ") as caught:

@@ -13,7 +13,7 @@ from pathlib import Path
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Split
 from specialsam.data.paired import Part, add_parts
-from specialsam.data.pairs import Found, by_stem, child, list_images
+from specialsam.data.pairs import Found, by_stem, child, list_images, regular
 from specialsam.data.read_settings import READ, ReadSettings
 
 LAYOUT = "train/ and test/ of <number>.png + <number>_GT.png"
@@ -27,7 +27,7 @@ def recognise(root: Path) -> bool:
     """True if half of the images in train or test are masks called <number>_GT."""
     for split in HALVES:
         half = child(root, split)
-        stems = [path.stem for path in list_images(half, Found())] if half else []
+        stems = [path.stem for path in regular(list_images(half, Found()))] if half else []
         if stems and 2 * sum(stem.endswith(SUFFIX) for stem in stems) >= len(stems):
             return True
     return False

@@ -207,7 +207,9 @@ def _colour(level: int) -> npt.NDArray[np.int16]:
 
 def _alike(one: int, other: int, lossy: bool) -> bool:
     """Whether two levels are one that noise has spread: colours spread farther than greys."""
-    colourful = any(max(channels) - min(channels) > TIGHT for channels in (_colour(one).tolist(), _colour(other).tolist()))
+    colourful = any(
+        max(channels) - min(channels) > TIGHT for channels in (_colour(one).tolist(), _colour(other).tolist())
+    )
     return _apart(one, other) <= (SPREAD if colourful else TIGHT) if lossy else one == other
 
 

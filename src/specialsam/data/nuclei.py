@@ -16,7 +16,7 @@ from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Split
 from specialsam.data.image_index import split_of
 from specialsam.data.paired import Part, add_parts
-from specialsam.data.pairs import SPLIT_NAMES, Found, child, children, list_images
+from specialsam.data.pairs import SPLIT_NAMES, Found, child, children, list_images, regular
 from specialsam.data.read_settings import READ, ReadSettings
 
 LAYOUT = "<id>/images/ + <id>/masks/ with a mask file an object"
@@ -31,7 +31,7 @@ def _folders(root: Path) -> list[Path]:
 def _one_image(folder: Path) -> bool:
     """Whether a folder's images/ holds a single one."""
     images = child(folder, "images", "image")
-    return images is not None and len(list_images(images, Found())) == 1
+    return images is not None and len(regular(list_images(images, Found()))) == 1
 
 
 def _fits(root: Path) -> bool:
@@ -79,12 +79,13 @@ def _part(found: Found, prefix: str, top: Path, split: Split | None) -> Part:
     for folder in _folders(top):
         images, masks = child(folder, "images", "image"), child(folder, "masks", "mask")
         files = list_images(images, found) if images else []
-        names = [folder.name] if len(files) == 1 else [f"{folder.name}/{path.stem}" for path in files]
+        own = regular(files)
+        names = [folder.name if own == [path] else f"{folder.name}/{path.stem}" for path in files]
         pictures.update(zip(names, files, strict=True))
         if masks is None:
             unlabelled.update(names)
-        own = {f"{folder.name}/{path.name}": path for path in list_images(masks, found)} if masks else {}
-        drawn.update(own)
-        if own:
-            pairs.update({name: list(own) for name in names[:1]})
+        inside = {f"{folder.name}/{path.name}": path for path in list_images(masks, found)} if masks else {}
+        drawn.update(inside)
+        if inside:
+            pairs.update({name: list(inside) for name, path in zip(names, files, strict=True) if path in own[:1]})
     return Part(pictures, drawn, prefix, split, pairs, lambda name: "none" if name in unlabelled else "rle")

@@ -58,9 +58,7 @@ def add_parts(
     found: Found, parts: Sequence[Part], how: ReadSettings = READ, describe: Describe = no_description
 ) -> list[str]:
     """Add every image of every part to `found`, as a record or as a problem; what there is to say of the masks."""
-    matched = [
-        (part, part.pairs if part.pairs is not None else matches([*part.pictures], [*part.drawn])) for part in parts
-    ]
+    matched = [(part, _matched(part) if part.pairs is None else part.pairs) for part in parts]
     every = [part.drawn[name] for part, pairs in matched for names in pairs.values() for name in names]
     decision = decide(every if every else [path for part in parts for path in part.drawn.values()], how)
     notes = [decision.note]
@@ -80,6 +78,12 @@ def add_parts(
     elif more:
         notes.append(more)
     return [*notes, *said]
+
+
+def _matched(part: Part) -> dict[str, list[str]]:
+    """The masks of each image by their names; what is no regular file has no say in what names have in common."""
+    images, masks = ([name for name, path in one.items() if path.is_file()] for one in (part.pictures, part.drawn))
+    return matches(images, masks)
 
 
 def _paged(
@@ -131,7 +135,7 @@ def _add_part(
             continue
         if not masks and part.without_mask(name) is None:
             unpaired += 1
-            if unpaired <= NAMED and _name_nearest(found, image, name, part, used):
+            if unpaired <= NAMED and image.is_file() and _name_nearest(found, image, name, part, used):
                 continue
         split, category = describe(name, part.split)
         record = Record(

@@ -98,6 +98,11 @@ def list_images(folder: Path, found: Found, *, recursive: bool = False) -> list[
     return sorted(images, key=natural_key)
 
 
+def regular(paths: Iterable[Path]) -> list[Path]:
+    """Those that are regular files: pipes, devices and broken links have no say in what a folder is."""
+    return [path for path in paths if path.is_file()]
+
+
 def leads_on(path: Path, top: Path, seen: set[str]) -> bool:
     """Whether a sub-folder is to be walked: not by a link that leads back, or to where another link has led."""
     if not path.is_symlink():

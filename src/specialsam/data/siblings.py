@@ -20,7 +20,7 @@ from specialsam.core.types import Dataset
 from specialsam.data.folder import described
 from specialsam.data.matching import plain
 from specialsam.data.paired import Part, add_parts
-from specialsam.data.pairs import Found, list_images
+from specialsam.data.pairs import Found, list_images, regular
 from specialsam.data.read_settings import READ, ReadSettings
 
 LAYOUT = "images and masks in one folder: x.jpg + x_mask.png, or x.jpg + x.png"
@@ -48,7 +48,7 @@ class _Pairs:
 
     @property
     def convincing(self) -> bool:
-        return bool(self.pairs) and len(self.pairs) >= MOST * len(self.pictures)
+        return bool(self.pairs) and len(self.pairs) >= MOST * len(regular(self.pictures.values()))
 
 
 def _named(root: Path, files: list[Path]) -> _Pairs:

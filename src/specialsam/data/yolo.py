@@ -16,7 +16,17 @@ from specialsam.core.errors import DataError
 from specialsam.core.files import open_regular
 from specialsam.core.types import Dataset, Split
 from specialsam.data.drawn import Drawing, begin, finish
-from specialsam.data.pairs import OTHER_FILE, SPLIT_NAMES, UNREADABLE, Found, by_stem, child, children, list_images
+from specialsam.data.pairs import (
+    OTHER_FILE,
+    SPLIT_NAMES,
+    UNREADABLE,
+    Found,
+    by_stem,
+    child,
+    children,
+    list_images,
+    regular,
+)
 
 LAYOUT = "images/ + labels/*.txt with a class and a polygon a line (YOLO), data.yaml"
 LISTS = frozenset({"classes", "obj", "train", "val", "valid", "test", "readme", "predefined_classes", "requirements"})
@@ -56,7 +66,8 @@ def _parts(root: Path) -> Iterator[tuple[str, Path, Path, Split | None]]:
 def _paired(root: Path) -> bool:
     """Whether half of the images in a folder have a text file of labels beside them."""
     texts = _texts(root)
-    names = [path.relative_to(root).with_suffix("").as_posix() for path in list_images(root, Found(), recursive=True)]
+    images = regular(list_images(root, Found(), recursive=True))
+    names = [path.relative_to(root).with_suffix("").as_posix() for path in images]
     both = [name for name in names if name in texts]
     return bool(both) and 2 * len(both) >= len(names)
 
@@ -75,7 +86,7 @@ def recognise(root: Path) -> bool:
 def _numbers(path: Path) -> bool:
     try:
         lines = [line.split() for line in _read(path).splitlines() if line.strip()]
-        return bool(lines) and all(len(line) >= BOX and all(map(_is_float, line)) for line in lines[:5])
+        return any(len(line) >= BOX and all(map(_is_float, line)) for line in lines[:20])
     except DataError:
         return False
 
