@@ -1,4 +1,4 @@
-"""A picture with a disc, its mask and its outline, for the tests of what people's files hold. Oracle: drawn by formula."""
+"""A picture with a disc, its mask and its outline, for tests of people's files. Oracle: drawn by formula."""
 
 from __future__ import annotations
 

@@ -274,9 +274,9 @@ def label_studio(root: Path) -> tuple[int, int]:
         result = {"type": "brushlabels", "value": rle} if seed % 2 else polygon
         data = {"image": f"/data/upload/4/0123abcd-{seed}.jpg"}
         tasks.append({"id": seed, "data": data, "annotations": [{"result": [result]}]})
-    for name, annotations in (("none", [{"result": []}]), ("open", [])):
+    for name, drawn in (("none", [{"result": []}]), ("open", [])):
         put(root / f"media/upload/4/{name}.jpg", disc(9)[0], quality=95)
-        tasks.append({"data": {"image": f"..\\media\\upload\\4\\{name}.jpg"}, "annotations": annotations})
+        tasks.append({"data": {"image": f"..\\media\\upload\\4\\{name}.jpg"}, "annotations": drawn})
     write(root / "project-4.json", tasks)
     return 6, 4
 

@@ -211,7 +211,7 @@ def test_a_detectors_results_are_no_annotations(tmp_path: Path) -> None:
     content = {"images": [{"file": "a.jpg", "detections": []}], "detection_categories": {"1": "animal"}}
     put(tmp_path / "a.jpg", disc(0)[0])
     (tmp_path / "md.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="MegaDetector.*segment --prompts"):
+    with pytest.raises(DataError, match=r"MegaDetector.*segment --prompts"):
         open_dataset(tmp_path / "md.json")
     assert open_dataset(tmp_path).layout == "photos"
 

@@ -213,7 +213,7 @@ def test_background_and_void_can_be_set(tmp_path: Path) -> None:
     assert [np.array_equal(found[0], disc(n)[1]) for n, found in enumerate(masks)] == [True] * 4
     assert "9" in dataset.notes[0]
     masks = _read(root, ReadSettings(background=4))[1]
-    assert [[int(one.sum()) for one in found][0] for found in masks] == [36] * 4, "0 becomes an object, the last one"
+    assert [int(found[0].sum()) for found in masks] == [36] * 4, "0 becomes an object, the last one"
 
 
 def test_several_files_of_an_image_are_objects_or_annotators(tmp_path: Path) -> None:

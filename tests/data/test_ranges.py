@@ -1,4 +1,4 @@
-"""Deep images, bands and pages: one stated range for a data set. Oracle: the 8-bit picture that the values were made of."""
+"""Deep images, bands and pages: one stated range for a data set. Oracle: the 8-bit picture of the same values."""
 
 from __future__ import annotations
 
