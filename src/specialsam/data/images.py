@@ -348,7 +348,8 @@ def read_grey(path: Path, least: int, reading: Reading | None = None) -> ImageAr
     as by `read_image`. Errors, and `reading`, as there.
     """
     if reading is not None or _unknown(path):
-        return _smaller(cv2.cvtColor(read_image(path, reading), cv2.COLOR_RGB2GRAY), least)
+        grey = cv2.cvtColor(read_image(path, reading), cv2.COLOR_RGB2GRAY)
+        return _smaller(np.asarray(grey, np.uint8), least)
     with opened(path) as image:
         check_size(path, (image.height, image.width))
         orientation = _orientation(image)

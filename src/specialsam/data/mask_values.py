@@ -126,7 +126,7 @@ def needs_levels(values: int, levels: int, lossy: bool) -> bool:
 
 def flat_levels(pixels: PixelArray, lossy: bool) -> dict[int, int]:
     """Colours (0xRRGGBB) of the flat areas of a mask of bytes, with their pixels: what it was drawn with."""
-    colours = cv2.medianBlur(_rgb(pixels), MEDIAN) if lossy else _rgb(pixels)
+    colours = np.asarray(cv2.medianBlur(_rgb(pixels), MEDIAN) if lossy else _rgb(pixels), np.uint8)
     tolerance = CALM if lossy else 0
     lowest = cv2.erode(colours, BLOCK, borderType=cv2.BORDER_REPLICATE)
     highest = cv2.dilate(colours, BLOCK, borderType=cv2.BORDER_REPLICATE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from specialsam.core.console import say, stage
 from specialsam.core.errors import DataError
@@ -60,6 +60,11 @@ class Plan:
     def choices(self) -> list[str]:
         """What was decided of how the files are read and could be set otherwise."""
         return [note for note in self.dataset.notes if "set data." in note]
+
+    def reading(self) -> dict[str, object]:
+        """How most of the deep images are read, for a specialist's card: {"reading": ...}; {} where none is."""
+        found = Counter(record.reading for record in self.dataset.records if record.reading is not None)
+        return {"reading": asdict(found.most_common(1)[0][0])} if found else {}
 
     def counts(self) -> dict[str, int]:
         return counts(self.dataset, self.objects)
