@@ -256,7 +256,7 @@ def depth_of(path: Path) -> Depth:
 
 
 def raw_values(path: Path, *, pages: bool = False, pixel_limit: int = PIXEL_LIMIT) -> PixelArray:
-    """An image's values as they are stored, upright: (H, W) or (H, W, bands); with `pages` a TIFF's pages are bands.
+    """An image's values as they are stored, upright: (H, W) or (H, W, C); with `pages` a TIFF's pages are bands.
 
     Errors as in `read_image`.
     """
@@ -468,7 +468,7 @@ def read_mask_pixels(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> PixelArra
 
 
 def narrowed(path: Path, pixels: PixelArray, smallest: type[np.uint8] | type[np.uint16] = np.uint8) -> PixelArray:
-    """Wide mask values to the narrowest unsigned type that holds them, at least `smallest`; others come back as is."""
+    """Wide mask values (H, W[, C]) to the narrowest unsigned type that holds them, at least `smallest`."""
     if pixels.dtype in (np.uint8, np.uint16, np.bool_):
         return pixels
     low, high = float(pixels.min()), float(pixels.max())

@@ -84,7 +84,7 @@ def _from_plane(record: Record, path: Path, pixels: PixelArray) -> BoolArray:
 
 
 def without_ground(labels: LabelArray, record: Record) -> LabelArray:
-    """A label map in which 0 is what is no object, whatever number that has in the record's file."""
+    """A label map (H, W) in which 0 is what is no object, whatever number that has in the record's file."""
     known = record.masks_as
     if known is None or not (known.background or known.void):
         return labels

@@ -70,14 +70,16 @@ def flat(labels: LabelArray) -> BoolArray:
 
 
 def fills_areas(labels: LabelArray, share: float = FLAT_SHARE) -> bool:
-    """Whether the values other than the smallest are labels by how they lie: in areas, not as the shades of edges."""
+    """Whether the values of a map (H, W) beside the smallest lie as labels do, in areas, and not as shades of edges."""
     inside = labels != labels.min()
     count = int(inside.sum())
     return bool(count) and int((inside & flat(labels)).sum()) / count >= share
 
 
 def mask_values(path: Path, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[PixelArray, bool]:
-    """The pixels of a mask file, and whether they are indices: a palette of greys or of many shades gives its colours.
+    """The pixels (H, W[, C]) of a mask file, and whether they are indices.
+
+    A palette of greys, or of many shades, gives its colours.
 
     Errors as in `read_image`.
     """
@@ -125,7 +127,7 @@ def needs_levels(values: int, levels: int, lossy: bool) -> bool:
 
 
 def flat_levels(pixels: PixelArray, lossy: bool) -> dict[int, int]:
-    """Colours (0xRRGGBB) of the flat areas of a mask of bytes, with their pixels: what it was drawn with."""
+    """Colours (0xRRGGBB) of the flat areas of a mask of bytes (H, W[, C]), with how many pixels they have."""
     colours = np.asarray(cv2.medianBlur(_rgb(pixels), MEDIAN) if lossy else _rgb(pixels), np.uint8)
     tolerance = CALM if lossy else 0
     lowest = cv2.erode(colours, BLOCK, borderType=cv2.BORDER_REPLICATE)
@@ -175,7 +177,7 @@ def snapped(pixels: PixelArray, levels: Sequence[int], lossy: bool) -> ImageArra
 
 
 def planes(path: Path, reading: MaskReading | None, *, pixel_limit: int = PIXEL_LIMIT) -> list[PixelArray]:
-    """The pixels of a mask file as `reading` says: its alpha, its flat levels, or a plane a page; else one plane."""
+    """The pixels (H, W[, C]) of a mask file as `reading` says: alpha, flat levels, or a plane a page; else one plane."""
     if reading is not None and reading.alpha:
         alpha = read_alpha(path, pixel_limit=pixel_limit)
         if alpha is not None:

@@ -188,7 +188,7 @@ def _nodata(look: _Look) -> tuple[float, ...]:
 
 
 def span_of(values: PixelArray) -> tuple[Span, str]:
-    """The range to read values by, and why: their bits for whole numbers from 0 on, the scales of floats, else their
+    """The range to read values (N,) by, and why: bits for whole numbers from 0 on, the scales of floats, else their
     extremes. A few values far above all others (hot pixels) are cut off.
     """
     low, high = float(values.min()), float(values.max())

@@ -11,7 +11,7 @@ Span = tuple[float, float]
 
 
 def own_span(pixels: PixelArray) -> Span:
-    """The values that a file's own depth takes for black and white.
+    """The values that the depth of a file's pixels (H, W[, C]) takes for black and white.
 
     Unsigned 16-bit goes by its range. Wider integers count as 16-bit where they fit. Floats in 0..1, 0..255 and
     0..65535 go by these ranges. Anything wider goes from its smallest to its largest value.
@@ -31,7 +31,7 @@ def own_span(pixels: PixelArray) -> Span:
 
 
 def finite(pixels: PixelArray) -> PixelArray:
-    """The pixels without NaN and infinity, of any shape; one dimension where there were some."""
+    """The pixels (H, W[, C]) without NaN and infinity; (N,) where there were some."""
     if not np.issubdtype(pixels.dtype, np.floating):
         return pixels
     good = np.isfinite(pixels)
@@ -39,8 +39,9 @@ def finite(pixels: PixelArray) -> PixelArray:
 
 
 def shade(pixels: PixelArray, reading: Reading | None = None) -> ImageArray:
-    """Values of any shape and depth to uint8, `reading.low` becoming 0 and `reading.high` 255; the rest is clipped.
+    """Values (...,) of any depth to uint8 of the same shape: `reading.low` becomes 0, `reading.high` 255.
 
+    What lies outside is clipped.
     NaN, infinity and the values of `reading.nodata` become 0. Without a range the file's own depth counts.
     """
     if reading is None or reading.low is None or reading.high is None:
@@ -66,7 +67,7 @@ def _without(pixels: PixelArray, nodata: tuple[float, ...]) -> PixelArray:
 
 
 def as_rgb(pixels: PixelArray, bands: tuple[int, ...] = ()) -> PixelArray:
-    """Values (H, W[, bands]) to (H, W, 3): `bands` of them, else the first three, else the first one as grey."""
+    """Values (H, W[, C]) to (H, W, 3): `bands` of them, else the first three, else the first one as grey."""
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], 3, axis=2)
     count = pixels.shape[2]

@@ -124,13 +124,13 @@ def _number(text: object) -> float | None:
 
 
 def tiff_values(path: Path) -> PixelArray:
-    """The first page's own values, (H, W) or (H, W, bands), turned as its orientation says."""
+    """The first page's own values, (H, W) or (H, W, C), turned as its orientation says."""
     with _tiff(path) as tiff:
         return _values(_page(tiff, 0), path)
 
 
 def tiff_pages(path: Path) -> PixelArray:
-    """All pages that are like the first, (pages, H, W[, bands])."""
+    """All pages that are like the first, (P, H, W[, C])."""
     with _tiff(path) as tiff:
         first = _page(tiff, 0)
         return np.stack([_values(_page(tiff, index), path) for index in _like(tiff, first)])
