@@ -177,7 +177,7 @@ def snapped(pixels: PixelArray, levels: Sequence[int], lossy: bool) -> ImageArra
 
 
 def planes(path: Path, reading: MaskReading | None, *, pixel_limit: int = PIXEL_LIMIT) -> list[PixelArray]:
-    """The pixels (H, W[, C]) of a mask file as `reading` says: alpha, flat levels, or a plane a page; else one plane."""
+    """The pixels (H, W[, C]) of a mask file as `reading` says: alpha, flat levels, or a plane a page; else one."""
     if reading is not None and reading.alpha:
         alpha = read_alpha(path, pixel_limit=pixel_limit)
         if alpha is not None:
