@@ -62,12 +62,23 @@ def evaluate(
     trust_base: bool = False,
 ) -> Measured | None:
     """Measure any models on the same images of one split and the same prompts, with trivial rivals and intervals."""
+    from specialsam.data.read_settings import reading_of
     from specialsam.evaluation.evaluate import EvaluateSettings
     from specialsam.pipeline.measure import Comparison, run_evaluate
 
     named = [str(model) for model in models]
-    asked = Comparison(str(source), named, Path(out), split, store=_path(store), device=device, trust_base=trust_base)
-    return run_evaluate(asked, parse_settings(EvaluateSettings, settings or {}))
+    given = dict(settings or {})
+    asked = Comparison(
+        str(source),
+        named,
+        Path(out),
+        split,
+        store=_path(store),
+        device=device,
+        trust_base=trust_base,
+        data=reading_of(given),
+    )
+    return run_evaluate(asked, parse_settings(EvaluateSettings, given))
 
 
 def audit(

@@ -16,12 +16,14 @@ from specialsam.apps.answers import Answer
 from specialsam.apps.asked import Asked
 from specialsam.apps.photographs import HEIF_PACKAGE, exif_of, reason_for
 from specialsam.apps.session import Asking, Session, answer_asked, find_in
-from specialsam.core.console import stage
+from specialsam.core.console import say, stage
 from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.core.geometry import ImageArray
 from specialsam.core.ledger import Journal, digest
+from specialsam.core.types import Reading, Record
 from specialsam.data.content import digest_file
-from specialsam.data.images import read_image
+from specialsam.data.images import depth_of, read_image
+from specialsam.data.ranges import with_readings
 
 VERSION = 1
 """Of what an answer holds: part of what it is made from."""
@@ -73,14 +75,18 @@ def answer_all(session: Session, pictures: PictureFiles, how: Asking, out: Path,
     wanted: dict[str, str] = {}
     made = kept = 0
     how_asked = [VERSION, session.identity, asdict(how), session.threshold(how) if pictures.prompts is None else 0]
+    readings = _readings(session, pictures.files)
     with stage("looking") as progress:
         for number, (name, path) in enumerate(pictures.files.items(), 1):
             asked = None if pictures.prompts is None else list(pictures.prompts.get(name, ()))
+            reading = readings.get(name)
             wanted[name] = digest(_bytes_of(path), how_asked, _plain(asked), pictures.failures.get(name, ""))
+            if reading is not None:
+                wanted[name] = digest(wanted[name], asdict(reading))
             if journal.has(name, wanted[name]):
                 kept += 1
             else:
-                answer = _answer(session, name, path, asked, pictures.failures.get(name, ""), how, save)
+                answer = _answer(session, name, (path, reading), asked, pictures.failures.get(name, ""), how, save)
                 if any(words in answer.error for words in _PASSING):
                     wanted[name] = digest(wanted[name], "for now")  # which no later call asks for
                 journal.put(name, wanted[name], answer.as_json())
@@ -90,19 +96,40 @@ def answer_all(session: Session, pictures: PictureFiles, how: Asking, out: Path,
     return Answered(made, kept, journal, wanted)
 
 
+def _readings(session: Session, files: Mapping[str, Path]) -> dict[str, Reading]:
+    """How each deep picture is read: as those that the specialist learned from, else by one range for all of them."""
+    records, notes = with_readings([Record(str(number), path) for number, path in enumerate(files.values())])
+    found: dict[str, Reading] = {}
+    for name, record in zip(files, records, strict=True):
+        own = session.reading if session.reading is not None and _is_deep(record.image) else record.reading
+        if own is not None:
+            found[name] = own
+    if found and session.reading is None:
+        for note in notes:
+            say(note)
+    return found
+
+
+def _is_deep(path: Path) -> bool:
+    try:
+        return not depth_of(path).plain
+    except DataError:
+        return False
+
+
 def _answer(
     session: Session,
     name: str,
-    path: Path,
+    picture: tuple[Path, Reading | None],
     asked: Sequence[Asked] | None,
     failure: str,
     how: Asking,
     save: Save | None,
 ) -> Answer:
     """The answer to one picture; whatever is wrong with it is the answer's error."""
-    answer = Answer(name)
+    answer, (path, reading) = Answer(name), picture
     try:
-        image = read_image(path)
+        image = read_image(path) if reading is None else read_image(path, reading)
         exif = exif_of(path)
         size = (image.shape[0], image.shape[1])
         answer = replace(answer, size=size, taken=exif.taken, latitude=exif.latitude, longitude=exif.longitude)

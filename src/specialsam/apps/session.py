@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from specialsam.apps.answers import FoundObject, objects_of, surest_first
 from specialsam.apps.asked import Asked
-from specialsam.core.errors import UsageError
+from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
-from specialsam.core.types import Embedding, Prediction, Prompts
+from specialsam.core.types import Embedding, Prediction, Prompts, Reading
 from specialsam.core.windows import Size, Window
 from specialsam.data.look import readable, spread
 from specialsam.data.tiles import TileSettings
@@ -67,6 +68,22 @@ class Session:
     parts: FinderParts
     card: SpecialistCard | None = None
     base: Segmenter | None = None
+
+    @property
+    def reading(self) -> Reading | None:
+        """How deep images were read that the specialist learned from; None where there were none."""
+        stated = self.card.recipe.get("reading") if self.card else None
+        if not isinstance(stated, dict):
+            return None
+        whole: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()
+        }
+        try:
+            return Reading(**whole)
+        except TypeError:
+            raise ModelError(
+                f"expected low, high, nodata and bands in the specialist's reading, got {stated}"
+            ) from None
 
     @property
     def identity(self) -> list[str]:

@@ -170,6 +170,7 @@ def evaluate(
 ) -> None:
     """Measure any models on the same images and prompts, with trivial rivals and intervals."""
     from specialsam.core.settings import parse_settings
+    from specialsam.data.read_settings import reading_of
     from specialsam.evaluation.evaluate import EvaluateSettings
     from specialsam.pipeline.finding import finding_lines
     from specialsam.pipeline.measure import Comparison, gains_table, means_table, run_evaluate, run_evaluate_found
@@ -179,8 +180,9 @@ def evaluate(
     if split not in ("test", "val", "train", "all"):
         raise UsageError(f"expected a --split of test, val, train or all, got {split!r}")
     given = read_settings(config, sets)
+    data = reading_of(given)
     settings = parse_settings(EvaluateSettings, given | {"zoom": True} if zoom else given)
-    asked = Comparison(source, models, out, split, store=store, device=device, trust_base=trust_base)  # type: ignore[arg-type]
+    asked = Comparison(source, models, out, split, store=store, device=device, trust_base=trust_base, data=data)  # type: ignore[arg-type]
     if prompts == "none":
         table = run_evaluate_found(asked, settings.seed)
         if table is not None:

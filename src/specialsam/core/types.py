@@ -33,11 +33,45 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the values in an image file become uint8 RGB where the file alone does not say: one way for a data set.
+
+    `low` and `high` are the values that become 0 and 255, both None where the file's own depth says it. `nodata` are
+    values that say nothing (they become 0). `bands` are the samples, or pages, taken as red, green and blue, one of
+    them for grey; empty for the file's own.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    nodata: tuple[float, ...] = ()
+    bands: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class MaskReading:
+    """What the values in mask files mean where they are not simply binary, or labels with 0 as background.
+
+    `background` is the value of a label map that is no object, `void` further ones that are neither. `levels` are the
+    values (or colours, 0xRRGGBB) that a lossy file was drawn with: each pixel counts as one of them. With `alpha` the
+    shape is in the alpha channel, with `pages` each page of a file is an object, with `parts` each connected part is.
+    """
+
+    background: int = 0
+    void: tuple[int, ...] = ()
+    levels: tuple[int, ...] = ()
+    alpha: bool = False
+    pages: bool = False
+    parts: bool = False
+
+
+@dataclass(frozen=True)
 class Record:
     """One image of a data set, on disk: where its pixels and its masks are, and what is known of it.
 
     `mask_kind` says how `mask` (a file) or `rles` (COCO run-length dictionaries, one an object) become masks: "binary"
     is one object of all pixels above 127 of channel 0, "index" one object a value other than 0, "none" unlabelled.
+    `more` are further mask files of the same image whose objects count as well. `reading` and `masks_as` say what the
+    values in the image and the mask files mean, None: what their format says.
     `split` is the split that the data set itself states, if any. Texts become printable (`core.names`), whatever the
     file's name; `image` and `mask` stay the paths that open.
     """
@@ -52,6 +86,9 @@ class Record:
     supercategory: str = ""
     split: Split | None = None
     group: str = ""
+    more: tuple[Path, ...] = ()
+    reading: Reading | None = None
+    masks_as: MaskReading | None = None
 
     def __post_init__(self) -> None:
         if not self.id:

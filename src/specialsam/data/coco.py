@@ -3,24 +3,28 @@
 Licence: that which the JSON states, else unknown. Citation of the format: Lin et al., "Microsoft COCO: Common Objects
 in Context", ECCV 2014.
 
-Each annotation is one object with its category's name as label; the record's category is its most frequent label.
-Crowd annotations (`iscrowd`) mark many objects at once: they are left out and stated as a problem of their image. An
-image without any annotation is labelled as empty; one whose annotations are all unusable is a problem.
+Each annotation is one object with its category's name as label; the record's category is its most frequent label. An
+image without any annotation is labelled as empty; one whose annotations are all unusable is a problem. Files are read
+as tools write them: ids as texts, annotations as an object by id, flat polygons, shares of the sides, sizes left out.
+Crowd annotations (`iscrowd`) mark many objects at once: they are left out and stated as a problem of their image. But
+CVAT and datumaro write every brush mask so: where all run-length masks are "crowds" and no polygon is, they are
+objects.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from specialsam.core.documents import parse_json
 from specialsam.core.errors import DataError
 from specialsam.core.masks import RunLength
 from specialsam.core.types import Dataset, Record, Split
-from specialsam.data.coco_masks import to_rle
+from specialsam.data.coco_content import Content, Entry, integer, key_of, read_content, text_of
+from specialsam.data.coco_masks import Leftovers, to_rle
+from specialsam.data.image_index import Ambiguous, ImageIndex, split_of
 from specialsam.data.pairs import (
     ANNOTATION,
     CROWD,
@@ -35,18 +39,19 @@ from specialsam.data.pairs import (
     header,
     size_hint,
 )
+from specialsam.data.read_settings import READ, ReadSettings
 
 LAYOUT = "annotations/*.json + images, or a COCO .json beside its images"
+ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "json", "jsons")
 _HEAD = 65_536
-_Entry = Mapping[str, object]
-_Key = int | float | str
 
 
 def _looks_coco(path: Path) -> bool:
-    """True if the head of a JSON file names one of COCO's lists."""
+    """True if the head of a JSON file is an object that names one of COCO's lists, and no detector's results."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    return re.search(rb'"(images|annotations|categories)"\s*:\s*\[', head) is not None
+    named = re.search(rb'"(images|annotations|categories)"\s*:\s*[\[{]', head)
+    return named is not None and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"detections"' not in head
 
 
 def _jsons(root: Path) -> list[Path]:
@@ -68,176 +73,185 @@ def recognise(root: Path) -> bool:
     return bool(_jsons(root))
 
 
-def _read(path: Path) -> _Entry:
-    try:
-        content = parse_json(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected COCO instance JSON, cannot read it ({error})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise DataError(f"{path}: expected COCO instance JSON with a list of images, got none")
-    for name in ("annotations", "categories"):
-        if not isinstance(content.get(name, []), list):
-            raise DataError(f"{path}: expected {name!r} to be a list, got {type(content[name]).__name__}")
-    return content
-
-
 def _split(path: Path, root: Path) -> Split | None:
     """The split that a file's name (instances_train2017.json) or its folder (train/x.json) states."""
-    words = re.findall(r"[a-z]+", path.stem.lower()) + ([path.parent.name.lower()] if path.parent != root else [])
-    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+    return split_of(path.stem) or (SPLIT_NAMES.get(path.parent.name.lower()) if path.parent != root else None)
 
 
-class _Images:
-    """Finds the file of a `file_name`: beside the JSON, in the root, in images/, or one folder below these."""
-
-    def __init__(self, root: Path, json_file: Path) -> None:
-        tops = [json_file.parent, root, *([images] if (images := child(root, "images")) else [])]
-        below = [path for top in tops for path in children(top) if path.is_dir()]
-        self.places = list(dict.fromkeys([*tops, *below]))
-
-    def find(self, file_name: str) -> Path | None:
-        """The file, or None; names that leave the data set's folder count by their last part alone."""
-        name = PurePosixPath(file_name.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or re.match(r"[A-Za-z]:", file_name):
-            name = PurePosixPath(name.name)
-        for place in self.places if name.name else []:
-            path = place / name
-            if _is_file(path):
-                self.places.remove(place)
-                self.places.insert(0, place)
-                return path
-        return None
+def _folder(root: Path) -> Path:
+    """The data set's folder: a JSON that is named itself may lie in the folder of the annotations."""
+    if not root.is_file():
+        return root
+    return root.parent.parent if root.parent.name.lower() in ANNOTATION_FOLDERS else root.parent
 
 
-def _is_file(path: Path) -> bool:
-    """True for a file; False for a name that no file can have (too long, a zero byte) as well."""
-    with suppress(OSError):
-        return path.is_file()
-    return False
-
-
-def load_coco(root: Path) -> Dataset:
+def load_coco(root: Path, how: ReadSettings = READ) -> Dataset:
     """Read every instance file found; `root` may be such a file itself. All masks become run lengths."""
     files = _jsons(root)
     if not files:
         raise DataError(f"{root}: expected COCO's {LAYOUT}, found none")
-    folder = root.parent if root.is_file() else root
-    found = Found()
+    reader = _Reader(_folder(root), how)
     licences: list[str] = []
     for path in files:
-        content = _read(path)
-        _add_file(found, folder, path, content)
-        stated = content.get("licenses")
-        licences += [name for entry in _dicts(stated) if (name := _text(entry.get("name")))]
-    notes = (f"read {', '.join(path.name for path in files)}",)
-    licence = "; ".join(dict.fromkeys(licences)) or "unknown"
+        content = read_content(_parsed(path), path)
+        reader.add_file(path, content)
+        licences += content.licences
+    notes = (f"read {', '.join(path.name for path in files)}", *reader.notes())
+    found, licence = reader.found, "; ".join(dict.fromkeys(licences)) or "unknown"
+    folder = reader.folder
     return Dataset(folder.name, folder, "coco", tuple(found.records), tuple(found.problems), licence, notes=notes)
 
 
-def _dicts(entries: object) -> Iterable[_Entry]:
-    return (entry for entry in entries if isinstance(entry, dict)) if isinstance(entries, list) else ()
+def _parsed(path: Path) -> object:
+    try:
+        return parse_json(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected COCO instance JSON, cannot read it ({error})") from error
 
 
-def _key(id: object) -> _Key:
-    """An id as it can stand in a dictionary, whatever the JSON holds."""
-    return id if isinstance(id, int | float | str) else type(id).__name__
+@dataclass
+class _Reader:
+    """The records of a data set's JSON files, as they come."""
 
+    folder: Path
+    how: ReadSettings
+    found: Found = field(default_factory=Found)
+    said: list[str] = field(default_factory=list)
+    left: Leftovers = field(default_factory=Leftovers)
 
-def _text(value: object) -> str:
-    """A text or a number as text; "" for all else, which may be nested too deeply to be printed."""
-    return str(value) if isinstance(value, int | float | str) and value != 0 else ""
+    def notes(self) -> tuple[str, ...]:
+        stray = self.left.stray
+        more = [f"{stray} parts of fewer than 3 points were left out of their objects"] if stray else []
+        return (*self.said, *more)
 
+    def add_file(self, path: Path, content: Content) -> None:
+        """Add the images of one file; what it lists and what lies on disk are compared."""
+        crowds = content.crowds_are_objects(self.how.crowds)
+        if crowds and content.crowds:
+            self.said.append(
+                f"{path.name}: all {content.crowds} run-length masks are called crowds, as CVAT and datumaro write "
+                "brush masks: they are objects (else set data.crowds=out)"
+            )
+        shares = content.in_shares()
+        if shares:
+            self.said.append(f"{path.name}: its polygons lie within 0..1: they are shares of the image's sides")
+        by_image = content.by_image()
+        index = ImageIndex(self.folder, path, _split(path, self.folder))
+        index.prefer(content.names)
+        listed: set[str] = set()
+        for entry in content.images:
+            key = key_of(entry.get("id"))
+            if key in listed:
+                name = text_of(entry.get("file_name"))
+                self.found.problem(path, DUPLICATE, f"{path}: the image id {key!r} is listed twice ({name!r})")
+                continue
+            listed.add(key)
+            image = self._image(path, entry, index)
+            if image is not None:
+                annotations = by_image.get(key, []) if content.annotated else None
+                self._add(image, path, entry, annotations, _Masks(content, crowds, shares))
+        for image_id, annotations in by_image.items():
+            if image_id not in listed:
+                count = f"{len(annotations)} annotation{'s' if len(annotations) > 1 else ''}"
+                message = f"{path}: {count} of the image id {image_id!r}, which is not listed"
+                self.found.problem(path, ANNOTATION, message)
 
-def _add_file(found: Found, folder: Path, path: Path, content: _Entry) -> None:
-    categories = {_key(entry.get("id")): entry for entry in _dicts(content.get("categories"))}
-    by_image: dict[_Key, list[_Entry]] = defaultdict(list)
-    for annotation in _dicts(content.get("annotations")):
-        by_image[_key(annotation.get("image_id"))].append(annotation)
-    images = _Images(folder, path)
-    split = _split(path, folder)
-    taken = {record.id for record in found.records}
-    used = {record.image for record in found.records}
-    listed = set()
-    for entry in _dicts(content["images"]):
-        name = _text(entry.get("file_name"))
-        key = _key(entry.get("id"))
-        if key in listed:
-            found.problem(path, DUPLICATE, f"{path}: the image id {key!r} is listed twice ({name!r})")
-            continue
-        listed.add(key)
-        image = images.find(name)
-        if image is None:
-            found.problem(path.parent / (name or "unnamed"), MISSING, f"{path}: lists the image {name!r}, found none")
-            continue
-        relative = image.relative_to(folder) if image.is_relative_to(folder) else Path(image.name)
-        id = relative.with_suffix("").as_posix()
-        id = relative.as_posix() if id in taken else id
-        if image in used or id in taken:
-            found.problem(image, DUPLICATE, f"{image}: {path.name} lists it a second time, the first counts")
-            continue
-        annotations = by_image.get(key, []) if "annotations" in content else None
-        record = _record(found, id, image, entry, annotations, categories, split)
-        if record:
-            taken.add(id)
-            used.add(image)
-            found.record(record)
-    for image_id, annotations in by_image.items():
-        if image_id not in listed:
-            count = f"{len(annotations)} annotation{'s' if len(annotations) > 1 else ''}"
-            found.problem(path, ANNOTATION, f"{path}: {count} of the image id {image_id!r}, which is not listed")
-
-
-def _record(
-    found: Found,
-    id: str,
-    image: Path,
-    entry: _Entry,
-    annotations: list[_Entry] | None,
-    categories: Mapping[_Key, _Entry],
-    split: Split | None,
-) -> Record | None:
-    """The record of one image, or None where it went to the problems; `annotations` None means unlabelled."""
-    size = header(image, found)
-    if size is None:
-        return None
-    height, width = entry.get("height", size[0]), entry.get("width", size[1])
-    if (height, width) != size:
-        told = f"{_key(height)}x{_key(width)}"
-        message = f"{image}: expected {told} (height x width) as annotated, got {size[0]}x{size[1]}"
-        hint = size_hint(image, size, (height, width)) if isinstance(height, int) and isinstance(width, int) else ""
-        found.problem(image, SIZE, message + hint)
-        return None
-    if annotations is None:
-        return Record(id=id, image=image, split=split)
-    objects: list[tuple[RunLength, str, str]] = []
-    crowds = 0
-    for annotation in annotations:
-        if annotation.get("iscrowd"):
-            crowds += 1
-            continue
+    def _image(self, path: Path, entry: Entry, index: ImageIndex) -> Path | None:
+        """The file that an entry names; None, and a problem, where there is none or where several fit."""
+        name = text_of(entry.get("file_name"))
         try:
-            rle = to_rle(annotation.get("segmentation"), *size)
-        except DataError as error:
-            number = _key(annotation.get("id"))
-            found.problem(image, ANNOTATION, f"{image}: annotation {number!r} was left out: {error}")
-            continue
-        category = categories.get(_key(annotation.get("category_id")), {})
-        label = _text(category.get("name")) or f"category {_key(annotation.get('category_id'))}"
-        objects.append((rle, label, _text(category.get("supercategory"))))
-    if crowds:
-        found.problem(image, CROWD, f"{image}: {crowds} crowd annotation{'s' if crowds > 1 else ''} left out")
-    if annotations and not objects:
-        found.problem(image, NO_MASK, f"{image}: none of its {len(annotations)} annotations is a usable mask")
-        return None
+            image = index.find(name)
+        except Ambiguous as several:
+            told = (
+                f"{path}: lists the image {name!r}, which lies in several folders that nothing tells apart: {several}"
+            )
+            self.found.problem(several.paths[0], DUPLICATE, f"{told}; name the folder in file_name")
+            return None
+        if image is None:
+            near = index.nearest(name)
+            hint = f"; the nearest is {near}" if near else ""
+            message = f"{path}: lists the image {name!r}, found none{hint}"
+            self.found.problem(path.parent / (name or "unnamed"), MISSING, message)
+        return image
+
+    def _add(self, image: Path, path: Path, entry: Entry, annotations: list[Entry] | None, masks: _Masks) -> None:
+        found = self.found
+        relative = image.relative_to(self.folder) if image.is_relative_to(self.folder) else Path(image.name)
+        id = relative.with_suffix("").as_posix()
+        id = relative.as_posix() if id in found.images else id
+        if id in found.images or image in found.images.values():
+            found.problem(image, DUPLICATE, f"{image}: {path.name} lists it a second time, the first counts")
+            return
+        size = header(image, found)
+        if size is None or not _fits(found, image, entry, size):
+            return
+        split = _split(path, self.folder)
+        if annotations is None:
+            found.record(Record(id=id, image=image, split=split))
+            return
+        objects, crowds = self._objects(image, annotations, size, masks)
+        if crowds:
+            message = f"{image}: {crowds} crowd annotation{'s' if crowds > 1 else ''} left out"
+            found.problem(image, CROWD, f"{message} (iscrowd; else set data.crowds=objects)")
+        if annotations and not objects:
+            found.problem(image, NO_MASK, f"{image}: none of its {len(annotations)} annotations is a usable mask")
+            return
+        found.record(_record(id, image, objects, split))
+
+    def _objects(
+        self, image: Path, annotations: list[Entry], size: tuple[int, int], masks: _Masks
+    ) -> tuple[list[tuple[RunLength, str, str]], int]:
+        """(mask, label, what is above it) of each usable annotation, and the number of crowds."""
+        objects: list[tuple[RunLength, str, str]] = []
+        crowds = 0
+        for annotation in annotations:
+            if masks.content.is_crowd(annotation) and not masks.crowds:
+                crowds += 1
+                continue
+            try:
+                rle = to_rle(annotation.get("segmentation"), *size, shares=masks.shares, left=self.left)
+            except DataError as error:
+                number = annotation.get("id")
+                number = number if isinstance(number, int | float | str) else type(number).__name__
+                self.found.problem(image, ANNOTATION, f"{image}: annotation {number!r} was left out: {error}")
+                continue
+            category = masks.content.categories.get(key_of(annotation.get("category_id")), {})
+            label = text_of(category.get("name")) or f"category {key_of(annotation.get('category_id'))}"
+            objects.append((rle, label, text_of(category.get("supercategory"))))
+        return objects, crowds
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """How the masks of one file are read."""
+
+    content: Content
+    crowds: bool
+    shares: bool
+
+
+def _fits(found: Found, image: Path, entry: Entry, size: tuple[int, int]) -> bool:
+    """Whether an image has the size that its entry states, if it states one; else a problem."""
+    stated = integer(entry.get("height")), integer(entry.get("width"))
+    height, width = (side or have for side, have in zip(stated, size, strict=True))
+    if (height, width) == size:
+        return True
+    message = f"{image}: expected {height}x{width} (height x width) as annotated, got {size[0]}x{size[1]}"
+    hint = size_hint(image, size, (int(height), int(width)))
+    found.problem(image, SIZE, message + hint)
+    return False
+
+
+def _record(id: str, image: Path, objects: list[tuple[RunLength, str, str]], split: Split | None) -> Record:
     labels = tuple(label for _, label, _ in objects)
-    category_name = Counter(labels).most_common(1)[0][0] if labels else ""
+    category = Counter(labels).most_common(1)[0][0] if labels else ""
     return Record(
         id=id,
         image=image,
         mask_kind="rle",
         rles=tuple(rle for rle, _, _ in objects),
         labels=labels,
-        category=category_name,
-        supercategory=next((above for _, label, above in objects if label == category_name), ""),
+        category=category,
+        supercategory=next((above for _, label, above in objects if label == category), ""),
         split=split,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from specialsam.core.errors import DataError
 from specialsam.core.masks import RunLength
@@ -43,23 +44,78 @@ def run_total(counts: str) -> int:
     return sum(runs)
 
 
-def to_rle(segmentation: object, height: int, width: int) -> RunLength:
+@dataclass
+class Leftovers:
+    """What was left out of segmentations that were used all the same."""
+
+    stray: int = 0
+
+
+def to_rle(
+    segmentation: object, height: int, width: int, shares: bool = False, left: Leftovers | None = None
+) -> RunLength:
     """A run-length dictionary of (height, width) whose counts are a str; DataError (no file named) if it cannot be.
 
-    An object that covers no pixel is an error too: nothing could be prompted or measured on it.
+    Polygons come as COCO has them, as one flat list of numbers, or as points. With `shares` their numbers are shares
+    of the image's sides. Parts of fewer than three points beside good ones are left out and counted in `left`. An
+    object that covers no pixel is an error too: nothing could be prompted or measured on it.
     """
     from pycocotools import mask as coco
 
     if isinstance(segmentation, dict):
         counts = _checked(segmentation, height, width)
     elif isinstance(segmentation, list) and segmentation:
-        polygons = [_polygon(points) for points in segmentation]
+        polygons = [_polygon(points) for points in _parts(segmentation, left)]
+        if shares:
+            polygons = [[v * (width, height)[k % 2] for k, v in enumerate(points)] for points in polygons]
         counts = coco.merge(coco.frPyObjects(polygons, height, width))["counts"]
     else:
-        raise DataError("expected polygons or run lengths, got an empty segmentation")
+        raise DataError(
+            "expected polygons or run lengths, got an empty segmentation (a box alone is no mask: give boxes to "
+            "`specialsam segment --prompts`)"
+        )
     if not int(coco.area({"size": [height, width], "counts": counts})):
         raise DataError("the object covers no pixel of the image")
     return {"size": [height, width], "counts": counts.decode("ascii")}
+
+
+def parts_of(segmentation: object) -> list[object]:
+    """The polygons of a segmentation, each as a flat list of numbers where it is one; [] where it has none."""
+    if not isinstance(segmentation, list) or not segmentation:
+        return []
+    if all(_number(value) for value in segmentation):
+        return [segmentation]
+    if len(segmentation) >= 3 and all(_point(value) is not None for value in segmentation):
+        return [[number for value in segmentation for number in _point(value) or ()]]
+    return [_flattened(part) for part in segmentation]
+
+
+def _parts(segmentation: list[object], left: Leftovers | None) -> list[object]:
+    """The polygons without strays of fewer than three points beside others."""
+    parts = parts_of(segmentation)
+    good = [part for part in parts if not (isinstance(part, list) and len(part) < 6 and len(part) % 2 == 0)]
+    if good and left is not None:
+        left.stray += len(parts) - len(good)
+    return good or parts
+
+
+def _flattened(part: object) -> object:
+    if isinstance(part, list) and part and all(_point(value) is not None for value in part):
+        return [number for value in part for number in _point(value) or ()]
+    return part
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _point(value: object) -> tuple[float, float] | None:
+    """(x, y) of a point as a pair or as an object with x and y; None for anything else."""
+    if isinstance(value, dict) and _number(value.get("x")) and _number(value.get("y")):
+        return value["x"], value["y"]
+    if isinstance(value, list) and len(value) == 2 and all(map(_number, value)):
+        return value[0], value[1]
+    return None
 
 
 def _polygon(points: object) -> list[float]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import ImageArray
-from specialsam.core.ledger import digest
+from specialsam.core.ledger import JsonValue, digest
 from specialsam.core.types import Record
 
 
@@ -39,21 +39,25 @@ def digest_array(image: ImageArray) -> str:
 
 
 def digest_record(record: Record) -> str:
-    """Digest of a record's image file."""
-    return digest_file(record.image)
+    """Digest of a record's image file and, where its format alone does not say it, of how its values are read."""
+    return digest_file(record.image) + _read_as(record)
 
 
 def content_of(record: Record) -> Content:
     """The digests of one record."""
-    masks = digest(
+    said: list[JsonValue] = [
         record.mask_kind,
         record.rles,
         record.labels,
         record.category,
         record.supercategory,
         None if record.mask is None else _named(record.mask),
-    )
-    return Content(_named(record.image), masks)
+    ]
+    if record.more:
+        said.append([_named(path) for path in record.more])
+    if record.masks_as is not None:
+        said.append(asdict(record.masks_as))
+    return Content(_named(record.image) + _read_as(record), digest(*said))
 
 
 def _named(path: Path) -> str:
@@ -61,6 +65,11 @@ def _named(path: Path) -> str:
         return digest_file(path)
     except DataError as error:
         return f"unreadable: {error}"
+
+
+def _read_as(record: Record) -> str:
+    """What follows the digest of an image's bytes where its format alone does not say how they are read."""
+    return "" if record.reading is None else f":{digest(asdict(record.reading))[:16]}"
 
 
 def contents(records: Iterable[Record], progress: Progress | None = None) -> dict[str, Content]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import ImageArray
-from specialsam.core.types import Problem, Record
+from specialsam.core.types import Problem, Reading, Record
 from specialsam.data.images import read_grey
 from specialsam.data.pairs import UNREADABLE
 
@@ -32,9 +32,9 @@ _BLOCK = 4_000_000
 """Hash pairs compared at once (32 MB)."""
 
 
-def thumbnail(path: Path) -> ImageArray:
+def thumbnail(path: Path, reading: Reading | None = None) -> ImageArray:
     """Grey thumbnail uint8 (32, 32) of an image file, decoded no larger than needed; DataError if unreadable."""
-    grey = read_grey(path, 2 * _SIDE)
+    grey = read_grey(path, 2 * _SIDE, reading)
     return np.asarray(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -65,7 +65,7 @@ def hash_records(
     hashes: list[HashArray] = []
     for done, record in enumerate(records, 1):
         try:
-            hashes.append(perceptual_hash(thumbnail(record.image)))
+            hashes.append(perceptual_hash(thumbnail(record.image, record.reading)))
             ids.append(record.id)
         except DataError as error:
             if problems is not None:

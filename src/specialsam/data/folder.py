@@ -5,35 +5,29 @@ of them optional; otherwise unknown to the product, the data are yours.
 
 Sub-folders of `images/` are mirrored in `masks/`. A first sub-folder train, val or test states the split (also as
 `train/images` + `train/masks`), the next one the category. Where no mask has the image's name, masks named
-`<name>_<anything>` are taken: one a data set's suffix ("_mask"), several one an annotator, of whom the first counts.
+`<name>_<anything>` are taken, then what `data.matching` says. Several masks of an image are its objects where they
+hardly overlap; where they agree they are annotators', of whom the first counts. A `dataset.json` of another tool is
+noted and passed over.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from specialsam.core.documents import document, parse_json
 from specialsam.core.errors import DataError
 from specialsam.core.files import open_regular
-from specialsam.core.types import Dataset, Record, Split
-from specialsam.data.mask_kind import decide
-from specialsam.data.pairs import (
-    ODD_VALUES,
-    SPLIT_NAMES,
-    Found,
-    add_pair,
-    by_stem,
-    child,
-    children,
-    list_images,
-    report_orphans,
-)
+from specialsam.core.types import Dataset, Split
+from specialsam.data.paired import Part, add_parts
+from specialsam.data.pairs import SPLIT_NAMES, Found, by_stem, child, children, list_images
+from specialsam.data.read_settings import READ, ReadSettings
 
 LAYOUT = "images/ + masks/ with files of equal names (sub-folders train, val, test allowed)"
 CARD = "dataset.json"
+FIELDS = ("name", "licence", "citation")
+NEARLY = ("license",)
+"""Names that are mistaken for those of a card of ours."""
 IMAGES = ("images", "image")
 MASKS = ("masks", "mask")
 
@@ -57,7 +51,7 @@ def recognise(root: Path) -> bool:
     return next(_parts(root), None) is not None
 
 
-def _described(stem: str, split: Split | None) -> tuple[Split | None, str]:
+def described(stem: str, split: Split | None) -> tuple[Split | None, str]:
     """(split, category) that the folders in a relative name state."""
     folders = list(PurePosixPath(stem).parts[:-1])
     if split is None and folders and folders[0].lower() in SPLIT_NAMES:
@@ -65,58 +59,31 @@ def _described(stem: str, split: Split | None) -> tuple[Split | None, str]:
     return split, "/".join(folders)
 
 
-def _suffixed(stems: dict[str, Path], masks: dict[str, Path]) -> dict[str, list[str]]:
-    """Names of masks called `<image>_<anything>` for each image without a mask of its own name."""
-    out: dict[str, list[str]] = defaultdict(list)
-    for name in masks:
-        if name in stems:
-            continue
-        head = name
-        while "_" in PurePosixPath(head).name:
-            head = head.rpartition("_")[0]
-            if head in stems:
-                if head not in masks:
-                    out[head].append(name)
-                break
-    return out
-
-
-def load_folder(root: Path) -> Dataset:
-    """Read a plain folder; whether its masks are binary or label maps is decided from their values and noted."""
+def load_folder(root: Path, how: ReadSettings = READ) -> Dataset:
+    """Read a plain folder; what its masks hold is decided from their values and noted."""
     parts = list(_parts(root))
     if not parts:
         raise DataError(f"{root}: expected {LAYOUT}, found no such folders")
+    return read_parts(root, "folder", parts, how)
+
+
+def read_parts(
+    root: Path, layout: str, parts: Sequence[tuple[str, Path, Path, Split | None]], how: ReadSettings
+) -> Dataset:
+    """The data set of (id prefix, images folder, masks folder, split) parts, with what its card states."""
     found = Found()
     listed = []
     for prefix, images, masks, split in parts:
         pictures = by_stem(list_images(images, found, recursive=True), images, found)
         drawn = by_stem(list_images(masks, found, recursive=True), masks, found)
-        listed.append((prefix, split, pictures, drawn, _suffixed(pictures, drawn)))
-    decision = decide([path for _, _, _, drawn, _ in listed for path in drawn.values()])
-    kind: Literal["binary", "index"] = decision.kind
-    odd = set(decision.odd)
-    more = 0
-    for prefix, part_split, pictures, drawn, suffixed in listed:
-        used: set[str] = set()
-        for stem, image in pictures.items():
-            names = [stem] if stem in drawn else suffixed.get(stem, [])
-            used.update(names)
-            more += max(0, len(names) - 1)
-            mask = drawn[names[0]] if names else None
-            if mask in odd:
-                message = f"{image}: the values of its mask {mask} do not fit, as {decision.note}"
-                found.problem(image, ODD_VALUES, message)
-                continue
-            split, category = _described(stem, part_split)
-            add_pair(found, Record(prefix + stem, image, mask, category=category, split=split), kind)
-        report_orphans(found, {name: mask for name, mask in drawn.items() if name not in used})
-    notes = [decision.note]
-    if more:
-        notes.append(f"{more} further masks of the same images were left out: the first annotator counts")
-    own = {"name": root.name, **_stated(root / CARD)}
+        listed.append(Part(pictures, drawn, prefix, split))
+    notes = add_parts(found, listed, how, described)
+    card, foreign = stated(root / CARD)
+    own = {"name": root.name, **card}
+    notes = [*notes, *([foreign] if foreign else []), *found.notes]
     return Dataset(
         root=root,
-        layout="folder",
+        layout=layout,
         records=tuple(found.records),
         problems=tuple(found.problems),
         notes=tuple(notes),
@@ -124,18 +91,31 @@ def load_folder(root: Path) -> Dataset:
     )
 
 
-def _stated(path: Path) -> dict[str, str]:
-    """Name, licence and citation that a data set's card states; DataError where it cannot be read."""
+def stated(path: Path) -> tuple[dict[str, str], str]:
+    """Name, licence and citation that a data set's card states, and a note on a card of another tool.
+
+    DataError where it cannot be read, or is a card of ours with values that are no texts.
+    """
     if not path.exists():
-        return {}
+        return {}, ""
     try:
         with open_regular(path) as file:
             card = parse_json(document(file))
-        if not isinstance(card, dict) or not all(isinstance(value, str) for value in card.values()):
+        if not isinstance(card, dict):
+            raise ValueError("no object of texts")
+        others = sorted(name for name in card if name not in FIELDS)
+        if others and not set(card) <= {*FIELDS, *NEARLY}:
+            said = {"licence": card.get("license"), **card}
+            texts = {name: said[name] for name in FIELDS if isinstance(said.get(name), str)}
+            told = ", ".join(map(str, others[:4]))
+            return (
+                texts,
+                f"{path.name} is another tool's (it holds {told}): no more than name and licence is read from it",
+            )
+        if not all(isinstance(value, str) for value in card.values()):
             raise ValueError("no object of texts")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: expected a JSON object with name, licence and citation, got {error}") from error
-    unknown = sorted(set(card) - {"name", "licence", "citation"})
-    if unknown:
-        raise DataError(f"{path}: expected name, licence and citation, got {', '.join(unknown)}")
-    return card
+    if others:
+        raise DataError(f"{path}: expected name, licence and citation, got {', '.join(others)}")
+    return card, ""

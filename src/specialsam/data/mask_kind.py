@@ -1,26 +1,41 @@
-"""Tell binary masks from label maps by their values: nobody writes down which of the two a folder of PNGs holds.
+"""Tell what mask files hold by their values: nobody writes down whether PNGs are binary or label maps, and of what.
 
 Each mask has a vote. A level other than the darkest and the brightest is a label where it fills areas, and a shade
 where it only lines edges, as antialiasing and JPEG noise leave it: so of the pixels at such levels, the share counts
 that lie in the middle of a 3x3 block of one level. Masks of 0/1, or of 0 alone, fit both kinds and do not vote. The
-majority decides, binary where nothing speaks for label maps.
+majority decides, binary where nothing speaks for label maps. Then what the values mean is asked of the whole set:
+is the shape in the alpha channel, do lossy files have flat levels, which label surrounds everything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, LabelArray, PixelArray
 from specialsam.core.masks import FOREGROUND
-from specialsam.data.images import image_size, is_palette, read_mask_pixels
-from specialsam.data.loading import OBJECT_LIMIT, label_map
+from specialsam.core.types import MaskReading
+from specialsam.data.images import image_size, is_lossy
+from specialsam.data.label_meaning import LabelFacts, facts_of_labels, meaning
+from specialsam.data.loading import OBJECT_LIMIT
+from specialsam.data.mask_values import (
+    MANY_SHARE,
+    MOST_LEVELS,
+    flat,
+    flat_levels,
+    label_map,
+    mask_values,
+    merged_levels,
+    needs_levels,
+    shape_in_alpha,
+    snapped,
+)
+from specialsam.data.read_settings import READ, ReadSettings
 
 Vote = Literal["binary", "index", "either", "odd"]
 
@@ -34,14 +49,40 @@ FLAT_SHARE = 0.2
 MARGIN = 8
 """Levels of 255 this close to the darkest or the brightest count as noise of these."""
 
+DIM, BRIGHT = 40, 190
+"""Levels between which a flat area of a lossy file is neither black nor white."""
+
+MOSTLY_FLAT = 0.5
+"""Share of a mask that its flat levels must fill: a photograph has few such areas."""
+
 
 @dataclass(frozen=True)
 class MaskKindDecision:
-    """`kind` of a data set's masks, a `note` that says why, and the sampled masks that contradict it."""
+    """`kind` of a data set's masks, how their values are `read`, a `note` that says why, and what contradicts it."""
 
     kind: Literal["binary", "index"]
     note: str
     odd: tuple[Path, ...] = ()
+    read: MaskReading | None = None
+
+
+@dataclass
+class _Looked:
+    """What one mask file of the sample shows."""
+
+    path: Path
+    vote: Vote
+    highest: int
+    values: int
+    alpha: bool | None = None
+    lossy: bool = False
+    levels: dict[int, int] = field(default_factory=dict)
+    labels: LabelFacts | None = None
+
+    @property
+    def shaded(self) -> bool:
+        """Whether its values are those of few flat levels and their shades."""
+        return bool(self.levels) and needs_levels(self.values, len(self.levels), self.lossy)
 
 
 def vote(pixels: PixelArray, palette: bool = False) -> Vote:
@@ -56,8 +97,8 @@ def vote(pixels: PixelArray, palette: bool = False) -> Vote:
     highest = int(values[-1])
     if highest <= 1:
         return "either"
-    if labels.dtype == np.uint32 or palette:  # colours that differ between channels, or indices
-        few = len(values) <= OBJECT_LIMIT
+    if labels.dtype == np.uint32 or palette:  # colours that differ between channels, indices, or ids of 32 bits
+        few = len(values) <= OBJECT_LIMIT or _filled(labels, labels > 0, MANY_SHARE)
         return "binary" if palette and set(values.tolist()) <= {0, 255} else "index" if few else "odd"
     unit = 257 if labels.dtype == np.uint16 else 1
     bright = highest > FOREGROUND * unit
@@ -66,56 +107,116 @@ def vote(pixels: PixelArray, palette: bool = False) -> Vote:
     margin = MARGIN * unit
     noisy = bright and bool(((values > highest - margin) & (values < highest)).any())  # JPEG leaves noise at both ends
     between = (labels > margin * noisy) & (labels < (highest - margin * noisy if bright else highest + 1))
-    count = int(between.sum())
-    if not count:
+    if not between.any():
         return "binary"
-    flat = int((between & _flat(labels)).sum()) / count
-    if flat >= FLAT_SHARE and len(values) <= OBJECT_LIMIT:
+    many = len(values) > OBJECT_LIMIT
+    if _filled(labels, between, MANY_SHARE if many else FLAT_SHARE) and (not many or labels.dtype == np.uint16):
         return "index"
-    return "binary" if bright and count <= labels.size // 2 else "odd"
+    return "binary" if bright and int(between.sum()) <= labels.size // 2 else "odd"
 
 
-def _flat(labels: LabelArray) -> BoolArray:
-    """Pixels (H, W) in the middle of a 3x3 block of one level; beyond the border the last level goes on."""
-    block = np.ones((3, 3), np.uint8)
-    lowest = cv2.erode(labels, block, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(lowest == cv2.dilate(labels, block, borderType=cv2.BORDER_REPLICATE), np.bool_)
+def _filled(labels: LabelArray, where: BoolArray, share: float) -> bool:
+    count = int(where.sum())
+    return bool(count) and int((where & flat(labels)).sum()) / count >= share
 
 
-def decide(masks: Sequence[Path]) -> MaskKindDecision:
+def decide(masks: Sequence[Path], how: ReadSettings = READ) -> MaskKindDecision:
     """Decide from an even sample of the mask files; unreadable ones have no vote (they are found when loaded)."""
+    looked = _sample(masks)
+    read, notes = MaskReading(), []
+    alphas = [one.alpha for one in looked if one.alpha is not None]
+    if alphas and 2 * sum(alphas) > len(looked):
+        read = MaskReading(alpha=True)
+        notes.append("the shape is in the alpha channel, their colour is the same everywhere or a picture")
+        for one in looked:
+            one.vote, one.highest = "binary", 255
+    elif levels := _levels(looked):
+        read = MaskReading(levels=levels)
+        told = ", ".join(f"#{level:06x}" for level in levels[:8]) + (", ..." if len(levels) > 8 else "")
+        notes.append(f"they hold shades (saved with loss, or antialiased): each pixel counts as one of {told}")
+    kind, odd = _decided(looked)
+    if kind == "index":
+        ground, said = meaning([one.labels for one in looked if one.labels is not None and one.vote != "odd"], how)
+        read = MaskReading(ground.background, ground.void, read.levels)
+        notes += said
+    note = "; ".join([_note(looked, kind), *notes])
+    return MaskKindDecision(kind, note, odd, None if read == MaskReading() else read)
+
+
+def _sample(masks: Sequence[Path]) -> list[_Looked]:
     step = max(1, -(-len(masks) // SAMPLE_MASKS))
-    votes: dict[Path, tuple[Vote, int]] = {}
+    looked: list[_Looked] = []
     budget = SAMPLE_PIXELS
     for path in masks[::step]:
         try:
             height, width = image_size(path)
-            if height * width > budget and len(votes) >= 3:
+            if height * width > budget and len(looked) >= 3:
                 break
-            pixels = read_mask_pixels(path)
-            votes[path] = vote(pixels, is_palette(path)), int(pixels.max())
+            looked.append(_look(path))
         except DataError:
             continue  # Reported by the header check or, for damage further inside, when the mask is loaded.
         budget -= height * width
-    counted = [cast for cast, _ in votes.values()]
-    binary, index = counted.count("binary"), counted.count("index")
-    kind: Literal["binary", "index"] = "index" if index > binary else "binary"
+    return looked
+
+
+def _look(path: Path) -> _Looked:
+    pixels, palette = mask_values(path)
+    labels = label_map(pixels)
+    one = _Looked(path, vote(pixels, palette), int(pixels.max()), len(np.unique(labels)), shape_in_alpha(path))
+    one.lossy = is_lossy(path)
+    if (one.lossy or one.vote in ("index", "odd")) and not palette and pixels.dtype == np.uint8:
+        levels = flat_levels(pixels, one.lossy)
+        if one.vote in ("binary", "either") and not _grey_labels(levels):
+            return one
+        if sum(levels.values()) >= MOSTLY_FLAT * labels.size and 2 <= len(levels) <= MOST_LEVELS:
+            one.levels = levels
+            if one.shaded:
+                one.vote, labels = "index", label_map(snapped(pixels, sorted(levels), one.lossy))
+        if one.lossy and not one.levels:
+            one.vote = "odd"
+    if one.vote in ("index", "either"):
+        one.labels = facts_of_labels(labels)
+    return one
+
+
+def _grey_labels(levels: dict[int, int]) -> bool:
+    """Whether the flat levels of a lossy file that looks black and white are labels: one of them is clearly grey."""
+    return any(DIM < (level & 255) < BRIGHT for level in levels)
+
+
+def _levels(looked: Sequence[_Looked]) -> tuple[int, ...]:
+    """The levels of the data set where most of its label maps are shaded, else none."""
+    shaded = [one for one in looked if one.shaded]
+    if 2 * len(shaded) <= sum(1 for one in looked if one.vote in ("index", "odd")):
+        return ()
+    levels = merged_levels([one.levels for one in shaded], any(one.lossy for one in shaded))
+    return levels if len(levels) <= MOST_LEVELS else ()
+
+
+def _decided(looked: Sequence[_Looked]) -> tuple[Literal["binary", "index"], tuple[Path, ...]]:
+    votes = [one.vote for one in looked]
+    kind: Literal["binary", "index"] = "index" if votes.count("index") > votes.count("binary") else "binary"
     opposite = "binary" if kind == "index" else "index"
-    odd = [path for path, (cast, _) in votes.items() if cast == "odd" or (cast == opposite and not _fits(path, kind))]
-    void = sum(1 for cast, highest in votes.values() if cast == "index" and highest == 255)
+    odd = [one.path for one in looked if one.vote == "odd" or (one.vote == opposite and not _fits(one, kind))]
+    return kind, tuple(odd)
+
+
+def _fits(one: _Looked, kind: str) -> bool:
+    """Whether a mask that looks like the other kind can still be read as `kind` without loss."""
+    return kind == "index" and one.values <= 2
+
+
+def _note(looked: Sequence[_Looked], kind: str) -> str:
+    votes = [one.vote for one in looked]
     note = (
         f"masks are read as {'label maps, one object a value' if kind == 'index' else 'binary, one object an image'}: "
-        f"of {len(votes)} masks looked at, {binary} look binary, {index} like label maps, "
-        f"{counted.count('either')} fit both, {counted.count('odd')} neither"
+        f"of {len(looked)} masks looked at, {votes.count('binary')} look binary, {votes.count('index')} like label "
+        f"maps, {votes.count('either')} fit both, {votes.count('odd')} neither"
     )
+    void = sum(1 for one in looked if one.vote == "index" and one.highest == 255 and not one.shaded)
     if kind == "index" and void:
         note += f"; {void} hold the value 255, which is kept as an object (Pascal VOC marks void areas with it)"
-    return MaskKindDecision(kind, note, tuple(odd))
-
-
-def _fits(path: Path, kind: str) -> bool:
-    """Whether a mask that looks like the other kind can still be read as `kind` without loss."""
-    pixels = read_mask_pixels(path)
-    if kind == "index":
-        return len(np.unique(label_map(pixels))) <= 2
-    return False
+    lossy = sum(1 for one in looked if one.vote == "odd" and one.lossy)
+    if lossy:
+        note += f"; {lossy} were saved with loss (JPEG) and their labels cannot be told apart: save them as PNG"
+    return note

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Record, Split
+from specialsam.data import mvtec_loco
 from specialsam.data.pairs import Found, add_pair, by_stem, child, children, list_images, report_orphans
 
 LAYOUT = "train/good and test/<type> + ground_truth/<type>"
@@ -23,9 +24,10 @@ SUFFIX = "_mask"
 
 
 def recognise(root: Path) -> bool:
-    """True if train/good lies beside test."""
+    """True if train/good lies beside test, and the masks are not those of MVTec LOCO."""
     train = child(root, "train")
-    return train is not None and child(train, GOOD) is not None and child(root, "test") is not None
+    whole = train is not None and child(train, GOOD) is not None and child(root, "test") is not None
+    return whole and not mvtec_loco.recognise(root)
 
 
 def load_mvtec(root: Path) -> Dataset:

@@ -4,34 +4,78 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from specialsam.core.errors import DataError, UsageError
-from specialsam.core.types import Dataset
-from specialsam.data import camo, coco, cod10k, folder, mvtec, photos, sinet, wood
+from specialsam.core.types import Dataset, MaskReading, Record
+from specialsam.data import (
+    btad,
+    camo,
+    coco,
+    cod10k,
+    folder,
+    ksdd2,
+    label_studio,
+    labelled,
+    labelme,
+    magnetic_tiles,
+    mvtec,
+    mvtec_ad2,
+    mvtec_loco,
+    nuclei,
+    photos,
+    siblings,
+    sinet,
+    visa,
+    voc,
+    wood,
+    yolo,
+)
 from specialsam.data.pairs import children
+from specialsam.data.ranges import with_readings
+from specialsam.data.read_settings import READ, ReadSettings
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A data set layout: how it looks, how it is recognised and how it is read. A `fallback` counts only alone."""
+    """A data set layout: how it looks, how it is recognised and how it is read.
+
+    Of those that recognise a folder the ones of the lowest `rank` count: 0 layouts with names of their own, 1 what many
+    people do, 2 what is left. `load` takes the folder and, where `asks`, how its files are to be read.
+    """
 
     layout: str
     recognise: Callable[[Path], bool]
-    load: Callable[[Path], Dataset]
-    fallback: bool = False
+    load: Callable[..., Dataset]
+    rank: int = 0
+    asks: bool = False
 
 
 ADAPTERS: Mapping[str, Adapter] = {
-    "folder": Adapter(folder.LAYOUT, folder.recognise, folder.load_folder),
+    "folder": Adapter(folder.LAYOUT, folder.recognise, folder.load_folder, asks=True),
     "cod10k": Adapter(cod10k.LAYOUT, cod10k.recognise, cod10k.load_cod10k),
     "sinet": Adapter(sinet.LAYOUT, sinet.recognise, sinet.load_sinet),
     "camo": Adapter(camo.LAYOUT, camo.recognise, camo.load_camo),
     "mvtec": Adapter(mvtec.LAYOUT, mvtec.recognise, mvtec.load_mvtec),
+    "mvtec_loco": Adapter(mvtec_loco.LAYOUT, mvtec_loco.recognise, mvtec_loco.load_mvtec_loco, asks=True),
+    "mvtec_ad2": Adapter(mvtec_ad2.LAYOUT, mvtec_ad2.recognise, mvtec_ad2.load_mvtec_ad2, asks=True),
+    "btad": Adapter(btad.LAYOUT, btad.recognise, btad.load_btad, asks=True),
+    "visa": Adapter(visa.LAYOUT, visa.recognise, visa.load_visa, asks=True),
+    "ksdd2": Adapter(ksdd2.LAYOUT, ksdd2.recognise, ksdd2.load_ksdd2, asks=True),
+    "magnetic_tiles": Adapter(
+        magnetic_tiles.LAYOUT, magnetic_tiles.recognise, magnetic_tiles.load_magnetic_tiles, asks=True
+    ),
+    "nuclei": Adapter(nuclei.LAYOUT, nuclei.recognise, nuclei.load_nuclei, asks=True),
+    "voc": Adapter(voc.LAYOUT, voc.recognise, voc.load_voc, asks=True),
     "wood": Adapter(wood.LAYOUT, wood.recognise, wood.load_wood),
-    "coco": Adapter(coco.LAYOUT, coco.recognise, coco.load_coco),
-    "photos": Adapter(photos.LAYOUT, photos.recognise, photos.load_photos, fallback=True),
+    "coco": Adapter(coco.LAYOUT, coco.recognise, coco.load_coco, asks=True),
+    "label_studio": Adapter(label_studio.LAYOUT, label_studio.recognise, label_studio.load_label_studio),
+    "yolo": Adapter(yolo.LAYOUT, yolo.recognise, yolo.load_yolo, rank=1),
+    "labelme": Adapter(labelme.LAYOUT, labelme.recognise, labelme.load_labelme, rank=1),
+    "labelled": Adapter(labelled.LAYOUT, labelled.recognise, labelled.load_labelled, rank=1),
+    "siblings": Adapter(siblings.LAYOUT, siblings.recognise, siblings.load_siblings, rank=1),
+    "photos": Adapter(photos.LAYOUT, photos.recognise, photos.load_photos, rank=2),
 }
 
 
@@ -56,12 +100,18 @@ def recognise(root: Path) -> str:
     """The name of the one adapter whose layout `root` has; DataError that lists what was looked for otherwise."""
     if root.is_file():
         if root.suffix.lower() == ".json":
-            return "coco"
+            return "label_studio" if label_studio.looks_like_tasks(root) else "coco"
         raise DataError(f"{root}: expected a folder or a COCO .json file, got a file {root.suffix or 'without ending'}")
     if not children(root):
         raise DataError(f"{root}: expected a data set, the folder is empty")
-    hits = [name for name, adapter in ADAPTERS.items() if not adapter.fallback and adapter.recognise(root)]
-    hits = hits or [name for name, adapter in ADAPTERS.items() if adapter.fallback and adapter.recognise(root)]
+    hits: list[str] = []
+    for rank in sorted({adapter.rank for adapter in ADAPTERS.values()}):
+        hits = hits or [name for name, one in ADAPTERS.items() if one.rank == rank and one.recognise(root)]
+    if hits == ["photos"] and (labels := photos.looks_labelled(root)):
+        raise DataError(
+            f"{root}: beside the images lies what looks like labels, in a layout that is none of those known: {labels};"
+            f" bring it into one of them, or say photos:{root} to open the images without labels"
+        )
     if len(hits) == 1:
         return hits[0]
     if hits:
@@ -77,21 +127,31 @@ def _known(root: Path) -> bool:
     return any(adapter.recognise(root) for adapter in ADAPTERS.values())
 
 
-def open_dataset(source: str | Path) -> Dataset:
-    """Open `adapter:path`, or a folder (or COCO .json) whose layout is recognised.
+def open_dataset(source: str | Path, how: ReadSettings = READ) -> Dataset:
+    """Open `adapter:path`, or a folder (or COCO .json) whose layout is recognised, its files read as `how` says.
 
-    Only headers are read, and of a plain folder some masks. What was found but cannot be used stands in the data set's
-    `problems`. Raises UsageError for an unknown adapter, and DataError, in one line, for a missing or empty folder, an
-    unknown or ambiguous layout, and a folder without a single usable image.
+    Only headers are read, and some masks and deep images, from which it is decided what their values mean. What was
+    found but cannot be used stands in the data set's `problems`. Raises UsageError for an unknown adapter, and
+    DataError, in one line, for a missing or empty folder, an unknown or ambiguous layout, and a folder without a single
+    usable image.
     """
     name, given = _parse(source)
     root = Path(os.path.abspath(given))  # noqa: PTH100 - resolve() would lose the names of linked folders
     if not root.exists():
         raise DataError(f"{root}: expected a data set folder, found nothing there")
-    dataset = ADAPTERS[name or recognise(root)].load(root)
+    adapter = ADAPTERS[name or recognise(root)]
+    dataset = adapter.load(root, how) if adapter.asks else adapter.load(root)
     if not dataset.records:
         reason = "its folders hold no image files"
         if dataset.problems:
             reason = f"{len(dataset.problems)} problems, the first: {dataset.problems[0].message}"
         raise DataError(f"{root}: found no usable image (layout {dataset.layout}); {reason}")
-    return dataset
+    records, said = with_readings(dataset.records, how)
+    if how.parts:
+        records = tuple(_in_parts(record) for record in records)
+        said = (*said, "each connected part of a mask is an object of its own, as data.parts says")
+    return replace(dataset, records=records, notes=(*dataset.notes, *said))
+
+
+def _in_parts(record: Record) -> Record:
+    return replace(record, masks_as=replace(record.masks_as or MaskReading(), parts=True))

@@ -42,6 +42,7 @@ class Found:
     records: list[Record] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     images: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def record(self, record: Record) -> None:
         """Keep a record; a second one of the same id becomes a problem."""
@@ -66,9 +67,11 @@ def list_images(folder: Path, found: Found, *, recursive: bool = False) -> list[
     """Image files of a folder by their endings, in natural order; other visible files become problems of `found`.
 
     A missing folder holds no images. With `recursive` sub-folders count too, otherwise one that bears an image's name
-    is a problem as well; links to folders are not followed. What is no regular file is found when its header is read.
+    is a problem as well. Links to folders are followed where they lead out of `folder`, not back into or above it.
+    What is no regular file is found when its header is read.
     """
     images: list[Path] = []
+    seen = {os.path.realpath(folder)}
 
     def stop(error: OSError) -> None:
         raise error
@@ -76,13 +79,14 @@ def list_images(folder: Path, found: Found, *, recursive: bool = False) -> list[
     if not folder.is_dir():
         return images
     try:
-        walk = os.walk(folder, onerror=stop)
+        walk = os.walk(folder, onerror=stop, followlinks=True)
         for parent, folders, names in walk:
             for name in [] if recursive else folders:
                 if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                     path = Path(parent, name)
                     found.problem(path, OTHER_FILE, f"{path}: expected an image file, got a folder")
-            folders[:] = sorted(name for name in folders if recursive and not name.startswith((".", "__MACOSX")))
+            inside = [name for name in folders if recursive and not name.startswith((".", "__MACOSX"))]
+            folders[:] = sorted(name for name in inside if leads_on(Path(parent, name), folder, seen))
             for name in names:
                 path = Path(parent, name)
                 if path.suffix.lower() in SUFFIXES and not name.startswith("."):
@@ -92,6 +96,22 @@ def list_images(folder: Path, found: Found, *, recursive: bool = False) -> list[
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
     return sorted(images, key=natural_key)
+
+
+def regular(paths: Iterable[Path]) -> list[Path]:
+    """Those that are regular files: pipes, devices and broken links have no say in what a folder is."""
+    return [path for path in paths if path.is_file()]
+
+
+def leads_on(path: Path, top: Path, seen: set[str]) -> bool:
+    """Whether a sub-folder is to be walked: not by a link that leads back, or to where another link has led."""
+    if not path.is_symlink():
+        return True
+    real, above = os.path.realpath(path), os.path.realpath(top)
+    if real in seen or Path(above).is_relative_to(real) or Path(real).is_relative_to(above):
+        return False
+    seen.add(real)
+    return True
 
 
 def by_stem(paths: Iterable[Path], folder: Path, found: Found) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Record
-from specialsam.data.pairs import SPLIT_NAMES, Found, add_pair, by_stem, child, list_images
+from specialsam.data.pairs import SPLIT_NAMES, Found, add_pair, by_stem, child, children, list_images
 
 LAYOUT = "image files alone, in the folder itself or in images/ (no masks)"
 
@@ -20,6 +20,33 @@ def _images(root: Path) -> Path | None:
         return root
     images = child(root, "images")
     return images if images and list_images(images, Found(), recursive=True) else None
+
+
+LABEL_FOLDERS = ("masks", "mask", "labels", "label", "gt", "ground_truth", "groundtruth", "annotations", "annotation")
+LABEL_ENDINGS = (".json", ".xml", ".txt")
+ALIKE = 0.5
+"""Share of the images that must have a file of labels of the same name to look labelled."""
+
+
+def looks_labelled(root: Path) -> str:
+    """What in a folder of photographs looks like labels, in words; "" for nothing.
+
+    A folder beside the images that is called so and is not empty, or files of labels with the images' names.
+    """
+    images = _images(root)
+    if images is None:
+        return ""
+    places = [path for path in children(root) if path.is_dir() and path.name.lower() in LABEL_FOLDERS]
+    for folder in places:
+        inside = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")][:1]
+        if inside:
+            return f"{folder.name}/ (with {inside[0].name})"
+    stems = {path.stem for path in list_images(images, Found(), recursive=True)}
+    for ending in LABEL_ENDINGS:
+        files = [path for path in images.rglob(f"*{ending}") if path.stem in stems]
+        if files and len(files) >= ALIKE * len(stems):
+            return f"{len(files)} {ending} files of the images' names (such as {files[0].name})"
+    return ""
 
 
 def recognise(root: Path) -> bool:

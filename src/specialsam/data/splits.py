@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.types import Record, Split
+from specialsam.data.pairs import natural_key
 
+GAP = 0.02
+"""Share of a camera's frames that are left out between two splits."""
 ORDER: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -78,6 +81,33 @@ def split_records(
     _fill(cut, missing)
     out.update(cut)
     return {id: split for unit, split in out.items() for id in unit.ids}
+
+
+def split_in_order(
+    records: Sequence[Record], fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+) -> dict[str, Split]:
+    """Cut frames of one camera one after another by the order of their files' names, with a gap before each cut.
+
+    Frames that follow each other are all but equal, so 2 % of them (one at least) are left out between two splits:
+    their ids are not in the answer. DataError where there are too few frames.
+    """
+    wanted = _wanted(fractions)
+    row = sorted(records, key=lambda record: natural_key(record.image))
+    gap = max(1, round(GAP * len(row)))
+    left = len(row) - gap * (len(wanted) - 1)
+    if left < len(wanted):
+        raise DataError(
+            f"expected at least {len(wanted) * 2 - 1} frames to cut {', '.join(wanted)} from, got {len(row)}"
+        )
+    out: dict[str, Split] = {}
+    start, share = 0, 0.0
+    for number, split in enumerate(wanted):
+        share += fractions[ORDER.index(split)]
+        least, most = number + 1, left - (len(wanted) - 1 - number)
+        end = min(max(round(share * left), least, start - number * gap + 1), most) + number * gap
+        out.update((record.id, split) for record in row[start:end])
+        start = end + gap
+    return out
 
 
 def _wanted(fractions: tuple[float, float, float]) -> list[Split]:

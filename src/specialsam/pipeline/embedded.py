@@ -19,9 +19,9 @@ from specialsam.core.ledger import digest
 from specialsam.core.place import Place
 from specialsam.core.types import Embedding, Objects, Problem, Record, Sample, Split, Truth
 from specialsam.core.windows import Window
-from specialsam.data.content import digest_file
+from specialsam.data.content import digest_record
 from specialsam.data.images import image_size
-from specialsam.data.loading import load, load_masks
+from specialsam.data.loading import labels_of, load, load_masks
 from specialsam.data.splits import stable_hash
 from specialsam.data.tiles import TileSettings
 from specialsam.data.views import IDENTITY, View, ViewRecipe, apply, views_for
@@ -102,7 +102,7 @@ class Embedded:
     def _image_digest(self, record: Record) -> str:
         """The digest that the plan took of a record's image; DataError where the image could not be read."""
         found = self.plan.content[record.id].image
-        return found if found.startswith("file:") else digest_file(record.image)
+        return found if found.startswith("file:") else digest_record(record)
 
     def price(self) -> str:
         """One line: how much disk and time the missing embeddings will take, measured on a few images."""
@@ -205,7 +205,7 @@ class Embedded:
             self._raise_failure(record.id)
             return load(record)
         masks = self.targets.get(record.id)
-        return Objects(record, masks, record.labels if len(masks) else ())
+        return Objects(record, masks, labels_of(record, len(masks)))
 
     def embed(self, truth: Truth, segmenter: Segmenter) -> Embedding:
         """The stored embedding of an image, or a live one where none was to be stored; DataError repeats a failure."""
@@ -312,7 +312,7 @@ def embeddings_of(folder: Path | None, precision: Precision = "half") -> Iterato
                 own = EmbeddingStore(folder, segmenter.encoder_id, precision)
                 stores[segmenter.encoder_id] = own, writers.enter_context(own.writer())
             store, writer = stores[segmenter.encoder_id]
-            key = store.key(digest_file(truth.record.image))
+            key = store.key(digest_record(truth.record))
             if key not in store:
                 writer.put(key, live(truth, segmenter), truth.id)
             return store.get(key)

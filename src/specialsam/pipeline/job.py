@@ -18,6 +18,7 @@ from specialsam.core.machine import machine, peak_memory_mb, versions
 from specialsam.core.place import Place, here
 from specialsam.core.types import Split
 from specialsam.data.look import readable, spread
+from specialsam.data.read_settings import READ
 from specialsam.models.backends import AUTO, PLAIN, SAMPLED, fastest, with_backend
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
@@ -125,6 +126,8 @@ def open_job(
     with open_ledger(request.folder, identity, welcome=(STORE,), first=place.first, main=place.main) as ledger:
         begin(ledger, place)
         job = Job(request, place, ledger, segmenter, layout, embedded, settings)
+        for choice in layout.choices():
+            say(f"{request.source}: {choice}")
         changed = changes(ledger.facts.get("content"), layout)
         if changed:
             say(f"{request.source}: {changed} since the last call; what they touch is done again")
@@ -147,7 +150,7 @@ def planned(request: Request, settings: SpecializeSettings, place: Place) -> Emb
     """A request's model on its device, the plan of its data (made by the main process), and where embeddings go."""
     segmenter = load_model(request.model, request.base, device=place.device, trust_base=request.trust_base)
     where = request.source, settings.fractions, settings.seed, request.limit, settings.duplicates
-    layout = place.first(lambda: plan(*where))
+    layout = place.first(lambda: plan(*where, settings.data or READ))
     by = request.backend
     if by == AUTO:
         files = spread([record.image for record in layout.dataset.records], SAMPLED)
@@ -187,6 +190,7 @@ def dataset_facts(layout: Plan) -> dict[str, object]:
         "counts": layout.counts(),
         "fingerprint": layout.fingerprint,
         "citation": dataset.citation,
+        "notes": list(dataset.notes),
     }
 
 

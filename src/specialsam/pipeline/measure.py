@@ -14,8 +14,10 @@ from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 from specialsam.core.ledger import Journal, Lock, digest, open_ledger
 from specialsam.core.place import Place, here
+from specialsam.core.settings import parse_settings
 from specialsam.core.types import Record
 from specialsam.data.loading import load, load_masks
+from specialsam.data.read_settings import READ, ReadSettings
 from specialsam.embeddings import EmbeddingStore
 from specialsam.embeddings.shards import Precision
 from specialsam.evaluation.evaluate import EvaluateSettings, Measuring
@@ -47,6 +49,7 @@ class Comparison:
     """What is asked of an evaluation: models by the text that names each, on a split of a data set.
 
     Without `fractions` the split is that of the first specialist's tuning, so that its test images are unseen ones.
+    `data` says how its files are read, as the first specialist's recipe has it where left out.
     `store` keeps and answers embeddings, None makes them as they are needed.
     """
 
@@ -59,6 +62,7 @@ class Comparison:
     precision: Precision = "half"
     device: str = "auto"
     trust_base: bool = False
+    data: ReadSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ def run_evaluate(asked: Comparison, settings: EvaluateSettings) -> Measured | No
         raise UsageError(f"expected images in split {asked.split} of {asked.source}, got none; choose another --split")
     identity: dict[str, object] = {"job": "evaluate", "source": asked.source, "models": named, "split": asked.split}
     identity |= {"fractions": list(opened.fractions), "settings": settings.model_dump(mode="json")}
+    identity |= {"data": None if asked.data is None else asked.data.model_dump(mode="json")}
     stamp = {"run": asked.folder.name, "dataset": layout.dataset.name, "split": asked.split}
     stamp |= {"subset": layout.mix(records)}
     with open_ledger(asked.folder, identity, welcome=(STORE,), first=place.first, main=place.main) as ledger:
@@ -155,7 +160,10 @@ def _opened(asked: Comparison, seed: int, place: Place) -> _Opened:
     models = {n: load_model(t, device=place.device, trust_base=asked.trust_base) for n, t in named.items()}
     cards = {name: read_card(Path(text)) for name, text in named.items() if is_specialist(Path(text))}
     fractions, seed, duplicates = _splitting(cards.values(), asked.fractions, seed)
-    layout = place.first(lambda: plan(asked.source, fractions, seed, duplicates=duplicates))
+    how = asked.data or _reading(cards.values())
+    layout = place.first(lambda: plan(asked.source, fractions, seed, duplicates=duplicates, how=how))
+    for choice in layout.choices():
+        say(f"{asked.source}: {choice}")
     for name, card in cards.items():
         if card.data_fingerprint != layout.fingerprint:
             say(
@@ -163,6 +171,12 @@ def _opened(asked: Comparison, seed: int, place: Place) -> _Opened:
                 "are of the same data set, it may have seen images that it is measured on"
             )
     return _Opened(named, models, layout, fractions)
+
+
+def _reading(cards: Iterable[SpecialistCard]) -> ReadSettings:
+    """How the data set's files are read: as for the first specialist."""
+    stated = next((card.recipe.get("data") for card in cards), None)
+    return READ if stated is None else parse_settings(ReadSettings, stated)
 
 
 def run_evaluate_found(asked: Comparison, seed: int = 0) -> pd.DataFrame | None:

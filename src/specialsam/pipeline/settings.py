@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from specialsam.advice.guard.mixtures import GuardSettings
 from specialsam.advice.probes.monitor import MonitorSettings
 from specialsam.core.settings import Settings, parse_settings
+from specialsam.data.read_settings import ReadSettings
 from specialsam.data.tiles import TileSettings
 from specialsam.data.views import ViewRecipe
 from specialsam.evaluation.evaluate import EvaluateSettings
@@ -22,6 +23,7 @@ class SpecializeSettings(Settings):
     seed: int = Field(0, description="of splits, prompts, views and training order")
     fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="shares of train, val and test")
     duplicates: bool = Field(True, description="look for near-duplicates and keep them in one split")
+    data: ReadSettings | None = Field(None, description="how the data set's files are read; looked at where left out")
     precision: Literal["half", "int8", "full"] = Field("half", description="how embeddings are stored")
     views: ViewRecipe = Field(default=ViewRecipe(), description="augmented views encoded beside each train image")
     tiles: TileSettings = Field(

@@ -175,7 +175,7 @@ def _save_specialist(
         side=base.side,
         tuned=settings.train.mode if alpha else "base",
         alpha=alpha,
-        recipe=settings.model_dump(mode="json"),
+        recipe=settings.model_dump(mode="json") | layout.reading(),
         data_fingerprint=layout.fingerprint,
         data_licence=layout.dataset.licence,
         scores={"val_iou": {"base": result.history[0].val_iou, "kept": max(f.val_iou for f in result.history)}},

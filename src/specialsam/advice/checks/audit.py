@@ -15,6 +15,7 @@ from specialsam.advice.checks.data_checks import (
 )
 from specialsam.advice.checks.image_facts import ImageFacts, gather
 from specialsam.advice.checks.label_checks import belonging, common_shift, label_noise, mask_alignment, masks_belong
+from specialsam.advice.checks.meaning_checks import grey_levels, label_plausibility, objects_an_image
 from specialsam.advice.checks.prompt_checks import prompt_frame
 from specialsam.advice.checks.setup_checks import embedding_parity, encoder_mode, room_for_improvement
 from specialsam.advice.checks.split_checks import class_mix, exact_duplicates, layout_shortcut, near_duplicates
@@ -28,6 +29,9 @@ CHECKS: dict[str, str] = {
     "image counts": "fewer images with objects than believed: empty masks, missing labels, broken files",
     "mask polarity": "masks with black and white swapped",
     "mask values": "mask files that hold something else than a mask",
+    "grey levels": "images that use few grey levels: 12 bits read as 16, a wrong range",
+    "objects an image": "more objects than anyone has drawn: shades of a lossy mask that were taken for labels",
+    "label plausibility": "labels that are no objects: the background, a second annotator's, the whole image",
     "mask alignment": "all masks shifted against their images by the same step",
     "masks belong to images": "masks that belong to other images, as after sorting two lists differently",
     "label noise": "a share of wrong masks among right ones",
@@ -76,6 +80,9 @@ def audit_findings(
     run("encoder mode", lambda: encoder_mode(readable))  # before any other check encodes, which would mend the mode
     polarity = run("mask polarity", lambda: mask_polarity(facts))
     run("mask values", lambda: mask_values(subject, problems))
+    run("grey levels", lambda: grey_levels(facts))
+    run("objects an image", lambda: objects_an_image(facts))
+    run("label plausibility", lambda: label_plausibility(facts))
     alignment = run("mask alignment", lambda: mask_alignment(facts))
     found = belonging(facts, common_shift(alignment, facts))
     belong = run("masks belong to images", lambda: masks_belong(found))

@@ -13,8 +13,8 @@ from specialsam.core.findings import Finding, Level
 from specialsam.core.geometry import LOGITS_STRIDE
 from specialsam.core.types import Problem, Record
 from specialsam.data.census import counts, inspect_masks
-from specialsam.data.images import is_palette, read_mask_pixels
 from specialsam.data.mask_kind import vote
+from specialsam.data.mask_values import mask_values as values_of
 from specialsam.data.pairs import ODD_VALUES
 
 FILES = 20
@@ -157,10 +157,12 @@ def _odd(record: Record) -> bool:
     """Whether the raw values of a record's mask file do not fit its kind, or cannot be read at all."""
     assert record.mask is not None
     try:
-        pixels = read_mask_pixels(record.mask)
+        pixels, palette = values_of(record.mask)
     except DataError:
         return True
-    cast = vote(pixels, is_palette(record.mask))
+    if record.masks_as is not None and (record.masks_as.alpha or record.masks_as.levels):
+        return False  # read by its alpha or its flat levels, whatever its values
+    cast = vote(pixels, palette)
     return cast == "odd" or (record.mask_kind == "binary" and cast == "index")
 
 

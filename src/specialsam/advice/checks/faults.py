@@ -138,7 +138,7 @@ def _copies(case: Case, flipped: bool) -> Case:
         if record.id in copies:
             source = sources[len(taken) % len(sources)]
             path = folder / f"{record.id.replace('/', '-')}.png"
-            pixels = read_image(source.image)
+            pixels = read_image(source.image, source.reading)
             write_png(path, pixels[:, ::-1] if flipped else pixels)
             taken[record.id] = source
             record = replace(record, image=path if flipped else source.image)
@@ -150,7 +150,7 @@ def _copies(case: Case, flipped: bool) -> Case:
             return load(record)
         sample = load(taken[record.id])
         masks = sample.masks[..., ::-1] if flipped else sample.masks
-        return Sample(record, read_image(record.image), np.ascontiguousarray(masks), sample.labels)
+        return Sample(record, read_image(record.image, record.reading), np.ascontiguousarray(masks), sample.labels)
 
     return case.with_subject(dataset=replace(subject.dataset, records=tuple(records)), load=read)
 
@@ -287,6 +287,33 @@ class _Deaf(Segmenter):
         return super().decode_outputs(embedding, deaf, outputs)
 
 
+def twelve_bits(case: Case) -> Case:
+    """Values of 12 bits in files of 16, read by the range of the file."""
+    return _with_load(case, lambda sample: replace(sample, image=sample.image // 16))
+
+
+def shades_as_labels(case: Case) -> Case:
+    """Each shade that smoothing leaves at a mask's edge becomes an object."""
+
+    def shades(sample: Sample) -> BoolArray:
+        soft = cv2.GaussianBlur(np.asarray(sample.masks.any(0), np.uint8) * 255, (0, 0), 2)
+        values = np.unique(soft)[1:]
+        return np.asarray(soft[None] == values[:, None, None]) if len(values) else sample.masks
+
+    return _with_masks(case, shades)
+
+
+def background_as_object(case: Case) -> Case:
+    """Labels from 1 on, of which the background's is taken for an object too."""
+
+    def with_ground(sample: Sample) -> BoolArray:
+        return (
+            np.concatenate([sample.masks, ~sample.masks.any(0, keepdims=True)]) if len(sample.masks) else sample.masks
+        )
+
+    return _with_masks(case, with_ground)
+
+
 def deaf_decoder(case: Case) -> Case:
     """The tuned decoder ignores its prompt."""
     return replace(case, broken=lambda tuned: _Deaf(tuned.name, tuned.sam, tuned.side, tuned.source))
@@ -314,6 +341,9 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "encoder in train mode": Fault(("encoder mode",), train_mode),
         "embeddings of another model": Fault(("embedding parity",), other_model),
         "shuffled masks": Fault(("masks belong to images",), shuffled_masks),
+        "12 bits read as 16": Fault(("grey levels",), twelve_bits),
+        "shades taken for labels": Fault(("objects an image",), shades_as_labels),
+        "background as an object": Fault(("label plausibility",), background_as_object),
         "20 % noisy labels": Fault(("label noise",), noisy_labels),
         "50 % empty masks": Fault(("image counts",), half_empty),
         "one category in test": Fault(("class mix",), one_category_in_test),

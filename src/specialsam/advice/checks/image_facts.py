@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -39,6 +39,8 @@ LAYOUT_OBJECTS = 16
 FAR = 8
 """Working pixels from which on a shifted outline counts as one that is off."""
 THUMBNAIL = 32
+TWINS, ALIKE = 64, 0.9
+"""Objects of an image that are compared with each other, and the IoU from which two are one drawn twice."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class ObjectFacts:
 
     `contrast` is the distance of mean Lab colours between object and surrounding ring over their pooled spread (about
     0 invisible by colour, 1 a spread apart); `boundary_px` the outline's length in original pixels, `boundary` the same
-    relative to the square root of the area (3.5 for a disc, more for ragged and thin shapes).
+    relative to the square root of the area (3.5 for a disc, more for ragged and thin shapes). `border` is the share of
+    the image's outermost pixels that it covers.
     """
 
     index: int
@@ -56,6 +59,7 @@ class ObjectFacts:
     contrast: float
     boundary_px: float
     boundary: float
+    border: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class ImageFacts:
     `foreground` and `border_share` are the shares of the image and of its outermost pixels that are foreground;
     `agreement` is the mean gradient rank 0..1 under the masks' outline, `agreement_off` the same for outlines shifted
     by 8 to 16 working pixels, `shift` the (dx, dy) in working pixels at which it is highest. A working pixel is
-    `1 / scale` original ones.
+    `1 / scale` original ones. `levels` are the grey levels in use, `shards` the objects without a block of 3x3 pixels,
+    `twins` those that are all but equal to an earlier one.
     """
 
     id: str
@@ -95,6 +100,9 @@ class ImageFacts:
     shift: tuple[int, int] = (0, 0)
     digest: str = ""
     hashes: tuple[int, int] = (0, 0)
+    levels: int = 256
+    shards: int = 0
+    twins: int = 0
     error: str = ""
     sketch: Sketch | None = field(default=None, repr=False, compare=False)
 
@@ -151,7 +159,9 @@ def facts_of(sample: Sample, split: Split) -> ImageFacts:
         size=(height, width),
         scale=scale,
         objects=tuple(
-            _object(index, int(np.count_nonzero(full)), full.size, mask, lab, scale)
+            replace(
+                _object(index, int(np.count_nonzero(full)), full.size, mask, lab, scale), border=_border_share(full)
+            )
             for index, (full, mask) in enumerate(zip(sample.masks, masks, strict=True))
         ),
         foreground=float(np.count_nonzero(union)) / union.size,
@@ -161,8 +171,29 @@ def facts_of(sample: Sample, split: Split) -> ImageFacts:
         shift=best_shift(shifts),
         digest=digest_array(sample.image),
         hashes=(int(hashes[0]), int(hashes[1])),
+        levels=int(np.count_nonzero(np.bincount(grey.ravel(), minlength=256))),
+        shards=sum(_is_shard(mask) for mask in sample.masks),
+        twins=_twins(masks),
         sketch=_sketch(rank, points, shifts, masks),
     )
+
+
+def _is_shard(mask: BoolArray) -> bool:
+    """Whether a non-empty mask has no block of 3x3 pixels."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    own = np.pad(mask[y : y + height, x : x + width].astype(np.uint8), 1)
+    return bool(own.any()) and not cv2.erode(own, np.ones((3, 3), np.uint8)).any()
+
+
+def _twins(masks: BoolArray) -> int:
+    """Objects, of the first ones, that overlap an earlier one by an IoU of more than 0.9."""
+    if len(masks) < 2:
+        return 0
+    flat = masks[:TWINS].reshape(min(len(masks), TWINS), -1).astype(np.float32)
+    shared = flat @ flat.T
+    areas = np.diag(shared)
+    iou = shared / np.maximum(areas[:, None] + areas[None] - shared, 1)
+    return int((np.tril(iou, -1) > ALIKE).any(1).sum())
 
 
 def _blank(record: Record, split: Split, error: str) -> ImageFacts:
