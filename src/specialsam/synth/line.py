@@ -106,7 +106,7 @@ class Web:
         self.defects = tuple(self._segment(place)[1] for place in self._kinds)
 
     def rows(self, start: int, stop: int) -> ImageArray:
-        """Rows of pixels `start` to `stop` of the web, in the order in which they pass; the web goes on beyond its end."""
+        """Rows of pixels `start` to `stop` of the web as they pass, uint8 (stop - start, W, 3); it goes on beyond its end."""
         side = self.recipe.side
         parts = []
         for number in range(start // side, (stop - 1) // side + 1):

@@ -1,0 +1,203 @@
+"""What alarms in a picture: the specialist's finder, or the distance to what good pictures look like, and from when on.
+
+The threshold is set on good pictures by split conformal prediction (`metrics.conformal`): a further good picture alarms
+with a chance of at most the share that was asked for. `teach` scores good pictures on the spot and changes nothing in
+the specialist; a model without a finder and without a memory remembers half of them and sets the threshold on the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from specialsam.apps.line.settings import LineSettings
+from specialsam.apps.session import Session
+from specialsam.core.console import complain, stage
+from specialsam.core.errors import DataError, UsageError
+from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
+from specialsam.core.types import Embedding
+from specialsam.metrics.conformal import conformal_threshold, false_alarm_interval
+from specialsam.models import memory
+from specialsam.models.finder import find
+from specialsam.models.memory import Memory
+
+REMEMBERED = 1024
+"""Cells of a memory that is made on the spot."""
+GREY = 6
+"""Levels by which the colours of a grey picture differ at most, in the mean."""
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What kind of pictures a threshold was set on: their (height, width), and whether they are grey."""
+
+    size: tuple[int, int]
+    grey: bool
+
+
+def appearance_of(image: ImageArray) -> Appearance:
+    """Of a picture uint8 (H, W, 3)."""
+    part = image[::8, ::8].astype(np.int16)
+    grey = float((part.max(2) - part.min(2)).mean()) < GREY
+    return Appearance((image.shape[0], image.shape[1]), grey)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Scores of good pictures that nothing was learned from, what they look like, and a memory where one was made."""
+
+    scores: tuple[float, ...]
+    appearance: Appearance | None = None
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One picture: its `score` in 0..1, and P places, the surest first, as masks bool (P, H, W) and scores (P,)."""
+
+    score: float
+    masks: BoolArray
+    scores: FloatArray
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A session with thresholds: a place alarms from `threshold`, and goes on alarming from `low`."""
+
+    session: Session
+    taught: Taught
+    threshold: float
+    low: float
+    most: int
+
+    @property
+    def by(self) -> str:
+        """What it decides by."""
+        return "finder" if self.session.parts.finder is not None else "memory"
+
+    def judge(self, image: ImageArray) -> Judged:
+        """One picture uint8 (H, W, 3); DataError where it is of another kind than the good ones."""
+        check_appearance(image, self.taught.appearance)
+        return self.judge_embedding(self.session.segmenter.encode(image))
+
+    def judge_embedding(self, embedding: Embedding) -> Judged:
+        """One picture by its embedding (C, h, w)."""
+        if self.session.parts.finder is not None:
+            found = find(self.session.parts.finder, self.session.segmenter, embedding)
+            above = found.above(self.low)
+            masks = above.prediction.masks()[: self.most, 0]
+            return Judged(found.score, masks, above.probabilities[: self.most])
+        kept = self.taught.memory or self.session.parts.memory
+        assert kept is not None, "a judge is opened with a finder or a memory"
+        far = memory.anomaly_map(kept, embedding)
+        return Judged(float(far.max()), *regions(far, self.low, self.most))
+
+
+def regions(far: FloatArray, least: float, most: int) -> tuple[BoolArray, FloatArray]:
+    """Connected places of a map (H, W) from `least` on: masks bool (P, H, W) and their highest values (P,), falling."""
+    count, labels = cv2.connectedComponents((far >= least).astype(np.uint8), connectivity=8)
+    tops = np.array([far[labels == number].max() for number in range(1, count)], np.float32)
+    order = np.argsort(-tops, kind="stable")[:most]
+    masks = np.array([labels == number + 1 for number in order], np.bool_).reshape(len(order), *far.shape)
+    return masks, tops[order]
+
+
+def check_appearance(image: ImageArray, expected: Appearance | None) -> None:
+    """DataError in one line where a picture uint8 (H, W, 3) is of another size or colour than was expected."""
+    if expected is None:
+        return
+    found = appearance_of(image)
+    if found.size != expected.size:
+        wanted, got = (f"{width} x {height}" for height, width in (expected.size, found.size))
+        raise DataError(
+            f"expected pictures of {wanted} px like those that the threshold was set on, got {got}; "
+            "set the camera back, or give good pictures of this one: --teach"
+        )
+    if found.grey and not expected.grey:  # good pictures that happen to be grey say nothing of a coloured defect
+        raise DataError(
+            "expected colour pictures like those that the threshold was set on, got grey ones; "
+            "set the camera back, or give good pictures of this one: --teach"
+        )
+
+
+def known_scores(session: Session) -> Taught:
+    """What a specialist already knows of good pictures; UsageError where that is nothing."""
+    scores = session.card.alarm.good_scores if session.card is not None else []
+    if session.parts.finder is None or not scores:
+        raise UsageError(
+            "expected a specialist that knows pictures of nothing for a promise on false alarms, got one without; "
+            "give good pictures: --teach GOOD_FRAMES (99 or more for 1%)"
+        )
+    return Taught(tuple(scores))
+
+
+def teach(session: Session, images: Sequence[tuple[str, ImageArray]]) -> Taught:
+    """Scores of good pictures, uint8 (H, W, 3) by name; DataError where they are of several kinds."""
+    if not images:
+        raise UsageError("expected good pictures to teach, got none")
+    first = appearance_of(images[0][1])
+    grey = all(appearance_of(image).grey for _, image in images)
+    own = session.parts.memory
+    embeddings = []
+    with stage("looking at good pictures") as progress:
+        for number, (name, image) in enumerate(images, 1):
+            if (image.shape[0], image.shape[1]) != first.size:
+                raise DataError(f"expected good pictures of one size, got another in {name}; leave it out")
+            embeddings.append(session.segmenter.encode(image))
+            progress(number, len(images), name)
+    rest = embeddings
+    if session.parts.finder is None and own is None:
+        if len(embeddings) < 4:
+            raise UsageError(f"expected 4 good pictures or more to remember, got {len(embeddings)}")
+        own, rest = memory.fit(embeddings[::2], REMEMBERED), embeddings[1::2]
+    bare = Judge(session, Taught((), memory=own), 0.0, 2.0, 1)
+    scores = tuple(bare.judge_embedding(one).score for one in rest)
+    return Taught(scores, Appearance(first.size, grey), None if session.parts.memory is not None else own)
+
+
+def open_judge(session: Session, taught: Taught, settings: LineSettings) -> Judge:
+    """The thresholds that keep the promise of the settings; UsageError where the good pictures are too few for it."""
+    high = _above(conformal_threshold(taught.scores, settings.false_alarms))
+    low = _above(conformal_threshold(taught.scores, min(settings.keep * settings.false_alarms, 0.5)))
+    if high > 1:
+        complain(f"no alarm is possible: a good picture scored {max(taught.scores):.3f}; look through the good pictures")
+    return Judge(session, taught, high, low, settings.most)
+
+
+def _above(threshold: float) -> float:
+    """Above a conformal threshold, not at it, is an alarm."""
+    return float(np.nextafter(np.float32(threshold), np.float32(2)))
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a share of good pictures means on this line: alarms an hour, each with its bound at 95 %.
+
+    `pictures` an hour that alarm falsely on average, `pictures_bound` where the good pictures were unlucky; `events`
+    bounds what becomes of them: an event takes `confirm` pictures, a picture alarms at `most` places.
+    """
+
+    share: float
+    good: int
+    pictures: float
+    pictures_bound: float
+    events: float
+    events_bound: float
+
+    def says(self) -> str:
+        """In a line."""
+        return (
+            f"promised: {self.share:.2%} of good pictures alarm ({self.good} set it), {self.pictures:.0f} an hour (at most "
+            f"{self.pictures_bound:.0f} with 95 %); false events an hour at most {self.events:.0f} ({self.events_bound:.0f})"
+        )
+
+
+def promise(good: int, fps: float, settings: LineSettings) -> Promise:
+    """The promise per picture, restated per hour and per event at `fps` pictures a second."""
+    share, hour = settings.false_alarms, 3600 * fps
+    upper = false_alarm_interval(good, share, 0.9)[1]  # 5 % beyond
+    each = settings.most / settings.confirm
+    return Promise(share, good, share * hour, upper * hour, share * hour * each, upper * hour * each)
