@@ -163,7 +163,9 @@ def open_judge(session: Session, taught: Taught, settings: LineSettings) -> Judg
     high = _above(conformal_threshold(taught.scores, settings.false_alarms))
     low = _above(conformal_threshold(taught.scores, min(settings.keep * settings.false_alarms, 0.5)))
     if high > 1:
-        complain(f"no alarm is possible: a good picture scored {max(taught.scores):.3f}; look through the good pictures")
+        complain(
+            f"no alarm is possible: a good picture scored {max(taught.scores):.3f}; look through the good pictures"
+        )
     return Judge(session, taught, high, low, settings.most)
 
 

@@ -119,7 +119,9 @@ def finish(places: Places, settings: LineSettings) -> tuple[Places, tuple[Place,
     """No picture will follow: what is an event and was not told yet is told now."""
     told = tuple(replace(one, told=True) for one in places.known if one.hits >= settings.confirm and not one.told)
     numbers = {one.number for one in told}
-    return Places(tuple(replace(one, told=one.told or one.number in numbers) for one in places.known), places.count), told
+    return Places(
+        tuple(replace(one, told=one.told or one.number in numbers) for one in places.known), places.count
+    ), told
 
 
 def _apart(place: Place, sight: Sighting) -> float:

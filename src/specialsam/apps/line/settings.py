@@ -41,7 +41,9 @@ class LineSettings(Settings):
 
     patience: float = Field(5.0, description="seconds without a picture after which the reader is started anew", gt=0)
     bound: int = Field(100_000, description="events that wait for one sink at most; the others wait as events", ge=1)
-    alarm_share: float = Field(0.8, description="share of the bound from which the waiting itself is an alarm", gt=0, le=1)
+    alarm_share: float = Field(
+        0.8, description="share of the bound from which the waiting itself is an alarm", gt=0, le=1
+    )
 
     @model_validator(mode="after")
     def _moves(self) -> LineSettings:
