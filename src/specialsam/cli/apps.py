@@ -179,8 +179,14 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Inspect a production line: one alarm a defect, its place on the roll, nothing lost when something is down."""
-    from specialsam.apps.line.inspect import Delivery, InspectOrder
-    from specialsam.apps.line.inspect import inspect as run
+    try:
+        from specialsam.apps.line.delivery import Delivery
+        from specialsam.apps.line.inspect import InspectOrder
+        from specialsam.apps.line.inspect import inspect as run
+    except ImportError as error:
+        if error.name != "sqlalchemy":
+            raise
+        raise UsageError("inspect needs the package sqlalchemy; install it: pip install 'specialsam[line]'") from error
     from specialsam.apps.line.settings import LineSettings
     from specialsam.apps.session import open_session
     from specialsam.core.place import here

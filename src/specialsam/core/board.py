@@ -1,4 +1,4 @@
-"""A table of numbers that change while a job runs: redrawn in place on a terminal, a plain line now and then elsewhere."""
+"""Numbers that change while a job runs: a table redrawn in place on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from specialsam.core import console
 from specialsam.core.console import LINE_EVERY, say
+
+if TYPE_CHECKING:
+    from rich.console import ConsoleRenderable
 
 REDRAWN = 4
 """Times a second that a terminal is redrawn."""
@@ -62,7 +66,7 @@ def _live() -> Iterator[Show]:
         yield show
 
 
-def drawn(state: Board) -> object:
+def drawn(state: Board) -> ConsoleRenderable:
     """A board as what rich draws."""
     from rich import box
     from rich.console import Group
@@ -83,7 +87,7 @@ def drawn(state: Board) -> object:
                 Text(console.encodable(value, sys.stdout), "bold"),
             ]
         numbers.add_row(*cells)
-    parts: list[object] = [numbers]
+    parts: list[ConsoleRenderable] = [numbers]
     if state.columns:
         latest = Table(box=box.SIMPLE_HEAD, expand=True)
         for name in state.columns:
@@ -92,7 +96,7 @@ def drawn(state: Board) -> object:
             latest.add_row(*(Text(console.encodable(cell, sys.stdout)) for cell in row))
         parts.append(latest)
     title = Text(console.encodable(state.title, sys.stdout), "bold")
-    return Panel(Group(*parts), title=title, title_align="left", border_style="dim")  # type: ignore[arg-type]
+    return Panel(Group(*parts), title=title, title_align="left", border_style="dim")
 
 
 __all__ = ["Board", "Show", "board", "drawn"]

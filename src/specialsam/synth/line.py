@@ -106,7 +106,7 @@ class Web:
         self.defects = tuple(self._segment(place)[1] for place in self._kinds)
 
     def rows(self, start: int, stop: int) -> ImageArray:
-        """Rows of pixels `start` to `stop` of the web as they pass, uint8 (stop - start, W, 3); it goes on beyond its end."""
+        """Rows of pixels `start` to `stop` of the web as they pass, uint8 (N, W, 3); it goes on without end."""
         side = self.recipe.side
         parts = []
         for number in range(start // side, (stop - 1) // side + 1):
@@ -121,7 +121,7 @@ class Web:
         fine = first[y % TILE_SIDE, x % TILE_SIDE].astype(np.float32) / 255 - 0.5
         broad = cv2.resize(second, (700, 700)).astype(np.float32) / 255 - 0.5
         level = 1 + 0.35 * fine + 0.12 * broad[y % 700, x % 700]
-        return np.clip(level[..., None] * self._colour, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(level[..., None] * self._colour, 0, 255), np.uint8)
 
     def _drawn(self, number: int) -> tuple[ImageArray, TrueDefect]:
         image, recipe = self._cloth(number), self.recipe

@@ -1,4 +1,4 @@
-"""What takes events from the outbox to a sink: one thread a sink, so that none waits for another, nor the line for any."""
+"""What takes events from the outbox to a sink: one thread a sink; none waits for another, nor the line for any."""
 
 from __future__ import annotations
 

@@ -192,8 +192,8 @@ class Promise:
     def says(self) -> str:
         """In a line."""
         return (
-            f"promised: {self.share:.2%} of good pictures alarm ({self.good} set it), {self.pictures:.0f} an hour (at most "
-            f"{self.pictures_bound:.0f} with 95 %); false events an hour at most {self.events:.0f} ({self.events_bound:.0f})"
+            f"{self.share:.2%} of good pictures alarm at most ({self.good} set it), {self.pictures:.0f} an hour "
+            f"({self.pictures_bound:.0f} with 95 %), at most {self.events:.0f} ({self.events_bound:.0f}) false events"
         )
 
 

@@ -50,7 +50,7 @@ class Look:
 class Place:
     """A place of the web at which something was seen: in `hits` pictures above the threshold, in `sights` at all.
 
-    `score` and `area_mm2` are the highest of any picture, `best` the number of the picture with that score, `box` there;
+    `score` and `area_mm2` are the highest of any picture, `best` is the number of that with the score, `box` there;
     `unseen` counts the pictures since it was seen last.
     """
 
@@ -193,7 +193,7 @@ def _joined(near: Sequence[Place]) -> Place:
 class Event:
     """One alarm, as every sink gets it. `id` is the same however often it is made or sent.
 
-    Metres along the roll and millimetres across the web are (from, to); `pictures` are the numbers of the first and last.
+    Metres along the roll and millimetres across the web are (from, to); `pictures` are (first, last).
     """
 
     id: str

@@ -1,7 +1,7 @@
 """The process that reads pictures: `python -m specialsam.apps.line.grabbing ORDER`, started and watched by `reader`.
 
 It reads as fast as the source gives and keeps the newest picture alone; a source that can wait (files) is read one
-picture at a time instead. For each line on standard input it answers with one line of JSON and the picture's bytes.
+picture at a time instead. For each line on standard input it answers with HEAD bytes of JSON and the picture's own.
 It ends with its standard input, so that nobody's camera stays taken by a process without a parent.
 """
 
@@ -25,6 +25,8 @@ import numpy.typing as npt
 from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.core.geometry import ImageArray
 
+HEAD = 4096
+"""Bytes before each picture: what is said of it, as JSON."""
 BLACK = 10
 """Levels of 255 that a black picture's brightest part has at most."""
 SMALL = 256
@@ -53,7 +55,7 @@ class GrabOrder:
 
 
 def pictures(order: GrabOrder) -> Iterator[tuple[float, ImageArray]]:
-    """(second, picture uint8 (H, W, 3) RGB) as they come, from `first` on; DataError where the source cannot be opened."""
+    """(second, picture uint8 (H, W, 3) RGB) as they come, from `first` on; DataError where it cannot be opened."""
     if order.kind == "folder":
         yield from _files(order)
         return
@@ -212,9 +214,9 @@ class Grabber:
                 assert head is not None
                 self.change.notify_all()
             last = image is None
-            self.answers.write(json.dumps(head | {"passed": passed}).encode() + b"\n")
+            self.answers.write(json.dumps(head | {"passed": passed}).encode().ljust(HEAD))
             if image is not None:
-                self.answers.write(memoryview(np.ascontiguousarray(image)).cast("B"))
+                self.answers.write(np.ascontiguousarray(image).data.cast("B"))
             self.answers.flush()
 
 

@@ -74,7 +74,7 @@ class Inspection:
         self.first = int(kept.get("next", 0))
         self.odometer = Odometer(**kept["odometer"]) if kept.get("odometer") else None
         self.places = Places.read(kept["places"]) if kept.get("places") else Places()
-        self.size: tuple[int, int] = tuple(kept["size"]) if kept.get("size") else (0, 0)  # type: ignore[assignment]
+        self.size: tuple[int, int] = tuple(kept["size"]) if kept.get("size") else (0, 0)
         self.looked, self.alarming = int(kept.get("looked", 0)), int(kept.get("alarming", 0))
         self.told = int(kept.get("told", 0))
         self.pending: list[Event] = []
@@ -199,8 +199,9 @@ class Inspection:
         text = json.dumps([one.as_json() for one in self.pending])
         try:
             write_whole(self.out / UNSAVED, lambda path: path.write_text(text + "\n"))
+            place = self.out / UNSAVED
             complain(
-                f"{len(self.pending)} events could not be stored; they are in {self.out / UNSAVED}, and the next run takes them in"
+                f"{len(self.pending)} events could not be stored; they are in {place}, and the next run takes them in"
             )
         except SpecialSamError as error:
             complain(f"{error}; {len(self.pending)} events are stored nowhere but here: {text}")

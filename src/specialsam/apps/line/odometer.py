@@ -83,7 +83,7 @@ def view(odometer: Odometer, size: tuple[int, int], settings: LineSettings) -> S
 
 
 def on_web(box: Box, size: tuple[int, int], travelled: float, settings: LineSettings) -> tuple[Span, Span]:
-    """A box (x0, y0, x1, y1), outer edges in pixels, as (from, to) in metres along and in millimetres across the web."""
+    """A box (x0, y0, x1, y1), outer edges in pixels, as (from, to) in metres along and millimetres across the web."""
     x0, y0, x1, y1 = box
     height, width = size
     pitch = settings.pitch_mm

@@ -37,7 +37,7 @@ from specialsam.core.errors import SpecialSamError, UsageError
 
 FILE = "line.sqlite"
 BUSY = 0.1
-"""Seconds that a write waits for another writer of the file; the line goes on meanwhile and writes with the next picture."""
+"""Seconds that a write waits for another writer of the file; then the line goes on, and writes with a later picture."""
 AT_ONCE = 100
 """Events that are handed to a sink at once."""
 

@@ -14,12 +14,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from specialsam.apps.line.grabbing import GrabOrder, as_text
+from specialsam.apps.line.grabbing import HEAD, GrabOrder, as_text
 from specialsam.apps.line.odometer import Step
 from specialsam.apps.line.settings import LineSettings
 from specialsam.apps.line.sources import AXES, Source
@@ -37,7 +38,7 @@ OPENING = 15.0
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture uint8 (H, W, 3) RGB with its `step` along the line, and `taken`, when it was read (monotonic seconds)."""
+    """A picture uint8 (H, W, 3) RGB with its `step` along the line; `taken` (monotonic seconds) is when it was read."""
 
     image: ImageArray
     step: Step
@@ -46,7 +47,7 @@ class Frame:
 
 @dataclass
 class Counts:
-    """What became of the pictures: `passed` over for a newer one, `black`, `frozen`; starts anew, seconds without any."""
+    """Pictures `passed` over for newer ones, `black`, `frozen`; starts of the process anew, seconds without any."""
 
     passed: int = 0
     black: int = 0
@@ -66,8 +67,8 @@ class Ended(Exception):
 class Reader:
     """The newest picture of a source, one after the other, whatever happens to the camera.
 
-    `stop` ends any waiting. A source that can wait gives every picture, from number `first` on; `live` makes it one that
-    does not. Raises DataError where a file cannot be read; a camera that cannot is waited for.
+    `stop` ends any waiting. A source that can wait gives all pictures from number `first` on, unless it is `live`.
+    Raises DataError where a file cannot be read; a camera that cannot is waited for.
     """
 
     def __init__(
@@ -127,10 +128,8 @@ class Reader:
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
-                    try:
+                    with suppress(OSError):
                         pipe.close()
-                    except OSError:
-                        pass
             self._process = None
 
     def _frame(self, head: dict[str, Any], image: ImageArray) -> Frame:
@@ -141,7 +140,8 @@ class Reader:
             moved = None
         self._moved, self._untold, self._fresh = head["moved"], head["untold"], False
         self._next = number + 1
-        return Frame(image, Step(number, head["at"], moved), head["taken"])
+        taken = head["taken"] if self.order.live else time.monotonic()  # a file's picture lay there, waiting
+        return Frame(image, Step(number, head["at"], moved), taken)
 
     def _ask(self) -> tuple[dict[str, Any], ImageArray]:
         patience = self.settings.patience
@@ -149,14 +149,17 @@ class Reader:
             self._start()
             patience += OPENING
         process = self._process
-        assert process is not None and process.stdin is not None
+        assert process is not None
+        assert process.stdin is not None
         try:
             process.stdin.write(b"next\n")
             process.stdin.flush()
         except OSError:
             raise _Silent("the reader ended") from None
         limit = time.monotonic() + patience
-        head = json.loads(self._line(limit))
+        text = bytearray(HEAD)
+        self._fill(memoryview(text), limit)
+        head = json.loads(text)
         if head.get("end"):
             if self.order.live and not self.source.waits:
                 raise _Silent("the stream ended")
@@ -166,7 +169,7 @@ class Reader:
                 raise DataError(f"cannot read {self.source.name}: {head['error']}")
             raise _Silent(head["error"])
         image = np.empty(head["shape"], np.uint8)
-        self._fill(memoryview(image).cast("B"), limit)
+        self._fill(image.data.cast("B"), limit)
         return head, image
 
     def _start(self) -> None:
@@ -189,7 +192,8 @@ class Reader:
     def _wait(self, limit: float) -> int:
         """The process' answer can be read; _Silent where it does not come in time."""
         process = self._process
-        assert process is not None and process.stdout is not None
+        assert process is not None
+        assert process.stdout is not None
         answers = process.stdout.fileno()
         while not self.stop.is_set():
             ready, _, _ = select.select([answers], [], [], SLICE)
@@ -198,15 +202,6 @@ class Reader:
             if time.monotonic() > limit:
                 raise _Silent(f"no picture for {self.settings.patience:g} s")
         raise Ended
-
-    def _line(self, limit: float) -> bytes:
-        out = bytearray()
-        while not out.endswith(b"\n"):
-            part = os.read(self._wait(limit), 1)
-            if not part:
-                raise _Silent("the reader ended")
-            out += part
-        return bytes(out)
 
     def _fill(self, room: memoryview, limit: float) -> None:
         done = 0

@@ -85,5 +85,5 @@ def _pictures(path: Path, text: str) -> Source:
     files, problems = gather(places)
     for problem in problems:
         complain(f"left out: {problem.message}")
-    ordered = tuple(str(files[name]) for name in sorted(files, key=natural_key))
+    ordered = tuple(str(files[name]) for name in sorted(files, key=lambda name: natural_key(Path(name))))
     return Source("folder", str(path), printable(path.name or text), ordered)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 
@@ -23,7 +24,7 @@ REMEDY = "remove it, and the good pictures are looked at anew"
 
 
 def taught_by(session: Session, places: Sequence[Path], out: Path) -> Taught:
-    """What good pictures teach, or what the specialist knows where there are none; UsageError where it knows nothing."""
+    """What good pictures teach, or without any what the specialist knows; UsageError where it knows nothing."""
     if not places:
         return known_scores(session)
     files, problems = gather(places)
@@ -61,10 +62,10 @@ def taught_by(session: Session, places: Sequence[Path], out: Path) -> Taught:
     return found
 
 
-def _read(kept: dict[str, object], out: Path) -> Taught:
+def _read(kept: dict[str, Any], out: Path) -> Taught:
     try:
-        height, width = kept["size"]  # type: ignore[misc]
-        scores = tuple(float(score) for score in kept["scores"])  # type: ignore[attr-defined]
+        height, width = kept["size"]
+        scores = tuple(float(score) for score in kept["scores"])
         held = memory.read(load_file(out / MEMORY)) if kept["memory"] else None
         return Taught(scores, Appearance((int(height), int(width)), bool(kept["grey"])), held)
     except Exception as error:

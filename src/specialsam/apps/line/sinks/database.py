@@ -70,7 +70,7 @@ class Database:
             return create_engine(parts, connect_args=limits, pool_pre_ping=True, pool_size=1, max_overflow=0)
         except (ArgumentError, NoSuchModuleError, TypeError) as error:
             raise UsageError(
-                "expected a database's URL as postgresql://user@host/name or sqlite:///file.sqlite, got one that is none"
+                "expected a database's URL as postgresql://user@host/name or sqlite:///file, got one that is none"
             ) from error
         except ImportError as error:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Events as lines of JSON in a file, each once: a line half written by a killed process is taken back, doubles are left."""
+"""Events as lines of JSON in a file, each once: a line that a kill left half written is taken back."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class JsonLines:
             whole = text.rfind(b"\n") + 1
             if whole < len(text):
                 file.truncate(size - len(text) + whole)
-        found = {}
+        found: dict[str, None] = {}
         for line in text[:whole].splitlines()[0 if size <= TAIL else 1 :]:
             try:
                 found[str(json.loads(line)["id"])] = None

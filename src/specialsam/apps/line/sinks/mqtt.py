@@ -50,7 +50,7 @@ class Mqtt:
         self._acks: set[int] = set()
 
     def send(self, waiting: Sequence[Waiting]) -> Iterable[int]:
-        """Publish those that are not on their way; the numbers of all that are acknowledged. SinkDown without a broker."""
+        """Publish what is not on its way; the numbers of all that are acknowledged. SinkDown without a broker."""
         self._begin()
         if not self._up.wait(WAIT):
             raise SinkDown(f"{self._host}:{self._port}: {self._reason}")
