@@ -68,9 +68,8 @@ def inspect(session: Session, order: InspectOrder, settings: LineSettings) -> In
             say(f"metrics: http://127.0.0.1:{metrics.port}/metrics")
         ledger.save(settings=settings.model_dump(mode="json"), threshold=judge.threshold, decided_by=judge.by)
         fps = settings.fps if source.waits else 8.0
-        say(
-            f"{source.name}: decided by the {judge.by}; promised: {promise(len(judge.taught.scores), fps, settings).says()}"
-        )
+        held = promise(len(judge.taught.scores), fps, settings)
+        say(f"{source.name}: decided by the {judge.by}; promised: {held.says()}")
         with _signals(stop), board() as show:
             for courier in couriers:
                 courier.start()

@@ -44,15 +44,16 @@ class Mqtt:
         self._client.reconnect_delay_set(1, 5)
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
-        self._up, self._reason, self._begun = threading.Event(), "no answer", False
+        self._up, self._answered, self._reason, self._begun = threading.Event(), threading.Event(), "no answer", False
         self._client.on_publish = self._acknowledged
         self._sent: dict[int, int] = {}
         self._acks: set[int] = set()
 
     def send(self, waiting: Sequence[Waiting]) -> Iterable[int]:
         """Publish what is not on its way; the numbers of all that are acknowledged. SinkDown without a broker."""
+        self._answered.clear()
         self._begin()
-        if not self._up.wait(WAIT):
+        if not self._up.is_set() and not (self._answered.wait(WAIT) and self._up.is_set()):
             raise SinkDown(f"{self._host}:{self._port}: {self._reason}")
         for one in waiting:
             if one.seq not in self._sent:  # what paho holds it sends again itself, over a new connection too
@@ -99,9 +100,10 @@ class Mqtt:
     def _connected(self, client: Any, data: object, flags: object, code: Any, properties: object) -> None:
         if code.is_failure:
             self._reason = f"refused ({code})"
-            return
-        client.publish(self.status, "online", qos=1, retain=True)
-        self._up.set()
+        else:
+            client.publish(self.status, "online", qos=1, retain=True)
+            self._up.set()
+        self._answered.set()
 
     def _disconnected(self, client: Any, data: object, flags: object, code: Any, properties: object) -> None:
         if self._up.is_set():
@@ -112,7 +114,7 @@ class Mqtt:
 def _parts(url: str) -> Any:
     try:
         parts = urlsplit(url)
-        good = parts.scheme in ("mqtt", "mqtts") and bool(parts.hostname) and parts.port != 0
+        good = parts.scheme in ("mqtt", "mqtts") and bool(parts.hostname) and parts.port != 0 and not parts.fragment
     except ValueError:
         good = False
     if not good or any(letter in parts.path for letter in "+#\0"):
