@@ -1,4 +1,4 @@
-"""What the tests of the line share: events, frames, real brokers and databases, and a camera that serves Motion JPEG."""
+"""What the tests of the line share: events, frames, real brokers and databases, and a Motion JPEG camera."""
 
 from __future__ import annotations
 
@@ -96,7 +96,11 @@ class Served:
 
 def program(name: str, package: str) -> str:
     """Where a program is; the test is skipped with what to install where it is not."""
-    places = [shutil.which(name), f"/usr/sbin/{name}", *sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))]
+    places = [
+        shutil.which(name),
+        f"/usr/sbin/{name}",
+        *sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))),
+    ]
     found = next((place for place in places if place and Path(place).exists()), None)
     if found is None:
         pytest.skip(f"{name} is not installed; install it: apt-get install {package}")

@@ -114,7 +114,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(tmp_path: Path) -> None:
 def test_a_file_that_is_none_or_read_only(tmp_path: Path) -> None:
     path = tmp_path / "line.sqlite"
     path.write_text("this is no database" * 100)
-    with pytest.raises(UsageError, match="expected a file of events that can be written, got .*not a database"):
+    with pytest.raises(UsageError, match=r"expected a file of events that can be written, got .*not a database"):
         Outbox(path, ["jsonl"])
     path.unlink()
     path.mkdir()

@@ -60,7 +60,7 @@ def test_lines_of_json_are_there_once_whatever_is_killed(tmp_path: Path) -> None
     assert [json.loads(line)["number"] for line in path.read_text().splitlines()] == [1, 2, 3, 4, 5]
     path.unlink()
     path.mkdir()
-    with pytest.raises(SinkDown, match="cannot write .*events.jsonl: Is a directory"):
+    with pytest.raises(SinkDown, match=r"cannot write .*events.jsonl: Is a directory"):
         JsonLines(path).send(ALL)
 
 
@@ -76,7 +76,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(SinkDown, match="cannot write .*events.jsonl: No space left on device"):
+        with pytest.raises(SinkDown, match=r"cannot write .*events.jsonl: No space left on device"):
             sink.send(ALL)
     assert path.read_bytes() == before
     assert list(sink.send(ALL)) == [1, 2, 3, 4, 5]
@@ -105,7 +105,9 @@ def test_postgresql_is_killed_and_nothing_is_lost_or_doubled(tmp_path: Path) -> 
                 found = at.execute("SELECT body FROM specialsam_events ORDER BY from_m").fetchall()
             assert [json.loads(body)["number"] for (body,) in found] == list(range(60))
             assert courier.failures > 0
-    assert any("database takes no events (" in line and "they wait, and the line goes on" in line for line in heard.lines)
+    assert any(
+        "database takes no events (" in line and "they wait, and the line goes on" in line for line in heard.lines
+    )
     assert "database takes events again" in heard.lines
 
 
@@ -251,7 +253,8 @@ def test_a_webhook_follows_no_redirect_and_keeps_what_was_taken(receiver: Receiv
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "10.0.0.8", "192.168.1.2", "169.254.169.254", "[::1]", "0.0.0.0", "[::ffff:10.0.0.1]"]
+    "host",
+    ["127.0.0.1", "localhost", "10.0.0.8", "192.168.1.2", "169.254.169.254", "[::1]", "0.0.0.0", "[::ffff:10.0.0.1]"],
 )
 def test_a_webhook_into_a_private_network_is_refused(host: str) -> None:
     with pytest.raises(SinkDown, match=r"it lies in a private network \(.*\); --allow-private lets it"):
@@ -307,7 +310,9 @@ def test_metrics_read_back(text: str, value: float) -> None:
     assert lines[:2] == ["# HELP a_total How many", "# TYPE a_total counter"]
     assert len(lines) == 4
     label, number = lines[2].removeprefix('a_total{roll="').rsplit('"} ', 1)
-    assert label.replace("\\\\", "\0").replace('\\"', '"').replace("\\n", "\n").replace("\0", "\\") == text.replace("\0", "\\")
+    assert label.replace("\\\\", "\0").replace('\\"', '"').replace("\\n", "\n").replace("\0", "\\") == text.replace(
+        "\0", "\\"
+    )
     assert float(number) == pytest.approx(value, rel=1e-6)
 
 

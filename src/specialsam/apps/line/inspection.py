@@ -25,7 +25,7 @@ from specialsam.apps.line.odometer import Odometer, on_web, view
 from specialsam.apps.line.outbox import CannotStore, Outbox
 from specialsam.apps.line.reader import Frame
 from specialsam.apps.line.settings import LineSettings
-from specialsam.apps.line.snapshots import write_snapshot
+from specialsam.apps.line.snapshots import marked_jpeg, write_snapshot
 from specialsam.core.console import complain, say
 from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.core.files import read_json, write_whole
@@ -80,7 +80,7 @@ class Inspection:
         self.pending: list[Event] = []
         self.latest: deque[Event] = deque(outbox.events()[-8:], maxlen=8)
         self.recent = Recent()
-        self._drawn: dict[int, int] = {}
+        self._shots: dict[int, bytes] = {}
         self._stored, self._fault, self._blind, self._tried = time.monotonic(), "", False, 0.0
         self._clock = datetime.now(UTC) - timedelta(seconds=time.monotonic())
         self._take_in()
@@ -163,7 +163,6 @@ class Inspection:
             if not (self.out / event.snapshot).exists():
                 event = replace(event, snapshot="")
             events.append(event)
-            self._drawn.pop(place.number, None)
         self.told += len(events)
         self.pending += events
         self.latest.extend(events)
@@ -173,17 +172,20 @@ class Inspection:
         return tuple(events)
 
     def _draw(self, image: ImageArray, number: int) -> None:
-        """Snapshots of the places that were never as sure as in this picture."""
+        """Snapshots of the places that were never as sure as in this picture; written once they are events to be."""
         for place in self.places.known:
-            if place.best == number and place.hits >= self.settings.confirm and self._drawn.get(place.number) != number:
+            if place.best == number and not place.told:
+                self._shots[place.number] = marked_jpeg(image, place.box)
+            if place.hits >= self.settings.confirm and place.number in self._shots:
                 name = event_of(place, self.run, self.model, self._clock, self.settings).snapshot
                 try:
-                    write_snapshot(self.out, name, image, place.box)
+                    write_snapshot(self.out, name, self._shots.pop(place.number))
                 except SpecialSamError as error:
                     if not self._blind:
                         complain(f"{error}; events go on without pictures")
                     self._blind = True
-                self._drawn[place.number] = number
+        known = {place.number for place in self.places.known}
+        self._shots = {key: packed for key, packed in self._shots.items() if key in known}
 
     def _remember(self, score: float, alarms: bool) -> None:
         """Keep a score of each piece of web once: pictures that overlap are no independent ones."""

@@ -114,6 +114,9 @@ class Reader:
                 continue
             self._back()
             self.counts.passed += head["passed"]
+            if self._offset + head["number"] < self._next:  # seen before: what moves is told from here on
+                self._moved, self._untold, self._fresh = head["moved"], head["untold"], bool(head["lost"])
+                continue
             if head["lost"]:
                 self._fault(head["lost"])
                 self._next = self._offset + head["number"] + 1
@@ -175,7 +178,7 @@ class Reader:
     def _start(self) -> None:
         if self._pause:
             self.stop.wait(self._pause)
-        order = self.order if self.order.live else replace(self.order, first=self._next)
+        order = self.order if self.order.live else replace(self.order, first=max(0, self._next - 1))
         self._offset = self._next if self.order.live else 0
         self._moved, self._untold, self._fresh = 0.0, 0, True
         quiet = tempfile.TemporaryFile()  # noqa: SIM115 - the process keeps it open, nobody else

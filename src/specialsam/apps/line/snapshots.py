@@ -19,11 +19,8 @@ COLOUR = (14, 72, 196)
 QUALITY = 88
 
 
-def write_snapshot(out: Path, name: str, image: ImageArray, box: Box) -> None:
-    """A picture uint8 (H, W, 3) RGB as JPEG with a box (x0, y0, x1, y1) around the find, a little apart from it.
-
-    SpecialSamError in one line where it cannot be written.
-    """
+def marked_jpeg(image: ImageArray, box: Box) -> bytes:
+    """A picture uint8 (H, W, 3) RGB as JPEG with a box (x0, y0, x1, y1) around the find, a little apart from it."""
     marked = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     wide = max(1, round(min(image.shape[:2]) / 200))
     x0, y0, x1, y1 = (round(side) for side in box)
@@ -33,7 +30,12 @@ def write_snapshot(out: Path, name: str, image: ImageArray, box: Box) -> None:
     done, packed = cv2.imencode(".jpg", marked, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not done:
         raise SpecialSamError(f"cannot make a snapshot of a picture of {image.shape}")
-    write_whole(out / name, lambda path: path.write_bytes(packed.tobytes()))
+    return packed.tobytes()
+
+
+def write_snapshot(out: Path, name: str, packed: bytes) -> None:
+    """SpecialSamError in one line where it cannot be written."""
+    write_whole(out / name, lambda path: path.write_bytes(packed))
 
 
 def forget_others(out: Path, names: Iterable[str]) -> None:
