@@ -124,8 +124,11 @@ def delivered(out: Path) -> list[Event]:
 
 
 def plain(events: list[Event]) -> list[tuple[object, ...]]:
-    """Events without their ids and times, which belong to a run."""
-    return [(one.number, one.along_m, one.across_mm, one.score, one.sights, one.pictures) for one in events]
+    """Events without their ids and times, which belong to a run; metres are sums, of which a restart rounds the last."""
+    return [
+        (one.number, pytest.approx(one.along_m, abs=2e-4), one.across_mm, one.score, one.sights, one.pictures)
+        for one in events
+    ]
 
 
 def test_every_defect_is_one_event_at_its_metre(session: Session, line: Path, tmp_path: Path, seeing: None) -> None:
@@ -185,7 +188,8 @@ def test_a_killed_inspection_goes_on_and_tells_the_same(
         except Killed:
             kills += 1
     assert kills == 5
-    assert plain(stored(tmp_path / "out")) == plain(stored(tmp_path / "whole"))
+    for one, whole in zip(plain(stored(tmp_path / "out")), stored(tmp_path / "whole"), strict=True):
+        assert one == (whole.number, whole.along_m, whole.across_mm, whole.score, whole.sights, whole.pictures)
     assert len({one.id for one in stored(tmp_path / "out")}) == 4
     assert delivered(tmp_path / "out") == stored(tmp_path / "out")
     again = ran(session, line, tmp_path / "out")
