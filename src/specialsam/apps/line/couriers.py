@@ -54,9 +54,13 @@ class Courier:
         """Deliver what waits, until `until` (monotonic seconds) at most, and end; whether nothing waits any more."""
         while self._thread.is_alive() and time.monotonic() < until and self._waits():
             time.sleep(0.02)
-        self._stop.set()
-        self._thread.join(max(0.0, min(until - time.monotonic(), 1.0)) + 0.1)
+        self.stop(max(0.0, min(until - time.monotonic(), 1.0)) + 0.1)
         return not self._waits()
+
+    def stop(self, patience: float = 1.0) -> None:
+        """Deliver no more; waits so many seconds for what is on its way."""
+        self._stop.set()
+        self._thread.join(patience)
 
     def _waits(self) -> bool:
         try:

@@ -73,6 +73,7 @@ def inspect(session: Session, order: InspectOrder, settings: LineSettings) -> In
         with _signals(stop), board() as show:
             for courier in couriers:
                 courier.start()
+                stack.callback(courier.stop)
             fault = run.through(source, show)
             return run.end(source, order.out, fault)
 
