@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from pathlib import Path
 
@@ -122,7 +121,6 @@ def test_a_file_that_is_none_or_read_only(tmp_path: Path) -> None:
         Outbox(path, ["jsonl"])
 
 
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv: apt-get install util-linux")
 def test_a_read_only_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As SQLite says of any connection that may not write: opened so by its address."""
     path = tmp_path / "line.sqlite"

@@ -109,17 +109,19 @@ def test_black_and_frozen_pictures_are_lost(tmp_path: Path, heard: Heard) -> Non
 
 
 def test_always_the_newest_picture_of_a_camera(heard: Heard) -> None:
-    with MjpegCamera(cloth(200), fps=50) as camera:
-        with Reader(source_of(camera.url), LineSettings(patience=5), threading.Event()) as reader:
-            numbers = []
-            for _ in range(5):
-                frame = reader.next()
-                assert frame is not None
-                numbers.append(frame.step.number)
-                time.sleep(0.2)
-            assert all(later - earlier >= 4 for earlier, later in pairwise(numbers[1:]))
-            assert reader.counts.passed >= numbers[-1] - numbers[0] - 4
-            assert time.monotonic() - frame.taken < 1.5
+    with (
+        MjpegCamera(cloth(200), fps=50) as camera,
+        Reader(source_of(camera.url), LineSettings(patience=5), threading.Event()) as reader,
+    ):
+        numbers = []
+        for _ in range(5):
+            frame = reader.next()
+            assert frame is not None
+            numbers.append(frame.step.number)
+            time.sleep(0.2)
+        assert all(later - earlier >= 4 for earlier, later in pairwise(numbers[1:]))
+        assert reader.counts.passed >= numbers[-1] - numbers[0] - 4
+        assert time.monotonic() - frame.taken < 1.5
     assert heard.lines == []
 
 
