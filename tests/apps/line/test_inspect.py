@@ -363,6 +363,8 @@ def test_regions_are_connected_places() -> None:
     """Drawn by hand: two places above, one below, the surest first."""
     far = np.zeros((8, 8), np.float32)
     far[1:3, 1:3], far[5:7, 5:8], far[7, 0] = 0.6, 0.9, 0.3
+    far[1, 0] = 0.45  # within the slope of the surest's half, but below the least
+    far[4, 6] = 0.7  # d = 2.3 of 9: connected, and below half
     masks, scores = regions(far, 0.5, 5)
     assert scores.tolist() == pytest.approx([0.9, 0.6])
     assert (masks[0] == (far == np.float32(0.9))).all()

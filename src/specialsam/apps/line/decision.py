@@ -97,12 +97,17 @@ class Judge:
 
 
 def regions(far: FloatArray, least: float, most: int) -> tuple[BoolArray, FloatArray]:
-    """Connected places of a map (H, W) from `least` on: masks bool (P, H, W) and their highest values (P,), falling."""
+    """Connected places of a map (H, W) of d / (1 + d): masks bool (P, H, W) and their highest values (P,), falling.
+
+    A place is connected from `least` on; its mask is where the distance d is at least half of its highest, for a map
+    as coarse as an embedding's cells has wide slopes.
+    """
     count, labels = cv2.connectedComponents((far >= least).astype(np.uint8), connectivity=8)
     tops = np.array([far[labels == number].max() for number in range(1, count)], np.float32)
     order = np.argsort(-tops, kind="stable")[:most]
-    masks = np.array([labels == number + 1 for number in order], np.bool_).reshape(len(order), *far.shape)
-    return masks, tops[order]
+    half = tops[order] / (2 - tops[order])  # the squashed value of half the distance
+    masks = [(labels == number + 1) & (far >= level) for number, level in zip(order, half, strict=True)]
+    return np.array(masks, np.bool_).reshape(len(order), *far.shape), tops[order]
 
 
 def check_appearance(image: ImageArray, expected: Appearance | None) -> None:

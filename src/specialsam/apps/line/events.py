@@ -152,20 +152,21 @@ def _opened(number: int, sight: Sighting, look: Look) -> Place:
 
 
 def _seen(place: Place, sight: Sighting, look: Look, threshold: float) -> Place:
-    """A place with one more sight of it; several in one picture count as one."""
+    """A place with one more sight of it; several in one picture count as one, and faint ones tell no extent."""
     again = place.last == look.number
+    sure = sight.score >= threshold
     better = sight.score > place.score
     return replace(
         place,
-        along=_union(place.along, sight.along),
-        across=_union(place.across, sight.across),
-        area_mm2=max(place.area_mm2, sight.area_mm2),
+        along=_union(place.along, sight.along) if sure else place.along,
+        across=_union(place.across, sight.across) if sure else place.across,
+        area_mm2=max(place.area_mm2, sight.area_mm2) if sure else place.area_mm2,
         score=max(place.score, sight.score),
         label=sight.label if better or not place.label else place.label,
         best=look.number if better else place.best,
         box=sight.box if better else place.box,
         last=look.number,
-        hits=place.hits + (not again and sight.score >= threshold),
+        hits=place.hits + (not again and sure),
         sights=place.sights + (not again),
     )
 

@@ -18,7 +18,7 @@ class LineSettings(Settings):
     """Of one camera above one roll."""
 
     job: str = Field("job", description="the order that is produced", min_length=1, max_length=200)
-    roll: str = Field("roll", description="the roll or part", min_length=1, max_length=200)
+    roll: str = Field("1", description="the roll or part", min_length=1, max_length=200)
     recipe: str = Field("", description="what is produced by", max_length=200)
     camera: str = Field("camera", description="name of the camera", min_length=1, max_length=200)
 
