@@ -91,7 +91,7 @@ def drawn(state: Board) -> ConsoleRenderable:
     if state.columns:
         latest = Table(box=box.SIMPLE_HEAD, expand=True)
         for name in state.columns:
-            latest.add_column(name, overflow="ellipsis", no_wrap=True)
+            latest.add_column(console.encodable(name, sys.stdout), overflow="ellipsis", no_wrap=True)
         for row in state.rows:
             latest.add_row(*(Text(console.encodable(cell, sys.stdout)) for cell in row))
         parts.append(latest)

@@ -21,7 +21,7 @@ from specialsam.core.console import complain
 KEPT = 2000
 """Pictures whose latency is remembered."""
 SECOND = 1.0
-COLUMNS = ("no.", "time", "metre", "across mm", "severity", "mm²", "score", "seen in")
+COLUMNS = ("time", "metre", "across mm", "severity", "mm²", "score", "seen in")
 
 
 @dataclass
@@ -98,7 +98,7 @@ def board_of(inspection: Inspection, pace: Pace, counts: Counts, waits: Mapping[
 def _row(one: Event) -> Sequence[str]:
     across = f"{one.across_mm[0]:.0f} to {one.across_mm[1]:.0f}"
     size = (f"{one.metre:.3f}", across, one.severity, f"{one.area_mm2:.0f}", f"{one.score:.2f}", str(one.sights))
-    return (str(one.number + 1), one.time[11:19], *size)
+    return (one.time[11:19], *size)
 
 
 @dataclass(frozen=True)
