@@ -158,7 +158,9 @@ def inspect(
             "--teach", help="good pictures that set the threshold on the spot; repeatable", show_default=False
         ),
     ] = None,
-    false_alarms: Annotated[str, typer.Option(help="share of good pictures that may alarm, as 1% or .01")] = "1%",
+    false_alarms: Annotated[
+        str | None, typer.Option(help="share of good pictures that may alarm, as 1% or .01 [default: 1%]")
+    ] = None,
     config: Config = None,
     sets: Sets = None,
     live: Annotated[bool, typer.Option("--live", help="read files as a camera: always the newest picture")] = False,
@@ -192,7 +194,8 @@ def inspect(
     from specialsam.core.place import here
     from specialsam.core.settings import parse_settings
 
-    settings = parse_settings(LineSettings, read_settings(config, sets) | {"false_alarms": share(false_alarms)})
+    asked = read_settings(config, sets) | ({} if false_alarms is None else {"false_alarms": share(false_alarms)})
+    settings = parse_settings(LineSettings, asked)
     deliver = Delivery(database, mqtt, webhook, secret, allow_private, metrics)
     session = open_session(model, device=here(device).device, trust_base=trust_base)
     found = run(session, InspectOrder(stream, out, tuple(teach or ()), live, deliver), settings)

@@ -178,7 +178,7 @@ class Reader:
     def _start(self) -> None:
         if self._pause:
             self.stop.wait(self._pause)
-        order = self.order if self.order.live else replace(self.order, first=max(0, self._next - 1))
+        order = replace(self.order, first=0 if self.order.live else max(0, self._next - 1))
         self._offset = self._next if self.order.live else 0
         self._moved, self._untold, self._fresh = 0.0, 0, True
         quiet = tempfile.TemporaryFile()  # noqa: SIM115 - the process keeps it open, nobody else

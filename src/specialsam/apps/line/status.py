@@ -46,7 +46,7 @@ class Pace:
     def fps(self, within: float = 10.0) -> float:
         """Pictures a second, over the last seconds."""
         now = time.monotonic()
-        recent = [at for at in self.times if now - at <= within]
+        recent = [at for at in list(self.times) if now - at <= within]
         return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
 
 
