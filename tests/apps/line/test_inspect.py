@@ -22,15 +22,14 @@ import pytest
 from PIL import Image
 from small_models import Heard, finder, refused, small, specialist
 
+from specialsam.apps.alarms import calibrate
+from specialsam.apps.appearance import Appearance, appearance_of, check_appearance, common
 from specialsam.apps.line import inspection as inspection_module
 from specialsam.apps.line import running
 from specialsam.apps.line.decision import (
-    Appearance,
     Judge,
     Judged,
     Taught,
-    appearance_of,
-    check_appearance,
     known_scores,
     open_judge,
     promise,
@@ -404,6 +403,19 @@ def test_pictures_of_another_kind_are_refused(line: Path) -> None:
         check_appearance(grey, expected)
     check_appearance(image, Appearance((96, 96), True))
     check_appearance(image, None)
+    other = Appearance((96, 50), True)
+    assert common([expected, Appearance((96, 96), True)]) == expected
+    assert common([expected, other]) is common([]) is None
+
+
+def test_a_calibrated_specialist_knows_the_kind_of_its_pictures(line: Path, tmp_path: Path) -> None:
+    folder = specialist(tmp_path / "animals", finder())
+    calibrate(folder, [few(line)])
+    opened = open_session(folder)
+    assert known_scores(opened).appearance == Appearance((96, 96), False)
+    grey = np.full((96, 96, 3), 90, np.uint8)
+    with pytest.raises(DataError, match="expected colour pictures"):
+        open_judge(opened, known_scores(opened), LineSettings(false_alarms=0.2)).judge(grey)
 
 
 def test_bad_input_is_one_line(call: Call, line: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from specialsam.apps.appearance import Appearance, appearance_of, check_appearance
 from specialsam.apps.line.settings import LineSettings
 from specialsam.apps.session import Session
 from specialsam.core.console import complain, stage
@@ -26,23 +27,6 @@ from specialsam.models.memory import Memory
 
 REMEMBERED = 1024
 """Cells of a memory that is made on the spot."""
-GREY = 6
-"""Levels by which the colours of a grey picture differ at most, in the mean."""
-
-
-@dataclass(frozen=True)
-class Appearance:
-    """What kind of pictures a threshold was set on: their (height, width), and whether they are grey."""
-
-    size: tuple[int, int]
-    grey: bool
-
-
-def appearance_of(image: ImageArray) -> Appearance:
-    """Of a picture uint8 (H, W, 3)."""
-    part = image[::8, ::8].astype(np.int16)
-    grey = float((part.max(2) - part.min(2)).mean()) < GREY
-    return Appearance((image.shape[0], image.shape[1]), grey)
 
 
 @dataclass(frozen=True)
@@ -110,24 +94,6 @@ def regions(far: FloatArray, least: float, most: int) -> tuple[BoolArray, FloatA
     return np.array(masks, np.bool_).reshape(len(order), *far.shape), tops[order]
 
 
-def check_appearance(image: ImageArray, expected: Appearance | None) -> None:
-    """DataError in one line where a picture uint8 (H, W, 3) is of another size or colour than was expected."""
-    if expected is None:
-        return
-    found = appearance_of(image)
-    if found.size != expected.size:
-        wanted, got = (f"{width} x {height}" for height, width in (expected.size, found.size))
-        raise DataError(
-            f"expected pictures of {wanted} px like those that the threshold was set on, got {got}; "
-            "set the camera back, or give good pictures of this one: --teach"
-        )
-    if found.grey and not expected.grey:  # good pictures that happen to be grey say nothing of a coloured defect
-        raise DataError(
-            "expected colour pictures like those that the threshold was set on, got grey ones; "
-            "set the camera back, or give good pictures of this one: --teach"
-        )
-
-
 def known_scores(session: Session) -> Taught:
     """What a specialist already knows of good pictures; UsageError where that is nothing."""
     scores = session.card.alarm.good_scores if session.card is not None else []
@@ -136,7 +102,9 @@ def known_scores(session: Session) -> Taught:
             "expected a specialist that knows pictures of nothing for a promise on false alarms, got one without; "
             "give good pictures: --teach GOOD_FRAMES (99 or more for 1%)"
         )
-    return Taught(tuple(scores))
+    assert session.card is not None, "scores are the card's"
+    alarm = session.card.alarm
+    return Taught(tuple(scores), None if alarm.size is None else Appearance(alarm.size, alarm.grey))
 
 
 def teach(session: Session, images: Sequence[tuple[str, ImageArray]]) -> Taught:

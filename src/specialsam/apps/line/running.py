@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from specialsam.apps.appearance import check_appearance
 from specialsam.apps.line.couriers import Courier
-from specialsam.apps.line.decision import Judge, check_appearance, promise
+from specialsam.apps.line.decision import Judge, promise
 from specialsam.apps.line.inspection import Inspection
 from specialsam.apps.line.reader import Frame, Reader
 from specialsam.apps.line.rollmap import Roll, write_roll

@@ -9,7 +9,8 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from specialsam.apps.line.decision import Appearance, Taught, known_scores, teach
+from specialsam.apps.appearance import Appearance
+from specialsam.apps.line.decision import Taught, known_scores, teach
 from specialsam.apps.photographs import gather
 from specialsam.apps.session import Session
 from specialsam.core.console import complain
