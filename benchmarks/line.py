@@ -244,7 +244,11 @@ def services(folder: Path) -> Iterator[tuple[Service, Service]]:
             ports.append(int(free.getsockname()[1]))
     folder.chmod(0o755)
     config = folder / "mosquitto.conf"
-    config.write_text(f"listener {ports[0]} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
+    # what a broker that is killed has acknowledged and not written is lost to its subscribers: it writes at each change
+    keeps = f"persistence true\npersistence_location {folder}/\nautosave_on_changes true\nautosave_interval 1\n"
+    owner = "user root\n" if user else ""
+    listens = f"listener {ports[0]} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n"
+    config.write_text(listens + keeps + owner)
     data = folder / "postgres"
     data.mkdir()
     if user:

@@ -114,8 +114,9 @@ def broker(extra: str = "allow_anonymous true\n") -> Iterator[Served]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "mosquitto.conf"
-        config.write_text(f"listener {port} 127.0.0.1\n{extra}")
-        Path(folder).chmod(0o755)
+        # a broker that is killed forgets what it acknowledged, unless it writes at each change
+        keeps = f"persistence true\npersistence_location {folder}/\nautosave_on_changes true\nautosave_interval 1\n"
+        config.write_text(f"listener {port} 127.0.0.1\n{keeps}{extra}" + "user root\n" * (os.geteuid() == 0))
         one = Served(lambda _: [mosquitto, "-c", str(config)], port)
         one.start()
         try:
