@@ -69,6 +69,7 @@ def matched(events: Sequence[Event], truth: Sequence[TrueDefect], apart_m: float
             hits.setdefault(min(near)[1], []).append(one)
         else:
             false += 1
+    areas = [max(one.area_mm2 for one in found) / truth[number].area_mm2 for number, found in hits.items()]
     errors = [min(abs(one.metre - sum(truth[number].along_m) / 2) for one in found) for number, found in hits.items()]
     return {
         "defects": len(truth),
@@ -77,6 +78,7 @@ def matched(events: Sequence[Event], truth: Sequence[TrueDefect], apart_m: float
         "false events": false,
         "position error, median (mm)": round(1000 * float(np.median(errors)), 1) if errors else None,
         "position error, largest (mm)": round(1000 * max(errors), 1) if errors else None,
+        "area, median of found / true": round(float(np.median(areas)), 2) if areas else None,
         "missed": [truth[number].kind for number in range(len(truth)) if number not in hits],
     }
 
@@ -177,7 +179,7 @@ def campaign(out: Path, pictures: int, mqtt: str, database: str) -> None:
     """The inspection of the campaign, as a process of its own: goes on where it was killed."""
     good, bad, kept = stored_embeddings()
     session = Session(Segmenter("stored", torch.nn.Identity(), SIDE), FinderParts(memory=kept))
-    judge = Judge(session, Taught(()), 0.9, 0.85, 5)
+    judge = Judge(session, Taught(()), 0.9, 0.85, 5, outlined=False)
     sinks = Delivery(database, mqtt).sinks(out, "top")
     outbox = Outbox(out / FILE, [sink.name for sink in sinks], SETTINGS.bound)
     inspection = Inspection(outbox, SETTINGS, (judge.threshold, judge.low), "stored", out)

@@ -32,6 +32,7 @@ from specialsam.apps.line.decision import (
     Taught,
     known_scores,
     open_judge,
+    outlines,
     promise,
     regions,
     teach,
@@ -48,7 +49,8 @@ from specialsam.apps.line.teaching import taught_by
 from specialsam.apps.session import Session, open_session
 from specialsam.core.console import using
 from specialsam.core.errors import DataError, UsageError
-from specialsam.core.geometry import ImageArray
+from specialsam.core.geometry import BoolArray, ImageArray
+from specialsam.core.types import Prompts
 from specialsam.metrics.conformal import conformal_threshold, false_alarm_interval
 from specialsam.models.finder_files import FinderParts
 from specialsam.synth.defects.canvas import Defect, exact
@@ -369,6 +371,32 @@ def test_regions_are_connected_places() -> None:
     assert (masks[0] == (far == np.float32(0.9))).all()
     assert regions(far, 0.95, 5)[0].shape == (0, 8, 8)
     assert len(regions(far, 0.1, 2)[1]) == 2
+
+
+def test_where_it_alarms_the_decoder_draws_the_outline() -> None:
+    """Oracle: a decoder that answers with a disc where it is asked; one that leaves the place is not believed."""
+
+    class Discs:
+        def __init__(self, radius: float) -> None:
+            self.radius = radius
+
+        def decode(self, embedding: object, prompts: Prompts) -> Discs:
+            assert prompts.points is not None
+            self.points = prompts.points[:, 0]
+            return self
+
+        def masks(self) -> BoolArray:
+            y, x = np.ogrid[:32, :32]
+            return np.stack([(x - px) ** 2 + (y - py) ** 2 <= self.radius**2 for px, py in self.points])[:, None]
+
+    far = np.zeros((32, 32), np.float32)
+    far[4:14, 6:16], far[9, 10] = 0.7, 0.8
+    far[20:28, 20:28], far[24, 23] = 0.7, 0.75
+    places, _ = regions(far, 0.6, 5)
+    drawn = outlines(Discs(2), None, far, places)  # type: ignore[arg-type]
+    assert [tuple(np.argwhere(mask).mean(0)) for mask in drawn] == [(9, 10), (24, 23)]
+    assert drawn.sum((1, 2)).tolist() == [13, 13]
+    assert (outlines(Discs(8), None, far, places) == places).all()  # type: ignore[arg-type]
 
 
 def test_drift_says_teach_again(tmp_path: Path) -> None:

@@ -19,12 +19,15 @@ from specialsam.apps.session import Session
 from specialsam.core.console import complain, stage
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
-from specialsam.core.types import Embedding
+from specialsam.core.types import Embedding, Prompts
 from specialsam.metrics.conformal import conformal_threshold, false_alarm_interval
 from specialsam.models import memory
 from specialsam.models.finder import find
 from specialsam.models.memory import Memory
+from specialsam.models.segmenter import Segmenter
 
+WITHIN = 0.9
+"""Share of the decoder's answer that lies within the place that it was asked about."""
 REMEMBERED = 1024
 """Cells of a memory that is made on the spot."""
 
@@ -49,13 +52,17 @@ class Judged:
 
 @dataclass(frozen=True)
 class Judge:
-    """A session with thresholds: a place alarms from `threshold`, and goes on alarming from `low`."""
+    """A session with thresholds: a place alarms from `threshold`, and goes on alarming from `low`.
+
+    The memory says where something is; where it alarms the decoder draws its outline, if that is wanted (`outlined`).
+    """
 
     session: Session
     taught: Taught
     threshold: float
     low: float
     most: int
+    outlined: bool = True
 
     @property
     def by(self) -> str:
@@ -77,7 +84,11 @@ class Judge:
         kept = self.taught.memory or self.session.parts.memory
         assert kept is not None, "a judge is opened with a finder or a memory"
         far = memory.anomaly_map(kept, embedding)
-        return Judged(float(far.max()), *regions(far, self.low, self.most))
+        masks, scores = regions(far, self.low, self.most)
+        sure = int((scores >= self.threshold).sum()) if self.outlined else 0
+        if sure:
+            masks[:sure] = outlines(self.session.segmenter, embedding, far, masks[:sure])
+        return Judged(float(far.max()), masks, scores)
 
 
 def regions(far: FloatArray, least: float, most: int) -> tuple[BoolArray, FloatArray]:
@@ -92,6 +103,19 @@ def regions(far: FloatArray, least: float, most: int) -> tuple[BoolArray, FloatA
     half = tops[order] / (2 - tops[order])  # the squashed value of half the distance
     masks = [(labels == number + 1) & (far >= level) for number, level in zip(order, half, strict=True)]
     return np.array(masks, np.bool_).reshape(len(order), *far.shape), tops[order]
+
+
+def outlines(segmenter: Segmenter, embedding: Embedding, far: FloatArray, masks: BoolArray) -> BoolArray:
+    """Places of a map (H, W), masks bool (P, H, W), drawn closer: the decoder's answer to a click where each is surest.
+
+    An answer that leaves its place is none: the place stays as it was.
+    """
+    peaks = [np.unravel_index(int(np.where(mask, far, -1.0).argmax()), far.shape) for mask in masks]
+    points = np.array([[[x, y]] for y, x in peaks], np.float32)
+    answers = segmenter.decode(embedding, Prompts("found", points, np.ones((len(points), 1), np.int64))).masks()[:, 0]
+    inside = np.array([(answer & mask).sum() for answer, mask in zip(answers, masks, strict=True)])
+    good = (inside > 0) & (inside >= WITHIN * answers.sum((1, 2)))
+    return np.asarray(np.where(good[:, None, None], answers, masks), np.bool_)
 
 
 def known_scores(session: Session) -> Taught:
