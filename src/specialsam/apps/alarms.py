@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 
+from specialsam.apps.appearance import Appearance, appearance_of, common
 from specialsam.apps.photographs import gather, register_heif
 from specialsam.apps.session import Session, open_session
 from specialsam.core.console import complain, stage
 from specialsam.core.errors import DataError, UsageError
+from specialsam.core.geometry import ImageArray
 from specialsam.core.names import printable
 from specialsam.data.images import read_image
 from specialsam.metrics.conformal import Drift, drift
@@ -27,14 +29,24 @@ def calibrate(
 
     They must be none that the specialist learned from: their scores would be too low and the promise would not hold.
     """
-    scores = score_pictures(open_session(specialist, device=device, trust_base=trust_base), places)
+    seen: list[Appearance] = []
+    session = open_session(specialist, device=device, trust_base=trust_base)
+    scores = score_pictures(session, places, lambda image: seen.append(appearance_of(image)))
     source = f"{len(scores)} pictures of {', '.join(printable(path.resolve().name) for path in places)}"
-    write_card(specialist, read_card(specialist).model_copy(update={"alarm": Alarm(good_scores=scores, source=source)}))
+    alike = common(seen)
+    kind = {} if alike is None else {"size": alike.size, "grey": alike.grey}
+    alarm = Alarm(good_scores=scores, source=source, **kind)
+    write_card(specialist, read_card(specialist).model_copy(update={"alarm": alarm}))
     return f"{source}: enough for a share of false alarms of {_least(len(scores)):.2%} and above"
 
 
-def score_pictures(session: Session, places: Sequence[Path]) -> list[float]:
-    """The finder's score of each readable picture; what is left out is said. UsageError where there is none."""
+def score_pictures(
+    session: Session, places: Sequence[Path], seen: Callable[[ImageArray], None] | None = None
+) -> list[float]:
+    """The finder's score of each readable picture; what is left out is said. UsageError where there is none.
+
+    `seen` is called with each picture uint8 (H, W, 3) that has a score.
+    """
     if session.parts.finder is None:
         source = session.segmenter.source or session.segmenter.name
         raise UsageError(f"expected a specialist with a finder in {source}, got one without; specialize anew")
@@ -48,6 +60,8 @@ def score_pictures(session: Session, places: Sequence[Path]) -> list[float]:
             try:
                 image = read_image(path)
                 scores.append(find(session.parts.finder, session.segmenter, session.segmenter.encode(image)).score)
+                if seen is not None:
+                    seen(image)
             except DataError as error:
                 failed += 1
                 complain(f"left out: {error}")

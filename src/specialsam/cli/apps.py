@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specialsam.cli.options import Backend, Debug, Device, Model, TrustBase
+from specialsam.cli.options import Backend, Config, Debug, Device, Model, Sets, TrustBase, read_settings
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 
@@ -140,3 +140,66 @@ def calibrate(
     from specialsam.core.place import here
 
     say(run(specialist, pictures, device=here(device).device, trust_base=trust_base))
+
+
+@app.command()
+def inspect(
+    stream: Annotated[
+        str,
+        typer.Argument(
+            help="folder or glob of pictures, video file, camera number, rtsp:// or http:// address",
+            metavar="STREAM",
+            show_default=False,
+        ),
+    ],
+    out: OutFolder,
+    model: Model = "nano",
+    teach: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--teach", help="good pictures that set the threshold on the spot; repeatable", show_default=False
+        ),
+    ] = None,
+    false_alarms: Annotated[
+        str | None, typer.Option(help="share of good pictures that may alarm, as 1% or .01 [default: 1%]")
+    ] = None,
+    config: Config = None,
+    sets: Sets = None,
+    live: Annotated[bool, typer.Option("--live", help="read files as a camera: always the newest picture")] = False,
+    database: Annotated[str, typer.Option(help="events into a database: postgresql://user@host/name")] = "",
+    mqtt: Annotated[str, typer.Option(help="events to a broker: mqtt://user:password@host/prefix")] = "",
+    webhook: Annotated[str, typer.Option(help="events to an address: https://host/path")] = "",
+    secret: Annotated[
+        str, typer.Option(help="of the webhook's signature", envvar="SPECIALSAM_WEBHOOK_SECRET", show_default=False)
+    ] = "",
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="the webhook may lie in a private network")
+    ] = False,
+    metrics: Annotated[
+        int | None, typer.Option(help="port for Prometheus, on this machine; 0: any", min=0, max=65535)
+    ] = None,
+    device: Device = "auto",
+    trust_base: TrustBase = False,
+    debug: Debug = False,
+) -> None:
+    """Inspect a production line: one alarm a defect, its place on the roll, nothing lost when something is down."""
+    try:
+        from specialsam.apps.line.delivery import Delivery
+        from specialsam.apps.line.inspect import InspectOrder
+        from specialsam.apps.line.inspect import inspect as run
+    except ImportError as error:
+        if error.name != "sqlalchemy":
+            raise
+        raise UsageError("inspect needs the package sqlalchemy; install it: pip install 'specialsam[line]'") from error
+    from specialsam.apps.line.settings import LineSettings
+    from specialsam.apps.session import open_session
+    from specialsam.core.place import here
+    from specialsam.core.settings import parse_settings
+
+    asked = read_settings(config, sets) | ({} if false_alarms is None else {"false_alarms": share(false_alarms)})
+    settings = parse_settings(LineSettings, asked)
+    deliver = Delivery(database, mqtt, webhook, secret, allow_private, metrics)
+    session = open_session(model, device=here(device).device, trust_base=trust_base)
+    found = run(session, InspectOrder(stream, out, tuple(teach or ()), live, deliver), settings)
+    if found.page is not None:
+        say(f"map of the roll: {found.page}")

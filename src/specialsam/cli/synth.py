@@ -76,3 +76,21 @@ def synth_defects(
 
     for line in run_synth_defects(source, out, count, kinds or (), seed):
         say(line)
+
+
+@app.command("line")
+def synth_line(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for line.avi, truth.json and good/")],
+    good: Annotated[int, typer.Option(help="pictures of flawless cloth, for inspect --teach", min=0)] = 120,
+    sets: Sets = None,
+    debug: Debug = False,
+) -> None:
+    """A video of a moving cloth with defects at known metres: what `inspect` is tried on, and the truth of it."""
+    from specialsam.core.settings import parse_settings
+    from specialsam.synth.line import LineRecipe
+    from specialsam.synth.line_files import write_line
+
+    recipe = parse_settings(LineRecipe, read_settings(None, sets))
+    with stage("filming") as progress:
+        counts = write_line(out, recipe, good, progress)
+    say(f"wrote {out}: {', '.join(f'{number} {name}' for name, number in counts.items())}")

@@ -92,11 +92,16 @@ def stage(title: str) -> AbstractContextManager[Progress]:
     return _sink.get().stage(title)
 
 
+def is_terminal() -> bool:
+    """Whether somebody looks at what is said: the sink is the terminal and standard output is one."""
+    return _sink.get() is TERMINAL and sys.stdout.isatty()
+
+
 def _print(text: str, stream: TextIO) -> None:
-    print(_encodable(text, stream), file=stream, flush=True)
+    print(encodable(text, stream), file=stream, flush=True)
 
 
-def _encodable(text: str, stream: TextIO) -> str:
+def encodable(text: str, stream: TextIO) -> str:
     """The text with escapes for what the stream's encoding lacks: no name on a disk may end a run by being printed."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
@@ -115,7 +120,7 @@ def _bar(title: str) -> Iterator[Progress]:
             return Text("" if not speed else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each", "dim")
 
     def shown(text: str) -> str:
-        return escape(_encodable(text, sys.stdout))
+        return escape(encodable(text, sys.stdout))
 
     columns = (
         TextColumn("[bold]{task.description}"),

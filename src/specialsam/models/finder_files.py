@@ -39,6 +39,8 @@ class Alarm(BaseModel):
 
     good_scores: list[Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=list)
     source: str = Field("", description="what images they were of")
+    size: tuple[int, int] | None = Field(None, description="(height, width) of the images, where all have one")
+    grey: bool = Field(False, description="whether all of the images were grey")
 
 
 @dataclass(frozen=True)

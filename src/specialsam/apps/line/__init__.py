@@ -1,0 +1,1 @@
+"""`specialsam inspect`: cameras above a moving web, one alarm a defect, a position on the roll."""

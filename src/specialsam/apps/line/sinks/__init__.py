@@ -1,0 +1,1 @@
+"""Where events go: lines of JSON, SQL databases, MQTT, webhooks."""
