@@ -2,8 +2,8 @@
 
 python benchmarks/backends.py [MODEL ...] [--threads 2] [--images 3] [--names openvino ...]
 
-MODEL is nano, mobile_sam, sam_vit_b, ...: random weights change no time, but make the agreement of masks a bad measure of
-what real weights would lose (`specialsam models backends MODEL` measures those). transformers' own encoder, in fp32, is
+MODEL is nano, mobile_sam, sam_vit_b, ...: random weights change no time, but make the agreement of masks no measure of
+what real weights lose (`specialsam models backends MODEL` measures those). transformers' own encoder, in fp32, is
 the rival for the ViTs. The pictures are generated.
 """
 

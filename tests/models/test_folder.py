@@ -13,7 +13,7 @@ import torch
 
 from specialsam.core.errors import ModelError
 from specialsam.core.types import Prompts
-from specialsam.models.folder import encoder_kind, load_pretrained, save_pretrained
+from specialsam.models.folder import PROCESSOR, encoder_kind, load_pretrained, save_pretrained
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter, fingerprint
 
@@ -122,7 +122,7 @@ def test_an_earlier_folder_is_replaced_whole(
     folder = save_pretrained(conv, tmp_path / "deep" / "model")
     (folder / "left-over").write_text("")
     save_pretrained(vit, folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", PROCESSOR]
     assert load_pretrained(folder).encoder_id == vit.encoder_id
 
     def broken(*_: Any) -> None:
@@ -188,3 +188,22 @@ def test_damaged_folders_are_refused_in_one_line(conv: Segmenter, tmp_path: Path
     with pytest.raises(ModelError, match=expected) as caught:
         load_pretrained(damaged(conv, tmp_path / "nano", how))
     assert "\n" not in str(caught.value)
+
+
+def test_transformers_own_pipeline_gives_our_masks(vit: Segmenter, tmp_path: Path) -> None:
+    """From a picture to masks at its size: `SamProcessor` and `SamModel` as their documentation uses them."""
+    from transformers import SamModel, SamProcessor
+
+    folder = save_pretrained(vit, tmp_path / "exported")
+    processor, model = SamProcessor.from_pretrained(folder), SamModel.from_pretrained(folder)
+    picture = np.random.default_rng(0).integers(0, 255, (75, 110, 3), dtype=np.uint8)
+    asked = processor(picture, input_points=[[list(POINT)]], input_labels=[[1]], return_tensors="pt")
+    torch.testing.assert_close(asked["pixel_values"][0], vit.pixels(picture), atol=1e-5, rtol=0)
+    with torch.no_grad():
+        answer = model(**asked, multimask_output=False)
+    masks = processor.image_processor.post_process_masks(
+        answer.pred_masks, asked["original_sizes"], asked["reshaped_input_sizes"], binarize=False
+    )
+    own = vit.decode(vit.encode(picture), Prompts("click", np.array([[POINT]], np.float32), np.ones((1, 1), np.int64)))
+    torch.testing.assert_close(answer.pred_masks[0, 0], own.logits[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(masks[0][0], own.geometry.logits_to_original(own.logits)[0], atol=1e-5, rtol=1e-5)

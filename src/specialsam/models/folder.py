@@ -16,10 +16,37 @@ from typing import Any
 import torch
 
 from specialsam.core.errors import ModelError
-from specialsam.models.segmenter import Segmenter
+from specialsam.core.geometry import LOGITS_STRIDE
+from specialsam.models.segmenter import PIXEL_MEAN, PIXEL_STD, Segmenter
 
 ENCODER_KEY = "specialsam_encoder"
 """Field of config.json and prefix of the tensors of an encoder that a plain `SamModel` cannot hold."""
+
+
+PROCESSOR = "preprocessor_config.json"
+"""How `SamProcessor.from_pretrained` makes the model's input: the same pixels as `Segmenter.pixels`."""
+
+
+def _processor(side: int) -> dict[str, Any]:
+    """Its content for a model of that input side."""
+    square, small = {"height": side, "width": side}, side // LOGITS_STRIDE
+    return {
+        "image_processor_type": "SamImageProcessor",
+        "processor_class": "SamProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"longest_edge": side},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [value / 255 for value in PIXEL_MEAN],
+        "image_std": [value / 255 for value in PIXEL_STD],
+        "do_pad": True,
+        "pad_size": square,
+        "mask_size": {"longest_edge": small},
+        "mask_pad_size": {"height": small, "width": small},
+    }
 
 
 def encoder_kind(segmenter: Segmenter) -> str:
@@ -39,6 +66,7 @@ def save_pretrained(segmenter: Segmenter, folder: Path, half: bool = False) -> P
     beside.mkdir(parents=True)
     try:
         _write(segmenter, beside, half)
+        (beside / PROCESSOR).write_text(json.dumps(_processor(segmenter.side), indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
     finally:

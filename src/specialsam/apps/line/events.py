@@ -50,7 +50,7 @@ class Look:
 class Place:
     """A place of the web at which something was seen: in `hits` pictures above the threshold, in `sights` at all.
 
-    `score` and `area_mm2` are the highest of any picture, `best` is the number of that with the score, `box` there;
+    `score` is the highest of any picture, `best` the number of that, `area_mm2` and `box` are what was seen there;
     `unseen` counts the pictures since it was seen last.
     """
 
@@ -160,7 +160,7 @@ def _seen(place: Place, sight: Sighting, look: Look, threshold: float) -> Place:
         place,
         along=_union(place.along, sight.along) if sure else place.along,
         across=_union(place.across, sight.across) if sure else place.across,
-        area_mm2=max(place.area_mm2, sight.area_mm2) if sure else place.area_mm2,
+        area_mm2=sight.area_mm2 if better else place.area_mm2,
         score=max(place.score, sight.score),
         label=sight.label if better or not place.label else place.label,
         best=look.number if better else place.best,
@@ -180,14 +180,14 @@ def _joined(near: Sequence[Place]) -> Place:
             first,
             along=_union(first.along, other.along),
             across=_union(first.across, other.across),
-            area_mm2=max(first.area_mm2, other.area_mm2),
             first=min(first.first, other.first),
             last=max(first.last, other.last),
             opened=min(first.opened, other.opened),
             hits=max(first.hits, other.hits),
             sights=max(first.sights, other.sights),
         )
-    return replace(first, score=surest.score, best=surest.best, box=surest.box, label=surest.label)
+    of_surest = {name: getattr(surest, name) for name in ("score", "area_mm2", "best", "box", "label")}
+    return replace(first, **of_surest)
 
 
 @dataclass(frozen=True)
