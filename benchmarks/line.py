@@ -1,11 +1,12 @@
 """The production line, measured: speed and truth on the simulated line, and a campaign of kills.
 
-python benchmarks/line.py speed OUT [--metres 30] [--seed 1] [--good 400] [--rate 0.01]
+python benchmarks/line.py speed OUT [--metres 30] [--seed 1] [--good 400] [--rate 0.01] [--model nano]
 python benchmarks/line.py kills OUT [--pictures 100000] [--kills 3] [--outages 10]
 
 `speed` films cloth with defects (`synth.line`: drifting light, vibration, motion blur, stops), teaches good pictures,
-inspects all with the bundled model, and compares the events with the truth: recall, doubles, error of position; then a
-roll without any defect for false alarms against the promise. It also says where the time of a picture goes.
+inspects all with the bundled model or another, and compares the events with the truth: recall, doubles, error of
+position; then a roll without any defect for false alarms against the promise. It also says where the time of a picture
+goes.
 
 `kills` needs mosquitto and PostgreSQL (Debian's packages). The encoder is replaced by stored embeddings, so that many
 pictures pass. Broker and database are killed and started again `--outages` times each, the inspection itself is killed
@@ -87,7 +88,7 @@ def _gap(one: tuple[float, float], other: tuple[float, float]) -> float:
     return max(one[0] - other[1], other[0] - one[1], 0.0)
 
 
-def speed(out: Path, metres: float, seed: int, good: int, rate: float) -> None:
+def speed(out: Path, metres: float, seed: int, good: int, rate: float, model: str) -> None:
     """Films, teaches, inspects, compares."""
     kinds = ("thread", "cut", "hole", "stain")
     flawed = LineRecipe(metres=metres, defects=round(metres), seed=seed, stops=((20, 3), (70, 5)), kinds=kinds)
@@ -96,7 +97,7 @@ def speed(out: Path, metres: float, seed: int, good: int, rate: float) -> None:
         if not (out / name / "truth.json").exists():
             say(f"filming {name}")
             write_line(out / name, recipe, taught)
-    session = open_session("nano")
+    session = open_session(model)
     profile(session, out / "flawed" / "good")
     settings = LineSettings(pitch_mm=flawed.pitch_mm, false_alarms=rate)
     for name in ("flawed", "clean"):
@@ -360,6 +361,7 @@ def main() -> None:
     fast.add_argument("--seed", type=int, default=1)
     fast.add_argument("--good", type=int, default=400)
     fast.add_argument("--rate", type=float, default=0.01)
+    fast.add_argument("--model", default="nano", help="decides by its finder where it has one, else by a memory")
     for name in ("kills", "campaign"):
         one = what.add_parser(name)
         one.add_argument("out", type=Path)
