@@ -82,7 +82,7 @@ def prefixed(prefix: str, state: State) -> State:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "sam.", "module.sam.", "net."]
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "sam.", "module.sam.", "net.", "a.b.c."]
 )
 def test_a_prefix_common_to_all_names_is_dropped(prefix: str, official: State, written: Any, tmp_path: Path) -> None:
     torch.save(prefixed(prefix, official), tmp_path / "w.pth")
@@ -91,9 +91,10 @@ def test_a_prefix_common_to_all_names_is_dropped(prefix: str, official: State, w
     assert fingerprint(loaded.sam) == fingerprint(written)
 
 
-def test_a_part_that_was_compiled_by_itself(official: State, written: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrap", ["_orig_mod", "module", "_fsdp_wrapped_module"])
+def test_a_part_that_was_wrapped_by_itself(wrap: str, official: State, written: Any, tmp_path: Path) -> None:
     torch.save(
-        {k.replace("image_encoder.", "image_encoder._orig_mod."): v for k, v in official.items()}, tmp_path / "w.pt"
+        {k.replace("image_encoder.", f"image_encoder.{wrap}."): v for k, v in official.items()}, tmp_path / "w.pt"
     )
     assert fingerprint(load_model(tmp_path / "w.pt").sam) == fingerprint(written)
 
@@ -210,6 +211,14 @@ def test_a_decoder_on_nano_and_on_a_zoo_file(tmp_path: Path, official: State, mo
     refused(tmp_path / "decoder.pth", "mask_decoder of tiny", "of another shape", base="tiny")
 
 
+def test_a_prompt_encoder_without_its_positional_encoding_is_not_whole(
+    official: State, base: Path, tmp_path: Path
+) -> None:
+    state = {k: v for k, v in official.items() if not k.startswith("image_encoder.") and "pe_layer" not in k}
+    torch.save(state, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "1 missing", "positional_embedding", base=base)
+
+
 def test_a_decoder_that_is_not_whole_is_never_put_on_a_base(official: State, base: Path, tmp_path: Path) -> None:
     state = {k: v for k, v in official.items() if k.startswith("mask_decoder.")}
     path = tmp_path / "decoder.pth"
@@ -278,6 +287,18 @@ def test_a_lora_adapter_is_merged(rslora: bool, names: str, base: Path, tmp_path
         assert fingerprint(load_model(path).sam) == fingerprint(loaded.sam)
 
 
+def test_scales_by_pattern_are_those_of_peft(base: Path, tmp_path: Path) -> None:
+    """Oracle: the weights added by hand; the first expression that ends in the layer's name counts."""
+    state, patterns = pairs(), {r"layers\.[1-9]\.attn\.qkv": 2, "qkv": 12, "attn.qkv": 100, "kv": 99}
+    folder = adapter(tmp_path / "lora", state, alpha_pattern=patterns)
+    first, merged = load_model(base).sam.state_dict(), load_model(folder, base).sam.state_dict()
+    for layer, alpha in ((0, 12), (1, 2)):
+        name = f"vision_encoder.layers.{layer}.attn.qkv"
+        a, b = (state[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB")
+        torch.testing.assert_close(merged[f"{name}.weight"], first[f"{name}.weight"] + alpha / 4 * b @ a)
+    refused(adapter(folder, state, alpha_pattern={"(": 1}), "peft's settings", base=base)
+
+
 def test_a_convolution_with_lora(base: Path, tmp_path: Path) -> None:
     """Oracle: the convolution by A, then the one by B."""
     torch.manual_seed(7)
@@ -341,6 +362,19 @@ def test_medsams_pixels(
     assert fingerprint(load_model(path, "tiny").sam) == fingerprint(written)
     again = export_model(str(path), tmp_path / "sam-folder", "medsam")
     assert fingerprint(load_model(again).sam) == fingerprint(loaded.sam)
+
+
+def test_a_folder_of_medsams_is_told_of(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(base, "expected a file for --base medsam", "model.safetensors", base="medsam")
+    folder = base.rename(base.with_name("MedSAM-vit"))
+    load_model(folder)
+    assert "MedSAM-vit looks like MedSAM by its name" in "".join(capsys.readouterr())
+
+
+def test_litemedsam_is_refused(tmp_path: Path, official: State) -> None:
+    torch.save(official, tmp_path / "lite_medsam.pth")
+    for base in (None, "medsam"):
+        refused(tmp_path / "lite_medsam.pth", "expected MedSAM's sam_vit_b", "got tiny", "LiteMedSAM", base=base)
 
 
 def test_the_scale_goes_into_the_first_layer_exactly(official: State) -> None:

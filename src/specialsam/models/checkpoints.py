@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ ROOTS = (
 )
 """First words of names that are part of the model and not of what wraps it."""
 PARTS = ("image_encoder", "vision_encoder", "prompt_encoder", "mask_decoder", "shared_image_embedding")
+WRAPS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 DEPTH = 3
 PIXELS = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD}
 FIRST_LAYER = ("image_encoder.patch_embed.proj", "vision_encoder.patch_embed.projection")
@@ -84,10 +86,12 @@ def _states(content: Any, where: str, depth: int) -> Iterator[tuple[str, State]]
 def strip(state: Mapping[str, Tensor]) -> State:
     """The same tensors without the words that all names begin with (`module.`, `model.`), but the model's own parts.
 
-    `_orig_mod.`, which torch.compile puts before any part, is removed wherever it stands; a mask decoder that was saved
-    by itself gets the name of its part.
+    What parallel training and torch.compile put before any part is removed wherever it stands; a mask decoder that was
+    saved by itself gets the name of its part.
     """
-    out = {key.replace("_orig_mod.", ""): value for key, value in state.items()}
+    out = {WRAPS.sub("", key): value for key, value in state.items()}
+    if len(out) != len(state):  # two models side by side, which is for the caller to refuse
+        out = dict(state)
     while out:
         first = next(iter(out)).split(".")[0]
         if first in ROOTS or not all(key.startswith(first + ".") for key in out):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from specialsam.core.console import say
 from specialsam.core.errors import ModelError, UsageError
 from specialsam.models.segmenter import Segmenter, usable_device
 
@@ -93,6 +94,9 @@ def _load(text: str, base: str | None, search: _Search) -> Segmenter:
             return load_specialist(path, _load_base(path, base, search))
         if is_adapter(path):
             return _from_adapter(path, base, search)
+        if base == MEDSAM:
+            raise ModelError(f"expected a file for --base {MEDSAM}, got the folder {path}; give its model.safetensors")
+        _say_medsam(path.resolve().name)
         return load_pretrained(path)
     if path.is_file() or path.suffix in CHECKPOINTS:
         if not path.exists():
@@ -152,6 +156,7 @@ def _from_hub(name: str, search: _Search) -> Segmenter:
             f"expected the base of {search.card} here, {_namer(search.card)} the hub model {name}, "
             "which is fetched only with --trust-base"
         )
+    _say_medsam(name)
     sam = load_transformers(name, local)
     return Segmenter(name, sam, int(sam.config.vision_config.image_size), name)
 
@@ -205,6 +210,15 @@ def _from_checkpoint(path: Path, base: str | None, search: _Search) -> Segmenter
             f"expected the checkpoint of one of {', '.join(CARDS)}, {path.name} looks like {said_of(state)}{advice}"
         )
     return Segmenter(name, load_checkpoint(path, CARDS[name]), CARDS[name].side, str(path))
+
+
+def _say_medsam(name: str) -> None:
+    """Tell of a transformers folder or hub id that looks like MedSAM's by its name."""
+    if MEDSAM in name.lower():
+        say(
+            f"note: {name} looks like MedSAM by its name and gets SAM's preprocessing; if it was trained on images of "
+            f"0..1, give its model.safetensors with --base {MEDSAM}"
+        )
 
 
 def _check_medsam(path: Path, base: str | None, looks: str) -> None:

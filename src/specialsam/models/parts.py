@@ -87,8 +87,10 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
         kind = str(config["peft_type"])
-        float(config["lora_alpha"]), int(config["r"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        float(config["lora_alpha"])
+        for pattern, value in (config.get("alpha_pattern") or {}).items():
+            re.compile(pattern), float(value)
+    except (re.error, AttributeError, OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"expected peft's settings of a LoRA adapter in {path}, got others; save it anew") from error
     if kind != "LORA" or config.get("use_dora"):
         raise ModelError(
@@ -157,8 +159,9 @@ def _change(a: Tensor, b: Tensor, module: str, config: Mapping[str, Any], path: 
     """What an adapter adds to a weight, float32: A (r, in) and B (out, r), or A (r, in, k, k) and B (out, r, 1, 1)."""
     rank, alpha = len(a), float(config["lora_alpha"])
     for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if module == pattern or module.endswith(f".{pattern}"):
+        if re.match(rf"(.*\.)?({pattern})$", module):  # as peft has it, where the first counts
             alpha = float(value)
+            break
     scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
     if a.ndim < 2 or a.ndim != b.ndim or b.shape[1] != rank or b[0, 0].numel() != 1:
         raise ModelError(f"expected a lora_A and lora_B that fit at {module} in {path}, got {a.shape} and {b.shape}")

@@ -38,6 +38,7 @@ CHUNK = 1 << 20
 TIMEOUT = 30.0
 """Seconds without an answer after which a download is given up."""
 PLAIN: list[Any] = [argparse.Namespace, type(np.float64(0).dtype), type(np.float32(0).dtype), np.dtype, scalar]
+PLAIN.append((scalar, "numpy.core.multiarray.scalar"))  # its name before numpy 2
 """What trainers write beside tensors and is data alone: settings, and a best score as numpy's number."""
 TRANSFORMERS_EPSILON = 1e-6
 """Of the decoder's layer normalisations where transformers trained or converted a model and no configuration says."""
@@ -129,7 +130,7 @@ def fill(
     or not finite; `name` says what they are called in the file at `path`, `what` which model they should fit.
     """
     expected = {key: value for key, value in sam.state_dict().items() if not parts or key.startswith(tuple(parts))}
-    missing = [name(key) for key in expected if key not in state and key != SHARED_TOO]
+    missing = [name(key) for key in expected if key not in state and (key != SHARED_TOO or SHARED not in expected)]
     unknown = [name(key) for key in state if key not in expected]
     other = [
         f"{name(key)} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
