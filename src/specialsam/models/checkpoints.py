@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from torch import Tensor
 
 from specialsam.core.errors import ModelError
@@ -18,15 +22,16 @@ from specialsam.models.zoo import CARDS, Card, VitNumbers
 TRANSFORMERS = "a transformers SamModel"
 ADAPTER = "a LoRA adapter"
 DECODER = "a mask decoder alone"
+INSTEAD = "start from SAM or MobileSAM instead, or use the program that it came from"
 OTHERS = {
-    "mask_decoder.hf_token.weight": "SAM-HQ, whose decoder has an output that SAM has not",
-    "mask_decoder.hq_token.weight": "SAM-HQ, whose decoder has an output that SAM has not",
-    "sam_mask_decoder.": "SAM 2, which is another architecture",
-    "image_encoder.trunk.": "SAM 2, which is another architecture",
-    "vision_encoder.backbone.": "SAM 2, which is another architecture",
-    "memory_attention.": "SAM 2, which is another architecture",
-    "patch_embed.proj.weight": "an image encoder alone, to which the prompt encoder and mask decoder are missing",
-    "image_encoder.": "an image encoder of SAM's family that is not known here, or of another size",
+    "mask_decoder.hf_token.weight": f"SAM-HQ, whose decoder has an output that SAM has not; {INSTEAD}",
+    "mask_decoder.hq_token.weight": f"SAM-HQ, whose decoder has an output that SAM has not; {INSTEAD}",
+    "sam_mask_decoder.": f"SAM 2, which is another architecture; {INSTEAD}",
+    "image_encoder.trunk.": f"SAM 2, which is another architecture; {INSTEAD}",
+    "vision_encoder.backbone.": f"SAM 2, which is another architecture; {INSTEAD}",
+    "memory_attention.": f"SAM 2, which is another architecture; {INSTEAD}",
+    "patch_embed.proj.weight": "an image encoder alone; save the state_dict() of the whole model",
+    "image_encoder.": f"an encoder of SAM's family that is not known here, or of another size; {INSTEAD}",
 }
 """Beginnings of names by which models tell themselves that cannot be loaded, and what is said of them."""
 ROOTS = (
@@ -36,10 +41,59 @@ ROOTS = (
 """First words of names that are part of the model and not of what wraps it."""
 PARTS = ("image_encoder", "vision_encoder", "prompt_encoder", "mask_decoder", "shared_image_embedding")
 WRAPS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+PLAIN: list[Any] = [
+    *(argparse.Namespace, np.dtype, type(np.dtype("f8")), type(np.dtype("f4")), type(np.dtype("i8"))),
+    *(scalar, (scalar, "numpy.core.multiarray.scalar")),
+]
+"""What trainers write beside tensors and is data alone: settings, and a best score as numpy's number (of any age)."""
 DEPTH = 3
 PIXELS = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD}
 FIRST_LAYER = ("image_encoder.patch_embed.proj", "vision_encoder.patch_embed.projection")
 DECODER_ONLY = ("iou_token.weight", "mask_tokens.weight")
+
+
+def read_checkpoint(path: Path) -> State:
+    """Tensors by name of a checkpoint, whatever its ending: what torch.save wrote, or safetensors, told by content.
+
+    Tensors alone are read (memory-mapped where the format allows), and unwrapped as `checkpoints.unwrap` says. Raises
+    ModelError in one line for a file that is missing, damaged, holds code, or is no checkpoint of one model.
+    """
+    if not path.is_file():
+        raise ModelError(f"expected a checkpoint at {path}, found no such file")
+    try:
+        content = _read(path)
+    except Exception as error:  # a damaged file makes the readers raise errors of any kind
+        if "TorchScript" in str(error):
+            raise ModelError(
+                f"expected tensors alone in {path}, got a TorchScript program, which is never run; "
+                "save the state_dict() of the model that it was made from and load that"
+            ) from error
+        if "GLOBAL" in str(error):
+            raise ModelError(
+                f"expected tensors alone in {path}, got a file that holds code, which is never run; "
+                "save its state_dict() and load that"
+            ) from error
+        raise ModelError(
+            f"expected a checkpoint (.pth, .pt, .safetensors) at {path}, got one that is damaged or of another format "
+            f"({type(error).__name__}); fetch it anew"
+        ) from error
+    return unwrap(content, path)
+
+
+def _read(path: Path) -> Any:
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    zipped = zipfile.is_zipfile(path)
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise ValueError("TorchScript")
+    with torch.serialization.safe_globals(PLAIN):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
 def unwrap(content: Any, path: Path) -> State:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import numpy as np
 import torch
-from numpy._core.multiarray import scalar
 from torch import Tensor
 
 from specialsam.core.errors import ModelError
@@ -29,7 +25,14 @@ from specialsam.models.architectures import (
     to_official,
     to_transformers,
 )
-from specialsam.models.checkpoints import TRANSFORMERS, fold_unit_pixels, identify, transformers_card, unwrap
+from specialsam.models.checkpoints import (
+    INSTEAD,
+    TRANSFORMERS,
+    fold_unit_pixels,
+    identify,
+    read_checkpoint,
+    transformers_card,
+)
 from specialsam.models.zoo import CARDS, Card
 
 Progress = Callable[[int, int, str], None]
@@ -37,57 +40,10 @@ Progress = Callable[[int, int, str], None]
 CHUNK = 1 << 20
 TIMEOUT = 30.0
 """Seconds without an answer after which a download is given up."""
-PLAIN: list[Any] = [argparse.Namespace, type(np.float64(0).dtype), type(np.float32(0).dtype), np.dtype, scalar]
-PLAIN.append((scalar, "numpy.core.multiarray.scalar"))  # its name before numpy 2
-"""What trainers write beside tensors and is data alone: settings, and a best score as numpy's number."""
 TRANSFORMERS_EPSILON = 1e-6
 """Of the decoder's layer normalisations where transformers trained or converted a model and no configuration says."""
 CACHED = ("config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 """What a model on the hub consists of: its configuration, and its weights in one of these forms."""
-
-
-def read_checkpoint(path: Path) -> State:
-    """Tensors by name of a checkpoint, whatever its ending: what torch.save wrote, or safetensors, told by content.
-
-    Tensors alone are read (memory-mapped where the format allows), and unwrapped as `checkpoints.unwrap` says. Raises
-    ModelError in one line for a file that is missing, damaged, holds code, or is no checkpoint of one model.
-    """
-    if not path.is_file():
-        raise ModelError(f"expected a checkpoint at {path}, found no such file")
-    try:
-        content = _read(path)
-    except Exception as error:  # a damaged file makes the readers raise errors of any kind
-        if "TorchScript" in str(error):
-            raise ModelError(
-                f"expected tensors alone in {path}, got a TorchScript program, which is never run; "
-                "save the state_dict() of the model that it was made from and load that"
-            ) from error
-        if "GLOBAL" in str(error):
-            raise ModelError(
-                f"expected tensors alone in {path}, got a file that holds code, which is never run; "
-                "save its state_dict() and load that"
-            ) from error
-        raise ModelError(
-            f"expected a checkpoint (.pth, .pt, .safetensors) at {path}, got one that is damaged or of another format "
-            f"({type(error).__name__}); fetch it anew"
-        ) from error
-    return unwrap(content, path)
-
-
-def _read(path: Path) -> Any:
-    with path.open("rb") as stream:
-        head = stream.read(9)
-    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    zipped = zipfile.is_zipfile(path)
-    if zipped:
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                raise ValueError("TorchScript")
-    with torch.serialization.safe_globals(PLAIN):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
 def load_checkpoint(path: Path, card: Card, unit_pixels: bool = False) -> Any:
@@ -269,7 +225,9 @@ def load_transformers(source: Path | str, local: bool = False) -> Any:
     try:
         kind = PreTrainedConfig.get_config_dict(str(source), local_files_only=local)[0].get("model_type")
         if kind != "sam":
-            raise ModelError(f"expected a transformers folder or hub id of a SAM, got one of type {kind!r} ({source})")
+            raise ModelError(
+                f"expected a transformers folder or hub id of a SAM, got one of type {kind!r} ({source}); {INSTEAD}"
+            )
         model, info = SamModel.from_pretrained(
             str(source), output_loading_info=True, dtype=torch.float32, local_files_only=local
         )
