@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specialsam.cli.options import Debug, Sets, TrustBase, read_settings
+from specialsam.cli.options import Base, Debug, Sets, TrustBase, read_settings
 from specialsam.core.console import say, stage
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def export(
     images: Annotated[
         Path | None, typer.Option(help="folder of pictures that onnx files are checked on [default: generated ones]")
     ] = None,
+    base: Base = None,
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
@@ -108,7 +109,7 @@ def export(
     from specialsam.models.export import export_model
 
     check = _pictures(images) if kind != "torch" else []
-    say(f"wrote {export_model(model, out, trust_base=trust_base, check=check, kind=kind)}")
+    say(f"wrote {export_model(model, out, base, trust_base=trust_base, check=check, kind=kind)}")
 
 
 def _pictures(folder: Path | None, count: int = 10) -> list[ImageArray]:

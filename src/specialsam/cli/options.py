@@ -27,7 +27,10 @@ Sets = Annotated[
         "--set", "-s", help="one setting, e.g. train.lr=1e-5 or train.loss=dice; repeatable", show_default=False
     ),
 ]
-Base = Annotated[str | None, typer.Option(help="which zoo model a checkpoint file belongs to")]
+Base = Annotated[
+    str | None,
+    typer.Option(help="zoo model that a file is of (or medsam), or the model that a decoder or LoRA adapter is put on"),
+]
 TrustBase = Annotated[
     bool, typer.Option("--trust-base", help="fetch the hub model that a specialist's card names as its base")
 ]

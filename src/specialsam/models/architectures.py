@@ -41,7 +41,7 @@ class SamTinyViT(TinyViT):
         return self.patch_embed
 
 
-def sam_config(card: Card) -> Any:
+def sam_config(card: Card, epsilon: float = DECODER_EPSILON) -> Any:
     """The transformers `SamConfig` of a card; its vision part is a placeholder where the encoder is not SAM's ViT."""
     from transformers import SamConfig, SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 
@@ -61,9 +61,7 @@ def sam_config(card: Card) -> Any:
     )
     vision.scale = 1.0
     prompt = SamPromptEncoderConfig(hidden_size=card.channels, image_size=card.side, patch_size=numbers.patch)
-    decoder = SamMaskDecoderConfig(
-        hidden_size=card.channels, iou_head_hidden_dim=card.channels, layer_norm_eps=DECODER_EPSILON
-    )
+    decoder = SamMaskDecoderConfig(hidden_size=card.channels, iou_head_hidden_dim=card.channels, layer_norm_eps=epsilon)
     return SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
 
 
@@ -77,11 +75,12 @@ ENCODERS: dict[str, Callable[[Card], nn.Module]] = {"tinyvit": _tinyvit}
 """Encoders that replace SAM's ViT, by the kind that the card names."""
 
 
-def build(card: Card, device: torch.device | str = "cpu") -> Any:
+def build(card: Card, device: torch.device | str = "cpu", epsilon: float = DECODER_EPSILON) -> Any:
     """A `SamModel` of this card's architecture with random weights, in eval mode and without gradients.
 
-    On the meta device nothing is allocated; fill it with `load_state_dict(state, assign=True)`: these models have no
-    buffer outside their state. Raises ModelError for a card whose encoder is built elsewhere.
+    `epsilon` is that of the mask decoder's layer normalisations. On the meta device nothing is allocated; fill it with
+    `load_state_dict(state, assign=True)`: these models have no buffer outside their state. Raises ModelError for a card
+    whose encoder is built elsewhere.
     """
     from transformers import SamModel
 
@@ -90,7 +89,7 @@ def build(card: Card, device: torch.device | str = "cpu") -> Any:
     if card.encoder != "vit" and card.encoder not in ENCODERS:
         raise ModelError(f"expected an encoder of vit, {', '.join(ENCODERS)} for {card.name}, got {card.encoder}")
     with torch.device(device):
-        sam: Any = SamModel(sam_config(card))
+        sam: Any = SamModel(sam_config(card, epsilon))
         if card.encoder != "vit":
             sam.vision_encoder = ENCODERS[card.encoder](card)
     return sam.eval().requires_grad_(False)

@@ -26,19 +26,25 @@ FORMATS = ("torch", "onnx", "openvino")
 
 
 def export_model(
-    model: str, out: Path, *, trust_base: bool = False, check: Sequence[ImageArray] = (), kind: str = "torch"
+    model: str,
+    out: Path,
+    base: str | None = None,
+    *,
+    trust_base: bool = False,
+    check: Sequence[ImageArray] = (),
+    kind: str = "torch",
 ) -> Path:
     """Load any model and write it to `out`: `.pth` and `.pt` in the official layout, anything else as a folder.
 
-    A folder of `kind` onnx or openvino holds the same files for those runtimes beside it (`onnx_files`), checked on the
-    pictures `check`, uint8 (H, W, 3).
+    `base` is that of `load_model`. A folder of `kind` onnx or openvino holds the same files for those runtimes beside
+    it (`onnx_files`), checked on the pictures `check`, uint8 (H, W, 3).
     """
     _check_place(out)
     if kind not in FORMATS:
         raise UsageError(f"expected a --format of {', '.join(FORMATS)}, got {kind!r}")
     if kind != "torch" and out.suffix in (".pth", ".pt"):
         raise UsageError(f"expected a folder to export {kind} files to, got {out}")
-    segmenter = load_model(model, trust_base=trust_base)
+    segmenter = load_model(model, base, trust_base=trust_base)
     if out.suffix not in (".pth", ".pt"):
         try:
             folder = save_pretrained(segmenter, out)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -17,6 +16,7 @@ from torch import Tensor
 from specialsam.core.errors import ModelError
 from specialsam.core.files import write_whole
 from specialsam.models.architectures import (
+    DECODER_EPSILON,
     SHARED,
     SHARED_TOO,
     State,
@@ -25,101 +25,68 @@ from specialsam.models.architectures import (
     to_official,
     to_transformers,
 )
-from specialsam.models.zoo import CARDS, Card, VitNumbers
+from specialsam.models.checkpoints import (
+    INSTEAD,
+    TRANSFORMERS,
+    fold_unit_pixels,
+    identify,
+    read_checkpoint,
+    transformers_card,
+)
+from specialsam.models.zoo import CARDS, Card
 
 Progress = Callable[[int, int, str], None]
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0
 """Seconds without an answer after which a download is given up."""
-WRAPPERS = ("model", "state_dict", "model_state_dict")
-TRANSFORMERS = "a transformers SamModel"
+TRANSFORMERS_EPSILON = 1e-6
+"""Of the decoder's layer normalisations where transformers trained or converted a model and no configuration says."""
 CACHED = ("config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 """What a model on the hub consists of: its configuration, and its weights in one of these forms."""
 
 
-def read_checkpoint(path: Path) -> State:
-    """Tensors by name of a .pth or .pt (tensors only, memory-mapped where its format allows) or .safetensors file.
+def load_checkpoint(path: Path, card: Card, unit_pixels: bool = False) -> Any:
+    """The `SamModel` of `card` with the weights of a checkpoint of its names or transformers', eval, frozen, float32.
 
-    Unwraps {"model": ...} and {"state_dict": ...} and the prefix "module." of data-parallel training. Raises ModelError
-    in one line for a file that is missing, damaged, holds code, or is no checkpoint.
-    """
-    if not path.is_file():
-        raise ModelError(f"expected a checkpoint at {path}, found no such file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a damaged file makes the readers raise errors of any kind
-        if "GLOBAL" in str(error):
-            raise ModelError(
-                f"expected tensors alone in {path}, got a file that holds code, which is never run; "
-                "save its state_dict() and load that"
-            ) from error
-        raise ModelError(
-            f"expected a checkpoint (.pth, .pt, .safetensors) at {path}, got one that is damaged or of another format "
-            f"({type(error).__name__}); fetch it anew"
-        ) from error
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ModelError(f"expected tensors by name in {path}, got something else; save the model's state_dict()")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
-
-
-def identify(state: Mapping[str, Tensor]) -> str:
-    """Which model these tensors look like: a zoo name, "a transformers SamModel", "nano", or "unknown"."""
-    if any(
-        f"{prefix}.stem.0.0.weight" in state for prefix in ("vision_encoder", "specialsam_encoder", "image_encoder")
-    ):
-        return "nano"
-    if SHARED in state or any(key.startswith("vision_encoder.") for key in state):
-        return TRANSFORMERS
-    if "image_encoder.layers.1.blocks.0.attn.attention_biases" in state and "image_encoder.neck.0.weight" in state:
-        return "mobile_sam" if tuple(state["image_encoder.neck.0.weight"].shape) == (256, 320, 1, 1) else "unknown"
-    patches = state.get("image_encoder.patch_embed.proj.weight")
-    for card in CARDS.values():
-        numbers = card.numbers
-        if isinstance(numbers, VitNumbers) and patches is not None and len(patches) == numbers.width:
-            blocks = (
-                f"image_encoder.blocks.{numbers.blocks - 1}.norm1.weight",
-                f"image_encoder.blocks.{numbers.blocks}.",
-            )
-            if blocks[0] in state and not any(key.startswith(blocks[1]) for key in state):
-                return card.name
-    return "unknown"
-
-
-def load_checkpoint(path: Path, card: Card) -> Any:
-    """The `SamModel` of `card` with the weights of a checkpoint in the official layout, in eval mode, frozen, float32.
-
-    The weights are not copied: a memory-mapped file is read once, and again as they are used. Raises ModelError in one
-    line for the checkpoint of another model, and for tensors that are missing, unknown, of another shape or not finite.
+    The weights are not copied: a memory-mapped file is read once, and again as they are used. `unit_pixels` says that
+    it was trained on images of 0..1 (`fold_unit_pixels`). Raises ModelError in one line for the checkpoint of another
+    model, and for tensors that are missing, unknown, of another shape or not finite.
     """
     state = read_checkpoint(path)
     looks = identify(state)
-    if looks != card.name and looks != "unknown":
+    theirs = looks == TRANSFORMERS and transformers_card(state) is card
+    if (looks in CARDS and looks != card.name) or (looks == TRANSFORMERS and not theirs):
         advice = f"use --model {looks}" if looks in CARDS else "give its folder instead of the file"
         raise ModelError(f"expected weights of {card.name}, got what looks like {looks} ({path}); {advice}")
-    model = build(card, "meta")
-    ready = to_transformers(state, card)
-    _check(ready, model.state_dict(), card, path)
-    require_finite(state, path)
-    floats = {key: value.float() if value.is_floating_point() else value for key, value in ready.items()}
-    model.load_state_dict(floats, strict=True, assign=True)
+    epsilon = TRANSFORMERS_EPSILON if theirs else DECODER_EPSILON
+    model = build(card, "meta", epsilon)
+    state = fold_unit_pixels(state) if unit_pixels else state
+    ready = state if theirs else to_transformers(state, card)
+    fill(model, tie(ready, path), path, card.name, str if theirs else lambda key: official_name(key, card))
     model.prompt_encoder.shared_embedding.positional_embedding = model.shared_image_embedding.positional_embedding
     return model.eval().requires_grad_(False)
 
 
-def _check(state: State, expected: Mapping[str, Tensor], card: Card, path: Path) -> None:
-    def name(key: str) -> str:
-        return official_name(key, card)
+def tie(state: State, path: Path | str) -> State:
+    """Tensors of a `SamModel` with its positional encoding under both of its names; ModelError where they differ."""
+    one, other = state.get(SHARED), state.get(SHARED_TOO)
+    if one is not None and other is not None and not torch.equal(one, other):
+        raise ModelError(f"expected one positional encoding in {path}, got two that differ; tie them first")
+    given = one if one is not None else other
+    return state if given is None else state | {SHARED: given, SHARED_TOO: given}
 
-    missing = [name(key) for key in expected if key not in state and key != SHARED_TOO]
+
+def fill(
+    sam: Any, state: State, path: Path, what: str, name: Callable[[str], str] = str, parts: Sequence[str] = ()
+) -> None:
+    """Put tensors by transformers' names into `sam` in float32: all of them, or all of those that begin with `parts`.
+
+    Raises ModelError in one line, before anything is changed, for tensors that are missing, unknown, of another shape
+    or not finite; `name` says what they are called in the file at `path`, `what` which model they should fit.
+    """
+    expected = {key: value for key, value in sam.state_dict().items() if not parts or key.startswith(tuple(parts))}
+    missing = [name(key) for key in expected if key not in state and (key != SHARED_TOO or SHARED not in expected)]
     unknown = [name(key) for key in state if key not in expected]
     other = [
         f"{name(key)} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
@@ -129,7 +96,10 @@ def _check(state: State, expected: Mapping[str, Tensor], card: Card, path: Path)
     kinds = (("missing", missing), ("unknown", unknown), ("of another shape", other))
     found = ", ".join(f"{len(names)} {kind} (first: {names[0]})" for kind, names in kinds if names)
     if found:
-        raise ModelError(f"expected the tensors of {card.name} in {path}, got a file with {found}")
+        raise ModelError(f"expected the tensors of {what} in {path}, got a file with {found}")
+    require_finite({name(key): value for key, value in state.items()}, path)
+    floats = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    sam.load_state_dict(floats, strict=not parts, assign=True)
 
 
 def require_finite(tensors: Mapping[str, Tensor], where: Path | str) -> None:
@@ -255,7 +225,9 @@ def load_transformers(source: Path | str, local: bool = False) -> Any:
     try:
         kind = PreTrainedConfig.get_config_dict(str(source), local_files_only=local)[0].get("model_type")
         if kind != "sam":
-            raise ModelError(f"expected a transformers folder or hub id of a SAM, got one of type {kind!r} ({source})")
+            raise ModelError(
+                f"expected a transformers folder or hub id of a SAM, got one of type {kind!r} ({source}); {INSTEAD}"
+            )
         model, info = SamModel.from_pretrained(
             str(source), output_loading_info=True, dtype=torch.float32, local_files_only=local
         )
@@ -279,12 +251,14 @@ def load_transformers(source: Path | str, local: bool = False) -> Any:
 
 __all__ = [
     "fetch",
+    "fill",
     "identify",
     "is_cached",
     "load_checkpoint",
     "load_transformers",
     "read_checkpoint",
     "require_finite",
+    "tie",
     "to_official",
     "to_transformers",
     "verify",
