@@ -372,7 +372,7 @@ def main() -> None:
         one.add_argument("--database", default="")
     asked = parser.parse_args()
     if asked.what == "speed":
-        speed(asked.out, asked.metres, asked.seed, asked.good, asked.rate)
+        speed(asked.out, asked.metres, asked.seed, asked.good, asked.rate, asked.model)
     elif asked.what == "kills":
         kills(asked.out, asked.pictures, asked.kills, asked.outages)
     else:
