@@ -271,13 +271,18 @@ def test_only_listed_formats_are_read(tmp_path: Path, format_name: str) -> None:
 
 
 def test_pictures_are_opened_in_one_place() -> None:
-    """Whatever else opened one would have to be as careful; OpenCV ends the process at a name that is no UTF-8."""
+    """Whatever else opened one would have to be as careful; OpenCV ends the process at a name that is no UTF-8.
+
+    Films and cameras are read by OpenCV, in a process that may end.
+    """
     opening = re.compile(r"Image\.open\(|cv2\.(imread|imwrite|imreadmulti|VideoCapture)\(")
     root = Path(specialsam.__file__).parent
     found = [
         path.relative_to(root).as_posix() for path in root.rglob("*.py") if opening.search(path.read_text("utf-8"))
     ]
-    assert found == ["data/images.py"]
+    assert sorted(found) == ["apps/line/grabbing.py", "data/images.py"]
+    assert "VideoCapture" in (root / "apps/line/grabbing.py").read_text("utf-8")
+    assert not re.search(r"Image\.open\(|cv2\.im", (root / "apps/line/grabbing.py").read_text("utf-8"))
 
 
 def test_heif_is_read_where_it_is_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

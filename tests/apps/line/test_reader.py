@@ -255,3 +255,10 @@ def test_motion_is_told_and_its_lack_as_well() -> None:
     so_far = SoFar()
     assert [so_far.add(image, (0, 1)) for image in (one, one, two * 0, two)] == ["", "frozen", "black", ""]
     assert so_far.moved == pytest.approx(7, abs=0.3)
+
+
+def test_a_film_whose_name_is_no_text_is_refused_in_a_line(tmp_path: Path) -> None:
+    name = os.fsdecode(b"roll-\xff.avi")
+    (tmp_path / name).write_bytes(b"film")
+    with pytest.raises(UsageError, match=r"expected a video whose name is text, got .*; rename it"):
+        source_of(str(tmp_path / name))

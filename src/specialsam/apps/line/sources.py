@@ -47,6 +47,10 @@ def source_of(text: str) -> Source:
     if path.is_file():
         if path.suffix.lower() not in FILMS:
             raise UsageError(f"expected a video ({', '.join(FILMS)}) or a folder of pictures, got {text}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # at which OpenCV ends its process
+            raise UsageError(f"expected a video whose name is text, got {printable(text)}; rename it") from error
         return Source("video", str(path), printable(path.name))
     if path.exists():
         raise UsageError(f"expected a video file, got something else in {text}")
