@@ -1,4 +1,4 @@
-"""SAM's ViT run faster than transformers runs it: the same weights, the same answers, in fp32 or in bf16.
+"""SAM's ViT prepared for inference: transformers' weights and answers; faster than its own way in bf16 and compiled.
 
 Three things differ from the reference, none of them in exact arithmetic:
 
