@@ -6,7 +6,6 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 from PIL import Image
 
 from specialsam.apps.answers import Answer, FoundObject, objects_of, surest_first
-from specialsam.core.console import QUIET, Progress
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.models.finder import By, Finder
@@ -182,21 +180,6 @@ def as_csv(path: Path, header: str, *rows: str) -> Path:
 def as_json(path: Path, content: object) -> Path:
     path.write_text(json.dumps(content))
     return path
-
-
-class Heard:
-    """What is said, line by line."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    complain = say
-
-    def stage(self, title: str) -> AbstractContextManager[Progress]:
-        return QUIET.stage(title)
 
 
 def refused(answer: tuple[int, str, str], code: int, *words: str) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import Heard, broken, finder, photographs, picture, refused, specialist
+from small_models import broken, finder, photographs, picture, refused, specialist
 
+from heard import Heard
 from specialsam.apps.alarms import _least, calibrate, drifted
 from specialsam.apps.segment import Order
 from specialsam.apps.session import Asking, open_session

@@ -17,7 +17,6 @@ import yaml
 from PIL import Image
 from pycocotools import mask as coco
 from small_models import (
-    Heard,
     answers_of,
     as_csv,
     as_json,
@@ -30,6 +29,7 @@ from small_models import (
     specialist,
 )
 
+from heard import Heard
 from specialsam.apps.formats import FORMATS
 from specialsam.apps.segment import Order, look_up, segment
 from specialsam.apps.session import Asking, Session, open_session

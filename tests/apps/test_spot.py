@@ -19,7 +19,6 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 from small_models import (
-    Heard,
     answers_of,
     as_json,
     broken,
@@ -32,6 +31,7 @@ from small_models import (
     specialist,
 )
 
+from heard import Heard
 from specialsam.apps import answering
 from specialsam.apps.answers import Answer
 from specialsam.apps.camtrap_rules import check_package

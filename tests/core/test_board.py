@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import io
-from contextlib import AbstractContextManager
 
 import pytest
 from rich.console import Console
 
+from heard import Heard
 from specialsam.core import board as module
 from specialsam.core.board import Board, board, drawn
-from specialsam.core.console import QUIET, Progress, using
+from specialsam.core.console import using
 
 STATE = Board("top, roll [7]", {"pictures": "12 at 8.1/s", "events": "2"}, ("metre", "severity"), (("1.20", "[red]"),))
-
-
-class Lines:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    complain = say
-
-    def stage(self, title: str) -> AbstractContextManager[Progress]:
-        return QUIET.stage(title)
 
 
 def test_a_board_is_drawn_whole_and_reads_no_markup() -> None:
@@ -37,7 +24,7 @@ def test_a_board_is_drawn_whole_and_reads_no_markup() -> None:
 
 
 def test_without_a_terminal_it_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard, now = Lines(), [100.0]
+    heard, now = Heard(), [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     with using(heard), board() as show:
         for _ in range(25):

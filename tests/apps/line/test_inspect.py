@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from small_models import Heard, finder, refused, small, specialist
+from small_models import finder, refused, small, specialist
 
+from heard import Heard
 from specialsam.apps.alarms import calibrate
 from specialsam.apps.appearance import Appearance, appearance_of, check_appearance, common
 from specialsam.apps.line import inspection as inspection_module

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from line_parts import MjpegCamera, free_port
 from PIL import Image
-from small_models import Heard
 
+from heard import Heard
 from specialsam.apps.line import reader as module
 from specialsam.apps.line.grabbing import SoFar, motion, shrunk
 from specialsam.apps.line.odometer import advance, start

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from line_parts import broker, event, free_port, postgres, until
-from small_models import Heard
 
+from heard import Heard
 from specialsam.apps.line.couriers import Courier, Sink, SinkDown
 from specialsam.apps.line.delivery import Delivery
 from specialsam.apps.line.outbox import Outbox, Waiting

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from line_parts import event
-from small_models import Heard
 
+from heard import Heard
 from specialsam.apps.line import status
 from specialsam.apps.line.inspection import Inspection
 from specialsam.apps.line.outbox import Outbox
