@@ -22,6 +22,11 @@ SHARDS = 0.5
 """Share of objects without one block of 3x3 pixels from which they look like the shades of an edge."""
 
 
+def _level(share: float) -> Level:
+    """Of a check that so large a share of the images speaks against."""
+    return "fail" if share >= MOST else "warn" if share >= SOME else "pass"
+
+
 def grey_levels(facts: Sequence[ImageFacts]) -> Finding:
     """Images that use few grey levels, as deep values do that were read by the wrong range."""
     check = "grey levels"
@@ -34,7 +39,7 @@ def grey_levels(facts: Sequence[ImageFacts]) -> Finding:
         f"images use {middle:.0f} of 256 grey levels (median); {len(few)} of {len(seen)} use fewer than {LEAST_LEVELS}"
     )
     numbers = {"median levels": middle, "images": len(seen), "of few levels": len(few)}
-    level: Level = "fail" if share >= MOST else "warn" if share >= SOME else "pass"
+    level = _level(share)
     if level == "pass":
         return Finding(check, level, text, numbers)
     remedy = (
@@ -62,7 +67,7 @@ def objects_an_image(facts: Sequence[ImageFacts]) -> Finding:
         f"images {MANY} and more, of which most have no block of 3x3 pixels"
     )
     share = len(suspects) / len(own)
-    level: Level = "fail" if share >= MOST else "warn" if share >= SOME else "pass"
+    level = _level(share)
     if level == "pass":
         return Finding(check, level, text, numbers)
     remedy = (
@@ -87,7 +92,7 @@ def label_plausibility(facts: Sequence[ImageFacts]) -> Finding:
     told = ", ".join(f"{len(found)} of {len(own)} hold {kind}" for kind, found in kinds.items())
     kind, found = max(kinds.items(), key=lambda item: len(item[1]))
     share = len(found) / len(own)
-    level: Level = "fail" if share >= MOST else "warn" if share >= SOME else "pass"
+    level = _level(share)
     numbers = {kind: len(found) for kind, found in kinds.items()} | {"images": len(own)}
     remedy = {
         "a background among the objects": "one label surrounds the others: say which value is no object, -s "
