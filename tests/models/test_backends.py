@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -112,3 +114,18 @@ def test_the_fastest_that_agrees_is_chosen_once_and_said(
 def test_every_backend_has_a_name_that_stores_can_hold() -> None:
     assert BACKENDS[0] == "torch"
     assert all(kind.arithmetic in ("", "bf16") for kind in backends.KINDS.values())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_encoder_that_answers_as_transformers_do_gives_its_embeddings(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MobileSAM's encoder does; torch.compile changes nothing of an answer, so that a stand-in will do."""
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)
+    asked = SimpleNamespace(encoder=lambda pixels: SimpleNamespace(last_hidden_state=2 * pixels))
+    run = backends._torch(cast(Segmenter, asked), compiled=compiled)
+    assert torch.equal(run(torch.ones(1, 3, 4, 4)), torch.full((1, 3, 4, 4), 2.0))
+
+
+def test_torch_as_it_is_changes_nothing(plain: Segmenter) -> None:
+    assert with_backend(plain, "torch") is plain

@@ -18,12 +18,13 @@ from specialsam.apps.answers import FoundObject, objects_of, surest_first
 from specialsam.apps.asked import Asked
 from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
+from specialsam.core.sampling import evenly
 from specialsam.core.types import Embedding, Prediction, Prompts, Reading
 from specialsam.core.windows import Size, Window
-from specialsam.data.look import readable, spread
+from specialsam.data.look import readable
 from specialsam.data.tiles import TileSettings
 from specialsam.metrics.conformal import conformal_threshold
-from specialsam.models.backends import AUTO, SAMPLED, fastest, with_backend
+from specialsam.models.backends import AUTO, PLAIN, SAMPLED, fastest, with_backend
 from specialsam.models.finder import INSIDE, PROPOSALS, SAME, find
 from specialsam.models.finder_files import FinderParts
 from specialsam.models.grid import find_on_grid
@@ -132,9 +133,9 @@ def open_session(
 
 def sped_up(session: Session, backend: str, files: Sequence[Path]) -> Session:
     """The session whose encoder runs by a backend of `models.backends`; auto is measured on some of the files."""
-    by = backend
-    if by == AUTO:
-        by = fastest(session.segmenter, lambda: readable(spread(files, SAMPLED)))
+    by = fastest(session.segmenter, lambda: readable(evenly(files, SAMPLED))) if backend == AUTO else backend
+    if by == PLAIN and session.segmenter.backend is None:
+        return session
     alike = session.base is not None and session.base.encoder_id == session.segmenter.encoder_id
     segmenter = with_backend(session.segmenter, by)
     base = replace(session.base, backend=segmenter.backend) if alike and session.base else session.base

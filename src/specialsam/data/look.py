@@ -9,6 +9,7 @@ import numpy as np
 
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import ImageArray
+from specialsam.core.sampling import evenly
 from specialsam.core.types import Look
 from specialsam.data.images import read_image
 
@@ -28,11 +29,6 @@ def has_colour(image: ImageArray) -> bool:
     return bool((some.max(2) - some.min(2)).mean() >= COLOURLESS)
 
 
-def spread(files: Sequence[Path], count: int) -> list[Path]:
-    """At most `count` of the files, spread evenly over all of them."""
-    return list(files[:: max(1, -(-len(files) // count))])
-
-
 def readable(files: Sequence[Path]) -> list[ImageArray]:
     """Those of the files that can be read, uint8 (H, W, 3); what is wrong with the others is said where they count."""
     out = []
@@ -46,7 +42,7 @@ def readable(files: Sequence[Path]) -> list[ImageArray]:
 
 def look_at(files: Sequence[Path]) -> Look | None:
     """How some of the files look; None where none of them can be read."""
-    seen = [(has_colour(image), max(image.shape[:2])) for path in spread(files, SAMPLED) for image in readable([path])]
+    seen = [(has_colour(image), max(image.shape[:2])) for path in evenly(files, SAMPLED) for image in readable([path])]
     if not seen:
         return None
     sides = [side for _, side in seen]

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from specialsam.core.files import write_whole
 from specialsam.core.geometry import ImageArray
 from specialsam.core.machine import machine
 from specialsam.core.types import Embedding, Prompts
-from specialsam.models.onnx_files import ENCODER, mask_ious, session, write_encoder
-from specialsam.models.segmenter import SINGLE, Backend, Segmenter
+from specialsam.models.onnx_files import ENCODER, FACTS, mask_ious, session, write_encoder
+from specialsam.models.segmenter import SINGLE, Backend, Segmenter, encoded, weights_of
 from specialsam.models.traced import need
 from specialsam.models.vit import FastViT, is_vit
 
@@ -40,30 +41,15 @@ SAMPLED = 8
 Run = Callable[[Tensor], Tensor]
 
 
-def _bf16(segmenter: Segmenter) -> Run:
-    if is_vit(segmenter.encoder):
-        return FastViT(segmenter.encoder, torch.bfloat16)
-    return _autocast(segmenter.encoder)
+def _torch(segmenter: Segmenter, dtype: torch.dtype = torch.float32, compiled: bool = False) -> Run:
+    encoder = segmenter.encoder
+    if is_vit(encoder):
+        return FastViT(encoder, dtype, compiled)
+    module: Callable[[Tensor], Any] = torch.compile(encoder, dynamic=False) if compiled else encoder
 
-
-def _compiled(segmenter: Segmenter) -> Run:
-    if is_vit(segmenter.encoder):
-        return FastViT(segmenter.encoder, compiled=True)
-    return torch.compile(segmenter.encoder, dynamic=False)
-
-
-def _compiled_bf16(segmenter: Segmenter) -> Run:
-    if is_vit(segmenter.encoder):
-        return FastViT(segmenter.encoder, torch.bfloat16, compiled=True)
-    return _autocast(torch.compile(segmenter.encoder, dynamic=False))
-
-
-def _autocast(encoder: Any) -> Run:
     def run(pixels: Tensor) -> Tensor:
-        with torch.autocast(pixels.device.type, torch.bfloat16):
-            answer = encoder(pixels)
-        tensor: Tensor = answer if isinstance(answer, Tensor) else answer.last_hidden_state
-        return tensor
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return encoded(module, pixels)
 
     return run
 
@@ -105,11 +91,11 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "torch-bf16": Kind(_bf16, "bf16", gpu=True),
-    "compiled": Kind(_compiled, gpu=True),
-    "compiled-bf16": Kind(_compiled_bf16, "bf16", gpu=True),
+    "torch-bf16": Kind(partial(_torch, dtype=torch.bfloat16), "bf16", gpu=True),
+    "compiled": Kind(partial(_torch, compiled=True), gpu=True),
+    "compiled-bf16": Kind(partial(_torch, dtype=torch.bfloat16, compiled=True), "bf16", gpu=True),
     "openvino": Kind(_openvino, package="openvino"),
-    "openvino-bf16": Kind(lambda segmenter: _openvino(segmenter, "bf16"), "bf16", package="openvino"),
+    "openvino-bf16": Kind(partial(_openvino, precision="bf16"), "bf16", package="openvino"),
     "onnxruntime": Kind(_onnxruntime, package="onnxruntime"),
 }
 BACKENDS = (PLAIN, *KINDS)
@@ -121,7 +107,7 @@ def with_backend(segmenter: Segmenter, name: str) -> Segmenter:
     UsageError for an unknown one, ModelError in one line where its package is not installed or it cannot run here.
     """
     if name == PLAIN:
-        return replace(segmenter, backend=None)
+        return segmenter if segmenter.backend is None else replace(segmenter, backend=None)
     if name not in KINDS:
         raise UsageError(f"expected a --backend of {', '.join((AUTO, *BACKENDS))}, got {name!r}")
     kind = KINDS[name]
@@ -245,20 +231,20 @@ def cache_folder() -> Path:
 
 def _encoder_file(segmenter: Segmenter) -> Path:
     """The encoder as ONNX: beside an exported model, or made once and kept."""
-    plain = replace(segmenter, backend=None)
+    weights = weights_of(segmenter.encoder_id)
     exported = Path(segmenter.source) / ENCODER
-    if segmenter.source and exported.exists() and _made_for(exported.parent) == plain.encoder_id:
+    if segmenter.source and exported.exists() and _made_for(exported.parent) == weights:
         return exported
-    path = cache_folder() / "encoders" / f"{plain.encoder_id}.onnx"
+    path = cache_folder() / "encoders" / f"{weights}.onnx"
     if not path.exists():
         say(f"writing the encoder of {segmenter.name} as ONNX, once: {path}")
-        write_encoder(plain, path)
+        write_encoder(segmenter, path)
     return path
 
 
 def _made_for(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "runtime.json").read_text())["encoder_id"])
+        return str(json.loads((folder / FACTS).read_text())["encoder_id"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
@@ -267,7 +253,7 @@ def _key(segmenter: Segmenter) -> str:
     """This machine, its threads and packages, and the encoder's weights."""
     packages = [name for name in ("openvino", "onnxruntime") if find_spec(name)]
     facts = machine() | {"threads": torch.get_num_threads(), "torch": torch.__version__, "packages": packages}
-    facts |= {"device": str(segmenter.device), "encoder": replace(segmenter, backend=None).encoder_id}
+    facts |= {"device": str(segmenter.device), "encoder": weights_of(segmenter.encoder_id)}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 

@@ -110,9 +110,7 @@ class Segmenter:
             return self.backend.run(pixels).float()
         if is_vit(self.encoder) and not learns:
             return self._prepared_for(pixels.device)(pixels)
-        answer = self.encoder(pixels)
-        tensor: Tensor = answer if isinstance(answer, Tensor) else answer.last_hidden_state
-        return tensor.float()
+        return encoded(self.encoder, pixels).float()
 
     def _prepared_for(self, device: torch.device) -> FastViT:
         """The frozen ViT prepared for inference on the device where its weights are at present."""
@@ -209,6 +207,18 @@ class Segmenter:
         return Prediction(
             torch.cat([logits for logits, _ in parts]).cpu(), torch.cat([scores for _, scores in parts]).cpu(), geometry
         )
+
+
+def encoded(encoder: Callable[[Tensor], Any], pixels: Tensor) -> Tensor:
+    """Embeddings (B, C, h, w) of encoder inputs (B, 3, S, S): transformers' encoders answer with more than a tensor."""
+    answer = encoder(pixels)
+    embeddings: Tensor = answer if isinstance(answer, Tensor) else answer.last_hidden_state
+    return embeddings
+
+
+def weights_of(encoder_id: str) -> str:
+    """An encoder's id without its arithmetic."""
+    return encoder_id.partition("-")[0]
 
 
 def fingerprint(module: nn.Module, *more: str) -> str:

@@ -19,7 +19,7 @@ from specialsam.core.errors import ModelError
 from specialsam.core.files import write_whole
 from specialsam.core.types import Look
 from specialsam.models.finder_files import Alarm, FinderCard, FinderParts, read_parts, read_tensors, save_parts
-from specialsam.models.segmenter import PREPROCESSING, Segmenter, tensors_sha256
+from specialsam.models.segmenter import PREPROCESSING, Segmenter, tensors_sha256, weights_of
 from specialsam.models.weights import require_finite
 
 FILE, WEIGHTS = "specialist.json", "model.safetensors"
@@ -132,14 +132,9 @@ def load_specialist(folder: Path, base: Segmenter) -> Segmenter:
     return Segmenter(card.name, sam.eval().requires_grad_(False), base.side, str(folder), backend)
 
 
-def _weights(encoder_id: str) -> str:
-    """An encoder's id without its arithmetic, which a decoder that was tuned on its answers tolerates."""
-    return encoder_id.partition("-")[0]
-
-
 def _check_base(card: SpecialistCard, base: Segmenter) -> None:
     tuned_on = f"specialist {card.name} was tuned on {card.base}"
-    if base.side != card.side or _weights(base.encoder_id) != _weights(card.base_encoder_id):
+    if base.side != card.side or weights_of(base.encoder_id) != weights_of(card.base_encoder_id):
         raise ModelError(
             f"{tuned_on} (encoder {card.base_encoder_id}), got {base.name} (encoder {base.encoder_id}); "
             f"load it on {card.base}"

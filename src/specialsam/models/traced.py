@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from specialsam.core.errors import ModelError
 from specialsam.models.decode import decode
 from specialsam.models.finder import Finder
-from specialsam.models.segmenter import ALL, Segmenter
+from specialsam.models.segmenter import ALL, Segmenter, encoded
 
 OPSET = 18
 
@@ -29,9 +29,7 @@ class TracedEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels float32 (B, 3, S, S), normalised, to embeddings float32 (B, D, h, w)."""
-        answer = self.encoder(pixels)
-        out: Tensor = answer if isinstance(answer, Tensor) else answer.last_hidden_state
-        return out
+        return encoded(self.encoder, pixels)
 
 
 class TracedDecoder(nn.Module):

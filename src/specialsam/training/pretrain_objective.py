@@ -20,7 +20,7 @@ from torch.nn import functional
 from specialsam.models.decode import decode, embed_prompts
 from specialsam.models.efficientnet import WIDTHS
 from specialsam.models.nano import NANO_CHANNELS
-from specialsam.models.segmenter import ALL
+from specialsam.models.segmenter import ALL, encoded
 from specialsam.training.losses import MIXES, mixed, soft_iou
 from specialsam.training.pretrain_settings import PretrainSettings
 from specialsam.training.scene_stream import Scenes
@@ -106,8 +106,7 @@ def _encode(sam: Any, pixels: Tensor, settings: PretrainSettings) -> tuple[Tenso
     """
     encoder = sam.vision_encoder
     if settings.encoder != "lite":
-        answer = encoder(pixels)
-        return (answer if isinstance(answer, Tensor) else answer.last_hidden_state), None
+        return encoded(encoder, pixels), None
     with torch.set_grad_enabled(settings.backbone > 0):
         levels = encoder.backbone(pixels)
     return encoder.neck(levels), levels[32].detach()
@@ -166,8 +165,7 @@ def validate(sam: nn.Module, side: int, count: int = 48, batch: int = 8) -> dict
     for start in range(0, count, batch):
         rows = torch.utils.data.default_collate([scenes[i] for i in range(start, min(start + batch, count))])
         rows = {name: value.to(next(sam.parameters()).device) for name, value in rows.items()}
-        answer = sam.vision_encoder(rows["pixels"])  # type: ignore[operator]
-        embeddings = answer if isinstance(answer, Tensor) else answer.last_hidden_state
+        embeddings = encoded(sam.get_submodule("vision_encoder"), rows["pixels"])
         index = torch.arange(len(embeddings), device=embeddings.device).repeat_interleave(4)
         targets = rows["targets"].flatten(0, 1)
         truth = targets.repeat_interleave(4, 0)
