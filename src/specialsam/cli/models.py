@@ -119,11 +119,12 @@ def _pictures(folder: Path | None, count: int = 10) -> list[ImageArray]:
 
         return [scene(seed, 448).image for seed in range(count)]
     from specialsam.core.errors import UsageError
+    from specialsam.core.sampling import evenly
     from specialsam.data.images import SUFFIXES
-    from specialsam.data.look import readable, spread
+    from specialsam.data.look import readable
 
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    images = readable(spread(found, count))
+    images = readable(evenly(found, count))
     if not images:
         raise UsageError(f"expected a folder of pictures, got none in {folder}")
     return images

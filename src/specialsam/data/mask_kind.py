@@ -19,6 +19,7 @@ import numpy as np
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, LabelArray, PixelArray
 from specialsam.core.masks import FOREGROUND
+from specialsam.core.sampling import evenly
 from specialsam.core.types import MaskReading
 from specialsam.data.images import image_size, is_lossy
 from specialsam.data.label_meaning import LabelFacts, facts_of_labels, meaning
@@ -144,10 +145,9 @@ def decide(masks: Sequence[Path], how: ReadSettings = READ) -> MaskKindDecision:
 
 
 def _sample(masks: Sequence[Path]) -> list[_Looked]:
-    step = max(1, -(-len(masks) // SAMPLE_MASKS))
     looked: list[_Looked] = []
     budget = SAMPLE_PIXELS
-    for path in masks[::step]:
+    for path in evenly(masks, SAMPLE_MASKS):
         try:
             height, width = image_size(path)
             if height * width > budget and len(looked) >= 3:

@@ -15,6 +15,7 @@ import numpy as np
 
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import PixelArray
+from specialsam.core.sampling import evenly
 from specialsam.core.types import Reading, Record
 from specialsam.data.images import Depth, depth_of, raw_values
 from specialsam.data.read_settings import READ, ReadSettings
@@ -114,7 +115,7 @@ def _bands(
 def _is_alpha(members: Sequence[Record]) -> bool:
     """Whether the fourth band of most files is nothing but 0 and 255, or nearly."""
     votes = []
-    for record in _evenly(members):
+    for record in evenly(members, SAMPLE_IMAGES):
         try:
             fourth = raw_values(record.image)[..., 3]
         except (DataError, IndexError):
@@ -123,13 +124,9 @@ def _is_alpha(members: Sequence[Record]) -> bool:
     return 2 * sum(votes) >= len(votes)
 
 
-def _evenly(members: Sequence[Record]) -> Sequence[Record]:
-    return members[:: max(1, -(-len(members) // SAMPLE_IMAGES))]
-
-
 def _look(members: Sequence[Record], kind: str, stacked: bool, bands: tuple[int, ...]) -> _Look | None:
     values, own, stated = [], [], set()
-    for record in _evenly(members):
+    for record in evenly(members, SAMPLE_IMAGES):
         try:
             depth = depth_of(record.image)
             pixels = raw_values(record.image, pages=stacked)

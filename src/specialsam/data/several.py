@@ -12,6 +12,7 @@ import numpy as np
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, PixelArray
 from specialsam.core.masks import from_binary
+from specialsam.core.sampling import evenly
 from specialsam.core.types import MaskReading
 from specialsam.data.images import page_count
 from specialsam.data.mask_values import label_map, planes
@@ -42,13 +43,13 @@ def meaning_of_several(
 ) -> tuple[Meaning, str]:
     """What the several mask files of each image are, and how far they overlap, in words."""
     many = [group for group in groups if len(group) > 1]
-    return _meaning((lambda group=group: _files(group, kind, reading) for group in _evenly(many)), how)
+    return _meaning((lambda group=group: _files(group, kind, reading) for group in evenly(many, LOOKED)), how)
 
 
 def meaning_of_pages(paths: Sequence[Path], kind: Kind, how: ReadSettings = READ) -> tuple[Meaning, str]:
     """The same for the pages of TIFF files."""
     reading = MaskReading(pages=True)
-    return _meaning((lambda path=path: _files([path], kind, reading) for path in _evenly(paths)), how)
+    return _meaning((lambda path=path: _files([path], kind, reading) for path in evenly(paths, LOOKED)), how)
 
 
 def many_paged(paths: Sequence[Path]) -> list[Path]:
@@ -61,10 +62,6 @@ def many_paged(paths: Sequence[Path]) -> list[Path]:
         except DataError:
             continue  # Reported by the header check.
     return out
-
-
-def _evenly(groups: Sequence) -> Sequence:  # type: ignore[type-arg]
-    return groups[:: max(1, -(-len(groups) // LOOKED))]
 
 
 def _files(group: Sequence[Path], kind: Kind, reading: MaskReading | None) -> list[BoolArray]:

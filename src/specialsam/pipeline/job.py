@@ -16,8 +16,9 @@ from specialsam.core.errors import DataError, UsageError
 from specialsam.core.ledger import Ledger, open_ledger, read_facts
 from specialsam.core.machine import machine, peak_memory_mb, versions
 from specialsam.core.place import Place, here
+from specialsam.core.sampling import evenly
 from specialsam.core.types import Split
-from specialsam.data.look import readable, spread
+from specialsam.data.look import readable
 from specialsam.data.read_settings import READ
 from specialsam.models.backends import AUTO, PLAIN, SAMPLED, fastest, with_backend
 from specialsam.models.load import load_model
@@ -153,7 +154,7 @@ def planned(request: Request, settings: SpecializeSettings, place: Place) -> Emb
     layout = place.first(lambda: plan(*where, settings.data or READ))
     by = request.backend
     if by == AUTO:
-        files = spread([record.image for record in layout.dataset.records], SAMPLED)
+        files = evenly([record.image for record in layout.dataset.records], SAMPLED)
         by = place.first(lambda: fastest(segmenter, lambda: readable(files)))
     segmenter = with_backend(segmenter, by)
     return embedded_of(request, segmenter, layout, settings, place)

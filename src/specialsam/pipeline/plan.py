@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from specialsam.core.console import say, stage
 from specialsam.core.errors import DataError
 from specialsam.core.ledger import digest
+from specialsam.core.sampling import evenly
 from specialsam.core.types import Dataset, Problem, Record, Split
 from specialsam.data.census import counts, inspect_masks
 from specialsam.data.content import Content, contents
@@ -156,7 +157,7 @@ def _one_camera(records: Sequence[Record], fractions: Fractions) -> bool:
     """Whether most images show the same scene, so that frames beside each other must not part: seen on a sample."""
     if sum(share > 0 for share in fractions) < 2 or len(records) < LEAST_FRAMES or any(one.split for one in records):
         return False
-    sample = records[:: max(1, -(-len(records) // CAMERA_SAMPLE))]
+    sample = evenly(records, CAMERA_SAMPLE)
     sizes = Counter(duplicate_groups(near_duplicates(sample)).values())
     return max(sizes.values(), default=0) >= FIXED_CAMERA * len(sample)
 

@@ -11,6 +11,7 @@ from specialsam.advice.subject import Subject
 from specialsam.core.errors import DataError
 from specialsam.core.findings import Finding, Level
 from specialsam.core.geometry import LOGITS_STRIDE
+from specialsam.core.sampling import evenly
 from specialsam.core.types import Problem, Record
 from specialsam.data.census import counts, inspect_masks
 from specialsam.data.mask_kind import vote
@@ -136,11 +137,10 @@ def mask_values(subject: Subject, problems: Sequence[Problem] = ()) -> Finding:
     """Mask files whose values are neither those of a binary mask nor, where label maps are expected, of a label map."""
     check = "mask values"
     stated = {str(p.path) for p in (*problems, *subject.dataset.problems) if p.kind == ODD_VALUES}
-    files = [record for record in subject.of() if record.mask is not None]
-    step = max(1, -(-len(files) // MASK_FILES))
+    files = evenly([record for record in subject.of() if record.mask is not None], MASK_FILES)
     odd = sorted(stated)
-    odd += [str(record.mask) for record in files[::step] if _odd(record)]
-    looked = len(files[::step]) + len(stated)
+    odd += [str(record.mask) for record in files if _odd(record)]
+    looked = len(files) + len(stated)
     text = f"{len(odd)} of {looked} mask files looked at hold values that fit no mask"
     numbers = {"looked at": looked, "odd": len(odd)}
     if not odd:

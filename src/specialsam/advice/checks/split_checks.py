@@ -12,6 +12,7 @@ from specialsam.advice.checks.image_facts import ImageFacts
 from specialsam.core.findings import Finding, Level
 from specialsam.core.geometry import BoolArray
 from specialsam.core.randomness import generator
+from specialsam.core.sampling import evenly
 from specialsam.data.duplicates import DISTANCE, close_pairs
 
 NEAR_SHARE = 0.05
@@ -138,8 +139,7 @@ def layout_shortcut(facts: Sequence[ImageFacts]) -> Finding:
     check = "layout shortcut"
     flat, owner, ids = [], [], []
     kept = [fact for fact in facts if fact.sketch is not None and len(fact.sketch.layout)]
-    step = max(1, -(-len(kept) // LAYOUT_IMAGES))
-    for number, fact in enumerate(kept[::step]):
+    for number, fact in enumerate(evenly(kept, LAYOUT_IMAGES)):
         assert fact.sketch is not None
         for thumb in fact.sketch.layout:
             smaller = 1 - thumb if thumb.mean() > 0.5 else thumb  # all masks that fill their image look alike
