@@ -98,15 +98,12 @@ def answer_all(session: Session, pictures: PictureFiles, how: Asking, out: Path,
 
 def _readings(session: Session, files: Mapping[str, Path]) -> dict[str, Reading]:
     """How each deep picture is read: as those that the specialist learned from, else by one range for all of them."""
+    if (learned := session.reading) is not None:
+        return {name: learned for name, path in files.items() if _is_deep(path)}
     records, notes = with_readings([Record(str(number), path) for number, path in enumerate(files.values())])
-    found: dict[str, Reading] = {}
-    for name, record in zip(files, records, strict=True):
-        own = session.reading if session.reading is not None and _is_deep(record.image) else record.reading
-        if own is not None:
-            found[name] = own
-    if found and session.reading is None:
-        for note in notes:
-            say(note)
+    found = {name: one.reading for name, one in zip(files, records, strict=True) if one.reading is not None}
+    for note in notes if found else ():
+        say(note)
     return found
 
 
