@@ -26,7 +26,8 @@ from specialsam.core.types import Embedding
 from specialsam.models.segmenter import Segmenter, fingerprint
 from specialsam.models.specialist import clone
 from specialsam.training import loop
-from specialsam.training.loop import learning_rate, train
+from specialsam.training.loop import Tuning, learning_rate, train
+from specialsam.training.objective import draw_batch
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import EpochFacts, Item, TrainingData, TrainResult
 from specialsam.training.tuning import prepare
@@ -113,22 +114,24 @@ def test_it_learns_and_the_encoder_does_not_move(base: Segmenter, squares: Squar
         {},
         {"mode": "lora", "lora_rank": 2},
         {"mode": "decoder+prompt", "corrections": 1, "masks": "three", "prompts": {"grid4": 1.0, "box": 1.0}},
+        {"replay": 0.5, "replay_truth": "base", "anchor": 10.0},
     ],
-    ids=["decoder", "lora", "corrections"],
+    ids=["decoder", "lora", "corrections", "replay"],
 )
 def test_a_killed_run_ends_as_an_unbroken_one(
     base: Segmenter, several: SquareData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     """Killed in the middle of an epoch, and again when an epoch's steps are done but not its validation."""
     fields = {"epochs": 3, "batch": 2, "keep": "last"} | changes
-    unbroken, expected = run(base, several.data, tmp_path / "unbroken", **fields)
+    data = replace(several.data, general=several.data)
+    unbroken, expected = run(base, data, tmp_path / "unbroken", **fields)
     monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", -1.0)
 
     def start(progress: Callable[[int, int, str], None] | None = None) -> tuple[Segmenter, TrainResult]:
         torch.manual_seed(int(np.random.default_rng().integers(1 << 30)))  # No run leans on torch's own numbers.
         tuned = clone(base)
         made = settings(**fields)
-        return tuned, train(tuned, several.data, made, tmp_path / "broken", Place(Accelerator(cpu=True)), progress)
+        return tuned, train(tuned, data, made, tmp_path / "broken", Place(Accelerator(cpu=True)), progress)
 
     def kill(step: int) -> Callable[[int, int, str], None]:
         def progress(done: int, total: int, what: str) -> None:
@@ -283,7 +286,7 @@ def test_grid_prompts_differ_in_number_within_a_batch(several: SquareData) -> No
     """What the test above leans on: objects of one step with 2, 3 or 4 points, each object once."""
     items = list(several.data.train)
     masks = [several.masks(item) for item in items]
-    batches = loop.draw_batch(items, masks, settings(prompts={"grid4": 1.0}), (1, 0))
+    batches = draw_batch(items, masks, settings(prompts={"grid4": 1.0}), (1, 0))
     counts = {p.points.shape[1] for batch in batches for p in batch.prompts if p.points is not None}
     assert len(counts) > 1
     assert sum(len(p) for batch in batches for p in batch.prompts) == sum(len(m) for m in masks)
@@ -300,7 +303,7 @@ def test_at_most_so_many_objects_an_image_a_step(several: SquareData) -> None:
     items = list(several.data.train)
     masks = [several.masks(item) for item in items]
     chosen = [
-        [batch.masks[0].shape[0] for batch in loop.draw_batch(items[2:3], masks[2:3], settings(objects=2), (1, step))]
+        [batch.masks[0].shape[0] for batch in draw_batch(items[2:3], masks[2:3], settings(objects=2), (1, step))]
         for step in range(3)
     ]
     assert chosen == [[2], [2], [2]]
@@ -321,16 +324,70 @@ def test_the_gradient_of_a_batch_is_the_mean_over_its_objects(base: Segmenter, s
     parameters = prepare(tuned.sam, "decoder")
     optimizer = accelerator.prepare(torch.optim.SGD(parameters, lr=0.0))
     items = several.data.train
-    loss, norm, _ = loop._step(tuned, several.data, items, made, (1, 0), optimizer, accelerator)
+
+    def step(data: TrainingData) -> tuple[float, float]:
+        tuning = Tuning(tuned, data, made, optimizer, accelerator, parameters, [])
+        return loop._step(tuning, tuning.parts(1, 0), (1, 0))
+
+    loss, norm = step(several.data)
     losses, gradients = [], []
     for item in items:
         for index in range(len(several.masks(item))):
-            one = replace(several.data, masks=lambda it, i=index: several.masks(it)[i : i + 1])  # type: ignore[misc]
-            losses.append(loop._step(tuned, one, [item], made, (1, 0), optimizer, accelerator)[0])
+            masks = lambda it, i=index: several.masks(it)[i : i + 1]  # type: ignore[misc]  # noqa: E731
+            losses.append(step(replace(several.data, train=[item], masks=masks))[0])
             gradients.append(accelerator.gradient)
     assert loss == pytest.approx(float(np.mean(losses)), rel=1e-4)
     mean = torch.stack(gradients).mean(0)
     assert norm == pytest.approx(float(mean.norm()), rel=1e-3)
+
+
+def stepped(
+    model: Segmenter, data: TrainingData, made: TrainSettings, base: Segmenter | None = None
+) -> tuple[float, torch.Tensor]:
+    """Loss and gradient of the first step, without a change of weights."""
+    accelerator = Accelerator(cpu=True)
+    parameters = prepare(model.sam, "decoder")
+    optimizer = torch.optim.SGD(parameters, lr=0.0)
+    tuning = Tuning(model, data, made, optimizer, accelerator, parameters, [], base)
+    loss, _ = loop._step(tuning, tuning.parts(1, 0), (1, 0))
+    return loss, torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+
+
+def test_replayed_images_add_their_weighted_gradient(base: Segmenter, several: SquareData, squares: SquareData) -> None:
+    """One step on both against one on each: gradients add up, and the loss that is told is the domain's alone."""
+    made = settings(batch=4, clip=0.0, replay_images=8, objects=3)
+    both = replace(several.data, general=squares.data)
+    loss, own = stepped(clone(base), several.data, made)
+    _, general = stepped(clone(base), squares.data, made.model_copy(update={"batch": 8}))
+    told, found = stepped(clone(base), both, made.model_copy(update={"replay": 0.25}))
+    assert told == pytest.approx(loss, rel=1e-6)
+    assert torch.allclose(found, own + 0.25 * general, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(found, own, rtol=1e-3, atol=1e-5)
+    assert torch.equal(stepped(clone(base), both, made)[1], own)
+
+
+def test_the_base_differs_from_its_own_answers_by_nothing(base: Segmenter, several: SquareData) -> None:
+    """Towards its own probabilities the base stands at the minimum of the cross-entropy, its scores at theirs."""
+    made = settings(batch=4, clip=0.0, replay=1.0, replay_images=4, objects=3, loss={"bce": 1.0})
+    made = made.model_copy(update={"replay_truth": "base"})
+    both = replace(several.data, general=several.data)
+    _, own = stepped(clone(base), several.data, made)
+    model, kept = clone(base), clone(base)
+    _, found = stepped(model, both, made, kept)
+    assert torch.allclose(found, own, atol=1e-6)
+    with torch.no_grad():
+        next(kept.sam.mask_decoder.parameters()).add_(1.0)
+    assert not torch.allclose(stepped(clone(base), both, made, kept)[1], own, atol=1e-6)
+
+
+def test_an_anchored_run_stays_near_the_base(base: Segmenter, squares: SquareData, tmp_path: Path) -> None:
+    """Weights move less the stronger the pull; at lr * anchor = 1 each step ends where it began."""
+    moved = {}
+    for anchor in (0.0, 300.0, 1e6):
+        tuned, _ = run(base, squares.data, tmp_path / str(anchor), epochs=3, keep="last", anchor=anchor)
+        moved[anchor] = difference(weights(tuned), weights(base))
+    assert moved[0.0] > 1.5 * moved[300.0] > 0
+    assert moved[1e6] == 0
 
 
 def test_embeddings_are_read_once_an_item_and_step(base: Segmenter, squares: SquareData, tmp_path: Path) -> None:
@@ -396,12 +453,15 @@ def test_two_processes_end_as_one_with_the_same_batch(tmp_path: Path, base: Segm
         "corrections": 1,
         "validation": ["interior"],
         "keep": "last",
+        "replay": 0.5,
+        "replay_images": 1,
+        "anchor": 5.0,
     }
     first, second = launched(tmp_path / "two", 2, changes)
     assert first["processes"] == second["processes"] == 2
     assert difference(first["weights"], second["weights"]) == 0
     assert first["history"] == second["history"]
-    data = SquareData(base, train=5, val=2, objects=3).data
+    data = replace(SquareData(base, train=5, val=2, objects=3).data, general=SquareData(base, train=3).data)
     tuned = clone(base)
     result = train(tuned, data, TrainSettings(**changes), tmp_path / "one", Place(Accelerator(cpu=True)))
     alone = weights(tuned)

@@ -22,7 +22,7 @@ def main() -> None:
     rank = accelerator.process_index
     loop.SAVE_EVERY_SECONDS = -1.0 if rank else 1e9  # They differ in when they would save.
     nano = random_nano()
-    data = SquareData(nano, train=5, val=2, objects=3).data
+    data = replace(SquareData(nano, train=5, val=2, objects=3).data, general=SquareData(nano, train=3).data)
     result = loop.train(nano, data, settings, folder, Place(accelerator))
     history = [asdict(replace(facts, seconds=0.0, read_seconds=0.0)) for facts in result.history]
     left = {"weights": weights(nano), "history": history, "processes": accelerator.num_processes}

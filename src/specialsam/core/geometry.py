@@ -8,6 +8,7 @@ placed in the upper left corner, and padded right and bottom with zeros (Kirillo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,6 +20,7 @@ from specialsam.core.errors import DataError
 
 if TYPE_CHECKING:
     import torch
+    from scipy.sparse import csc_array
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -118,17 +120,23 @@ class Geometry:
         """Means of values (P, height, width) over that part of each low-res logit (P, L, L) which lies on the image."""
         if values.shape[1:] != (self.height, self.width):
             raise DataError(f"expected masks of {self.height}x{self.width}, got {values.shape[1]}x{values.shape[2]}")
-        side = self.logits_side
-        height, width = self.resized
-        mode = cv2.INTER_AREA if height <= self.height else cv2.INTER_LINEAR
-        square = np.zeros((self.side, self.side), np.float32)
-        out = np.zeros((len(values), side, side), np.float32)
-        valid = self.valid_logits()
-        for index, plane in enumerate(values):
-            square[:height, :width] = cv2.resize(plane.astype(np.float32), (width, height), interpolation=mode)
-            covered = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
-            np.divide(covered, valid, out=out[index], where=valid > 0)
+        rows, columns = _logits_operators(self)
+        out = np.zeros((len(values), self.logits_side, self.logits_side), np.float32)
+        for plane, answer in zip(values, out, strict=True):
+            where = bounding_slices(plane)
+            if where is not None:  # what is 0 adds nothing
+                across = rows[:, where[0]] @ plane[where].astype(np.float32)
+                answer[:] = (columns[:, where[1]] @ across.T).T
         return out
+
+    def masks_to_logits_on(self, masks: BoolArray, device: torch.device) -> torch.Tensor:
+        """`masks_to_logits` as a tensor on `device`, computed there: one product of matrices for all masks."""
+        import torch
+
+        if device.type == "cpu":
+            return torch.from_numpy(self.masks_to_logits(masks))
+        rows, columns = (torch.from_numpy(each.toarray()).to(device) for each in _logits_operators(self))
+        return rows @ torch.from_numpy(masks).to(device).float() @ columns.T
 
     def logits_to_original(self, logits: torch.Tensor) -> torch.Tensor:
         """Low-res logits (P, C, L, L) to original pixels (P, C, height, width), bilinear in two steps as SAM does."""
@@ -147,3 +155,33 @@ class Geometry:
     def to_dict(self) -> dict[str, int]:
         """Plain fields, for indexes and files; `Geometry(**d)` makes it again."""
         return {"height": self.height, "width": self.width, "side": self.side}
+
+
+def bounding_slices(plane: npt.NDArray[np.bool_ | np.float32]) -> tuple[slice, slice] | None:
+    """Rows and columns between the first and the last value (H, W) that is not 0; None where all are."""
+    rows = np.flatnonzero(plane.any(1))
+    if not len(rows):
+        return None
+    columns = np.flatnonzero(plane[rows[0] : rows[-1] + 1].any(0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+@lru_cache(maxsize=64)
+def _logits_operators(frame: Geometry) -> tuple[csc_array, csc_array]:
+    """Sparse matrices (L, height) and (L, width) that take a plane of an image to means over each low-res logit.
+
+    Resizing to the model's frame and averaging blocks of it are linear and separable: what OpenCV makes of unit vectors
+    along one axis is the matrix of that axis. Each row is divided by the share of its logits that lies on the image.
+    """
+    from scipy.sparse import csc_array
+
+    resized, side = frame.resized, frame.logits_side
+    mode = cv2.INTER_AREA if resized[0] <= frame.height else cv2.INTER_LINEAR
+    found = []
+    for length, inside, extent in zip((frame.height, frame.width), resized, frame.logits_extent, strict=True):
+        padded = np.zeros((frame.side, length), np.float32)
+        padded[:inside] = cv2.resize(np.eye(length, dtype=np.float32), (length, inside), interpolation=mode)
+        blocks = padded.reshape(side, LOGITS_STRIDE, length).mean(1)
+        valid = np.clip(extent - np.arange(side, dtype=np.float32), 0, 1)[:, None]
+        found.append(csc_array(np.divide(blocks, valid, out=np.zeros_like(blocks), where=valid > 0)))
+    return found[0], found[1]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,17 +22,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from specialsam.core.ahead import ahead
 from specialsam.core.console import Progress
 from specialsam.core.errors import TrainingError
 from specialsam.core.files import write_whole
-from specialsam.core.geometry import Geometry
 from specialsam.core.place import Place, Spread, alone
 from specialsam.core.types import Embedding
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter, fingerprint
+from specialsam.models.specialist import clone
 from specialsam.prompts import draw, generator
 from specialsam.training.losses import mixed, resolve_mix
-from specialsam.training.objective import Batch, batch_loss, draw_batch, targets
+from specialsam.training.objective import Batch, Part, batch_loss, prepared, targets
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import EpochFacts, Item, State, TrainingData, TrainResult
 from specialsam.training.tuning import merge, prepare
@@ -40,6 +43,58 @@ if TYPE_CHECKING:
 
 SAVE_EVERY_SECONDS = 60.0
 """Longest time of training that a kill in the middle of an epoch costs."""
+
+
+@dataclass
+class Tuning:
+    """What every step works with: the model that is tuned, its data, settings, and where it started from."""
+
+    segmenter: Segmenter
+    data: TrainingData
+    settings: TrainSettings
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    parameters: list[torch.nn.Parameter]
+    start: list[Tensor]
+    base: Segmenter | None = None
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return math.ceil(len(self.data.train) / self.settings.batch)
+
+    @property
+    def workers(self) -> int:
+        """Threads that prepare steps: beside a GPU several, beside torch's own threads one."""
+        return min(4, os.cpu_count() or 1) if self.segmenter.device.type == "cuda" else 1
+
+    def parts(self, epoch: int, step: int) -> list[Part]:
+        """What the step works on: images of the domain, and general ones where the settings replay some."""
+        data, settings = self.data, self.settings
+        purpose = (epoch, (epoch - 1) * self.steps_an_epoch + step)
+        share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+        order = generator(settings.seed, "order", epoch).permutation(len(data.train))
+        chosen = [data.train[i] for i in order[step * settings.batch :][: settings.batch]]
+        found = [prepared(data, chosen, settings, purpose, share)]
+        if settings.replay and data.general is not None:
+            pool = data.general.train
+            drawn = generator(settings.seed, "replay", *purpose).permutation(len(pool))[: settings.replay_images]
+            part = prepared(data.general, [pool[i] for i in drawn], settings, purpose, share)
+            found.append(replace(part, weight=settings.replay, as_base=settings.replay_truth == "base"))
+        return found
+
+
+def _begun(segmenter: Segmenter, data: TrainingData, settings: TrainSettings, place: Place) -> Tuning:
+    """The model on its device with what its mode tunes set free, an optimiser, and what is kept of the base."""
+    segmenter.forget_ids()
+    sam: Any = segmenter.sam
+    sam.to(place.accelerator.device)
+    distilled = settings.replay > 0 and settings.replay_truth == "base" and data.general is not None
+    base = clone(segmenter, "base", share_encoder=settings.mode != "all") if distilled else None
+    parameters = prepare(sam, settings.mode, settings.lora_rank, settings.seed)
+    start = [parameter.detach().clone() for parameter in parameters] if settings.anchor else []
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    optimizer = place.accelerator.prepare(optimizer)
+    return Tuning(segmenter, data, settings, optimizer, place.accelerator, parameters, start, base)
 
 
 def train(
@@ -62,15 +117,9 @@ def train(
         raise TrainingError("expected at least one training image with an object, got none; check masks and splits")
     sam: Any = segmenter.sam
     accelerator, home = place.accelerator, segmenter.device
-    segmenter.forget_ids()
     base_decoder, encoder_before = segmenter.decoder_id, fingerprint(segmenter.encoder)
-    sam.to(accelerator.device)
-    parameters = prepare(sam, settings.mode, settings.lora_rank, settings.seed)
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-    optimizer = accelerator.prepare(optimizer)
-    steps_an_epoch = math.ceil(len(data.train) / settings.batch)
-    total_steps = settings.epochs * steps_an_epoch
-    state = State(folder / "training.pt", sam, optimizer, base_decoder, settings, data)
+    tuning = _begun(segmenter, data, settings, place)
+    state = State(folder / "training.pt", sam, tuning.optimizer, base_decoder, settings, data)
     state.restore()
     accelerator.wait_for_everyone()
     segmenter.encoder.eval()
@@ -81,25 +130,10 @@ def train(
         state.remember_if_best()
         state.save(accelerator)
     while state.stop == "" and state.epoch <= settings.epochs:
+        _epoch(tuning, state, progress)
         epoch = state.epoch
-        order = generator(settings.seed, "order", epoch).permutation(len(data.train))
-        began = last_save = time.monotonic()
-        while state.step < steps_an_epoch:
-            chosen = [data.train[i] for i in order[state.step * settings.batch :][: settings.batch]]
-            number = (epoch - 1) * steps_an_epoch + state.step
-            rate = learning_rate(number, total_steps, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss, norm, read = _step(segmenter, data, chosen, settings, (epoch, number), optimizer, accelerator)
-            state.add(loss, norm, read, time.monotonic() - began)
-            began = time.monotonic()
-            if progress:
-                progress(number + 1, total_steps, f"epoch {epoch}/{settings.epochs}, loss {state.mean('loss'):.4f}")
-            if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
-                state.save(accelerator)
-                last_save = time.monotonic()
         val_loss, val_iou = validate(segmenter, data, settings, place.spread)
-        state.finish_epoch(val_loss, val_iou, learning_rate(epoch * steps_an_epoch - 1, total_steps, settings))
+        state.finish_epoch(val_loss, val_iou, tuning.optimizer.param_groups[0]["lr"])
         warnings, halt = watch(state.history) if watch else ([], False)
         state.history[-1].warnings = warnings
         state.remember_if_best()
@@ -124,6 +158,29 @@ def train(
     )
 
 
+def _epoch(tuning: Tuning, state: State, progress: Progress | None) -> None:
+    """The steps that are left of the state's epoch; the next ones are prepared while one is computed."""
+    settings, epoch, count = tuning.settings, state.epoch, tuning.steps_an_epoch
+    total = settings.epochs * count
+    coming = ahead(partial(tuning.parts, epoch), range(state.step, count), tuning.workers)
+    with closing(coming):
+        began = last_save = time.monotonic()
+        for parts in coming:
+            read = time.monotonic() - began
+            number = (epoch - 1) * count + state.step
+            rate = learning_rate(number, total, settings)
+            for group in tuning.optimizer.param_groups:
+                group["lr"] = rate
+            loss, norm = _step(tuning, parts, (epoch, number))
+            state.add(loss, norm, read, time.monotonic() - began)
+            began = time.monotonic()
+            if progress:
+                progress(number + 1, total, f"epoch {epoch}/{settings.epochs}, loss {state.mean('loss'):.4f}")
+            if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
+                state.save(tuning.accelerator)
+                last_save = time.monotonic()
+
+
 def _log(path: Path, history: Sequence[EpochFacts]) -> None:
     """The whole history, a line an epoch."""
     text = "".join(json.dumps({"event": "epoch", **asdict(facts)}) + "\n" for facts in history)
@@ -141,70 +198,51 @@ def learning_rate(step: int, total: int, settings: TrainSettings) -> float:
     return settings.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-def _step(
-    segmenter: Segmenter,
-    data: TrainingData,
-    items: Sequence[Item],
-    settings: TrainSettings,
-    purpose: tuple[int, int],
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-) -> tuple[float, float, float]:
-    """One optimiser step on `items`, this process's share of them; (loss, gradient norm, seconds spent reading)."""
-    began = time.monotonic()
-    every = [data.masks(item) for item in items]
-    share = slice(accelerator.process_index, None, accelerator.num_processes)
-    own, masks = items[share], every[share]
-    inputs, frames = _inputs(data, own, settings, segmenter.device) if own else (torch.empty(0), [])
-    read = time.monotonic() - began
-    optimizer.zero_grad(set_to_none=True)
-    total, objects = 0.0, sum(min(len(m), settings.objects) for m in every)
-    for batch in draw_batch(own, masks, settings, purpose, data.draw):
-        with accelerator.autocast():
-            loss = batch_loss(segmenter, inputs, frames, batch, settings, purpose)
-        weight = sum(len(p) for p in batch.prompts) / max(1, objects)
-        total += weight * float(loss.detach())
-        accelerator.backward(weight * loss)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    total = _summed(parameters, total, accelerator)
-    if not math.isfinite(total):
+def _step(tuning: Tuning, parts: Sequence[Part], purpose: tuple[int, int]) -> tuple[float, float]:
+    """One optimiser step on this process's share of the images; (loss on the domain's images, gradient norm)."""
+    segmenter, settings, accelerator = tuning.segmenter, tuning.settings, tuning.accelerator
+    tuning.optimizer.zero_grad(set_to_none=True)
+    totals = [0.0] * len(parts)
+    for number, part in enumerate(parts):
+        inputs = part.inputs.to(segmenter.device).float()
+        for batch in part.batches:
+            with accelerator.autocast():
+                base = tuning.base if part.as_base else None
+                loss = batch_loss(segmenter, inputs, part.frames, batch, settings, purpose, base)
+            weight = sum(len(p) for p in batch.prompts) / max(1, part.objects)
+            totals[number] += weight * float(loss.detach())
+            accelerator.backward(part.weight * weight * loss)
+    totals = _summed(tuning.parameters, totals, accelerator)
+    if not all(map(math.isfinite, totals)):
+        names = ", ".join(name for part in parts for batch in part.batches for name in batch.items)
         raise TrainingError(
-            f"expected a finite loss, got {total} at epoch {purpose[0]}, step {purpose[1]} "
-            f"(images {', '.join(item.record for item in items)}); lower train.lr or clip gradients"
+            f"expected a finite loss, got {sum(totals)} at epoch {purpose[0]}, step {purpose[1]} "
+            f"(images {names}); lower train.lr or clip gradients"
         )
-    norm = float(accelerator.clip_grad_norm_(parameters, settings.clip or float("inf")))
-    optimizer.step()
-    return total, norm, read
+    norm = float(accelerator.clip_grad_norm_(tuning.parameters, settings.clip or float("inf")))
+    tuning.optimizer.step()
+    if tuning.start:
+        back = min(1.0, settings.anchor * float(tuning.optimizer.param_groups[0]["lr"]))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(tuning.parameters), tuning.start, back)
+    return totals[0], norm
 
 
-def _summed(parameters: Sequence[torch.nn.Parameter], loss: float, accelerator: Accelerator) -> float:
-    """Give every process the sum of all gradients, and return that of the losses; what no process used keeps none.
+def _summed(parameters: Sequence[torch.nn.Parameter], losses: list[float], accelerator: Accelerator) -> list[float]:
+    """Give every process the sum of all gradients, and return those of the losses; what no process used keeps none.
 
     In one piece and once a step: processes may differ in the number of passes (points an object, corrections, an empty
     share of the last batch), which an all-reduce behind each backward pass does not survive.
     """
     if accelerator.num_processes == 1:
-        return loss
+        return losses
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    facts = parts[0].new_tensor([loss, *(float(p.grad is not None) for p in parameters)])
+    facts = parts[0].new_tensor([*losses, *(float(p.grad is not None) for p in parameters)])
     whole = accelerator.reduce(torch.cat([facts, *(part.flatten() for part in parts)]), "sum")
-    used, gradients = whole[1 : len(facts)], whole[len(facts) :].split([p.numel() for p in parameters])
+    used, gradients = whole[len(losses) : len(facts)], whole[len(facts) :].split([p.numel() for p in parameters])
     for parameter, some, gradient in zip(parameters, used.tolist(), gradients, strict=True):
         parameter.grad = gradient.view_as(parameter) if some else None
-    return float(whole[0])
-
-
-def _inputs(
-    data: TrainingData, items: Sequence[Item], settings: TrainSettings, device: torch.device
-) -> tuple[Tensor, list[Geometry]]:
-    """Stored embeddings (B, D, h, w), or encoder inputs (B, 3, S, S) where the encoder is tuned, and the frames."""
-    if settings.mode != "all":
-        stored = data.embeddings(items)
-        return torch.stack([e.tensor for e in stored]).to(device).float(), [e.geometry for e in stored]
-    if data.pixels is None:
-        raise TrainingError("expected the images themselves to tune the whole model, got stored embeddings only")
-    pairs = [data.pixels(item) for item in items]
-    return torch.stack([pixels for pixels, _ in pairs]).to(device), [geometry for _, geometry in pairs]
+    return [float(loss) for loss in whole[: len(losses)]]
 
 
 def validate(
@@ -238,7 +276,7 @@ def _validated(
             answer = segmenter.decode(embedding, prompts, multimask=settings.masks == "three").best()
             truth = masks[indices]
             frame = embedding.geometry
-            target, valid = targets(Batch([item.id], [0], [prompts], [truth]), [frame])
+            target, valid = targets(Batch([item.id], [0], [prompts], [truth]), [frame], answer.logits.device)
             loss = mixed(answer.logits[:, 0], target, valid, resolve_mix(settings.loss))
             found = answer.masks()[:, 0]
             iou = float(np.mean([overlap(m, t)["iou"] for m, t in zip(found, truth, strict=True)]))

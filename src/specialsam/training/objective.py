@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from specialsam.core.errors import TrainingError
 from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.types import Prediction, Prompts
 from specialsam.models.segmenter import SINGLE, THREE, Segmenter
 from specialsam.prompts import Draw, check_mixture, correction_clicks, draw, generator
 from specialsam.training.losses import mixed, resolve_mix, soft_iou
 from specialsam.training.settings import TrainSettings
-from specialsam.training.state import Item
+from specialsam.training.state import Item, TrainingData
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,44 @@ def draw_batch(
     return list(by_shape.values())
 
 
+@dataclass(frozen=True)
+class Part:
+    """One kind of images of a step, ready to be learned from: `inputs` are embeddings (B, C, h, w), or pixels.
+
+    Its mean loss over `objects`, those of all processes together, counts `weight` times. With `as_base` the answers of
+    the base are the truth.
+    """
+
+    batches: list[Batch]
+    inputs: Tensor
+    frames: list[Geometry]
+    objects: int
+    weight: float = 1.0
+    as_base: bool = False
+
+
+def prepared(
+    data: TrainingData, items: Sequence[Item], settings: TrainSettings, purpose: tuple[int, int], share: slice
+) -> Part:
+    """What a step on `items` needs and no weights decide: inputs and prompts of this process's `share` of them."""
+    every = [data.masks(item) for item in items]
+    own, masks = items[share], every[share]
+    inputs, frames = _inputs(data, own, settings) if own else (torch.empty(0), [])
+    objects = sum(min(len(m), settings.objects) for m in every)
+    return Part(draw_batch(own, masks, settings, purpose, data.draw), inputs, frames, objects)
+
+
+def _inputs(data: TrainingData, items: Sequence[Item], settings: TrainSettings) -> tuple[Tensor, list[Geometry]]:
+    """Stored embeddings (B, D, h, w), or encoder inputs (B, 3, S, S) where the encoder is tuned, and the frames."""
+    if settings.mode != "all":
+        stored = data.embeddings(items)
+        return torch.stack([e.tensor for e in stored]), [e.geometry for e in stored]
+    if data.pixels is None:
+        raise TrainingError("expected the images themselves to tune the whole model, got stored embeddings only")
+    pairs = [data.pixels(item) for item in items]
+    return torch.stack([pixels for pixels, _ in pairs]), [geometry for _, geometry in pairs]
+
+
 def batch_loss(
     segmenter: Segmenter,
     inputs: Tensor,
@@ -62,11 +101,14 @@ def batch_loss(
     batch: Batch,
     settings: TrainSettings,
     purpose: tuple[int, int],
+    base: Segmenter | None = None,
 ) -> Tensor:
-    """Mean loss over a batch's objects, of first and corrected answers; `inputs` are embeddings (B, C, h, w)."""
+    """Mean loss over a batch's objects, of first and corrected answers; `inputs` are embeddings (B, C, h, w).
+
+    Towards the true masks, or with a `base` towards its answers to the same prompts.
+    """
     frames = [geometries[row] for row in batch.rows]
-    target, valid = targets(batch, frames)
-    target, valid = target.to(segmenter.device), valid.to(segmenter.device)
+    target, valid = targets(batch, frames, segmenter.device)
     seeds = [generator(settings.seed, "corrections", item, *purpose) for item in batch.items]
     rounds = settings.corrections
     if rounds and generator(settings.seed, "corrections", *purpose).random() >= settings.correction_share:
@@ -78,19 +120,34 @@ def batch_loss(
         embeddings = segmenter.encode_pixels(embeddings)
     for number in range(rounds + 1):
         logits, scores = segmenter.forward(embeddings, frames, prompts, outputs)
-        losses.append(_object_loss(logits.float(), scores.float(), target, valid, batch, frames, settings).mean())
+        if base is None:
+            each = _object_loss(logits.float(), scores.float(), target, valid, batch, frames, settings)
+        else:
+            with torch.no_grad():
+                kept = base.forward(embeddings, frames, prompts, outputs)
+            each = _distance(logits.float(), scores.float(), kept, valid, settings)
+        losses.append(each.mean())
         if number < rounds:
             prompts = _corrected(logits, scores, batch, frames, prompts, seeds)
     return torch.stack(losses).mean()
 
 
-def targets(batch: Batch, frames: Sequence[Geometry]) -> tuple[Tensor, Tensor]:
-    """Truth and valid pixels of a batch's P objects in the decoder's frame, float32 (P, h, w) each."""
-    target = np.concatenate([frame.masks_to_logits(m) for frame, m in zip(frames, batch.masks, strict=True)])
-    valid = np.concatenate(
-        [np.repeat(frame.valid_logits()[None], len(m), 0) for frame, m in zip(frames, batch.masks, strict=True)]
-    )
-    return torch.from_numpy(target), torch.from_numpy(valid)
+def _distance(
+    logits: Tensor, scores: Tensor, kept: tuple[Tensor, Tensor], valid: Tensor, settings: TrainSettings
+) -> Tensor:
+    """Loss (N,) of logits (N, C, L, L) and scores (N, C) against the answers `kept`, all C alike."""
+    count = logits.shape[1]
+    wanted = kept[0].float().sigmoid().flatten(0, 1)
+    each = mixed(logits.flatten(0, 1), wanted, valid.repeat_interleave(count, 0), resolve_mix(settings.loss))
+    return each.reshape(-1, count).mean(1) + settings.iou_head * (scores - kept[1].float()).square().mean(1)
+
+
+def targets(batch: Batch, frames: Sequence[Geometry], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Truth and valid pixels of a batch's P objects in the decoder's frame, float32 (P, h, w) each, on `device`."""
+    pairs = list(zip(frames, batch.masks, strict=True))
+    target = torch.cat([frame.masks_to_logits_on(masks, device) for frame, masks in pairs])
+    valid = [torch.from_numpy(frame.valid_logits()).expand(len(masks), -1, -1) for frame, masks in pairs]
+    return target, torch.cat(valid).to(device)
 
 
 def _object_loss(

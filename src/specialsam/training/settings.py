@@ -37,6 +37,14 @@ class TrainSettings(Settings):
     )
     corrections: int = Field(0, description="correction clicks added, one pass each, after the first answer", ge=0)
     correction_share: float = Field(0.5, description="share of steps that go through the corrections", ge=0, le=1)
+    replay: float = Field(0.0, description="weight of the loss on general images in each step; 0 replays none", ge=0)
+    replay_images: int = Field(2, description="general images a step", ge=1)
+    replay_truth: Literal["masks", "base"] = Field(
+        "masks", description="general images are learned by their masks, or by the base's own answers (distillation)"
+    )
+    anchor: float = Field(
+        0.0, description="pull towards the base's weights: each step takes lr * anchor of the way back (L2-SP)", ge=0
+    )
     validation: tuple[str, ...] = Field(("interior", "box"), description="strategies of the validation IoU (mean)")
     patience: int = Field(5, description="epochs without a better validation IoU before the stop; 0 never stops", ge=0)
     keep: Literal["best", "last"] = Field("best", description="weights handed on: best by validation IoU, or the last")

@@ -43,7 +43,8 @@ class TrainingData:
 
     `embeddings` maps items to stored embeddings, `masks` an item to its true masks bool (P, H, W). `pixels` maps an
     item to encoder input (3, S, S) and is needed only where the encoder itself is tuned. `draw` places the prompts of
-    a step, by the strategies of the settings; those of validation are always placed by `prompts.draw`.
+    a step, by the strategies of the settings; those of validation are always placed by `prompts.draw`. `general` are
+    images from outside the domain, whose `train` items are replayed where the settings ask for it.
     """
 
     train: Sequence[Item]
@@ -52,6 +53,7 @@ class TrainingData:
     masks: Callable[[Item], BoolArray]
     pixels: Callable[[Item], tuple[Tensor, Geometry]] | None = None
     draw: Draw = draw
+    general: TrainingData | None = None
 
 
 @dataclass
@@ -99,7 +101,8 @@ class State:
         self, path: Path, sam: Any, optimizer: Optimizer, base_decoder: str, settings: TrainSettings, data: TrainingData
     ):
         self.path, self.sam, self.optimizer = path, sam, optimizer
-        names = "\n".join(f"{item.id} {item.key} {item.masks}" for item in [*data.train, *data.val])
+        items = [*data.train, *data.val, *(data.general.train if data.general else ())]
+        names = "\n".join(f"{item.id} {item.key} {item.masks}" for item in items)
         self.identity = f"{settings.model_dump_json()}\n{base_decoder}\n{names}"
         self.history: list[EpochFacts] = []
         self.epoch, self.step, self.total_steps, self.stop = 1, 0, 0, ""
