@@ -32,6 +32,7 @@ from specialsam.evaluation.rivals import disc_radius
 from specialsam.evaluation.statistics import bootstrap_mean, paired_bootstrap
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.audit import examined, splits_as_stated
+from specialsam.pipeline.general import training_data
 from specialsam.pipeline.job import Job, Request, open_job
 from specialsam.pipeline.pictures import Shown, comparisons, object_pairs
 from specialsam.pipeline.pilots import (
@@ -132,7 +133,7 @@ class Piloted:
 
 def _pilots(job: Job, field: Ground, pilot: PilotSettings) -> Piloted:
     """Tune and measure pilots of all sizes and seeds."""
-    settings, data = job.settings, job.embedded.training_data()
+    settings, data = job.settings, training_data(job)
     total = len(job.plan.of("train"))
     radius = disc_radius(job.embedded.relative_areas())
     main = settings.evaluate.model_copy(update={"strategies": (settings.main_strategy,), "groups": ("overlap",)})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from specialsam.advice.checks.image_facts import ImageFacts, as_rows, facts_of
-from specialsam.advice.guard.mixtures import Guarded, guard, retention_measure
+from specialsam.advice.guard.mixtures import Guarded, guard
 from specialsam.advice.probes.calibration import reliability
 from specialsam.advice.probes.difficulty import by_difficulty, where_it_loses
 from specialsam.advice.probes.looks import ProbeRow, encoder_unchanged, probe_findings, probe_rows, validation_leak
@@ -31,6 +31,7 @@ from specialsam.data.splits import stable_hash
 from specialsam.evaluation.results import Results
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.embedded import Embedded
+from specialsam.pipeline.general import retention
 from specialsam.pipeline.job import Job
 from specialsam.training.loop import per_image_iou
 from specialsam.training.state import TrainResult
@@ -67,7 +68,6 @@ def guarded(job: Job, tuned: Segmenter) -> Guarded | None:
     data = job.embedded.training_data()
     if not data.val:
         return None
-    retention = retention_measure(base, settings.guard, settings.seed, spread=spread)
     with stage("guard: mixtures of base and tuned weights") as progress:
         done, total = 0, len(settings.guard.alphas)
 
@@ -77,7 +77,7 @@ def guarded(job: Job, tuned: Segmenter) -> Guarded | None:
             progress(done, total, "")
             return per_image_iou(model, data, settings.train, spread)
 
-        found = guard(base, tuned, measure, retention, settings.guard, settings.seed)
+        found = guard(base, tuned, measure, retention(job), settings.guard, settings.seed)
     say(f"guard: {found.says}")
     return found
 

@@ -30,6 +30,7 @@ from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import SpecialistCard, clone, save_specialist
 from specialsam.pipeline.evidence import BASE, SPECIALIST, gather_evidence, guarded
 from specialsam.pipeline.finding import Learned, finding_lines, learn_to_find
+from specialsam.pipeline.general import training_data
 from specialsam.pipeline.job import Job, Request, open_job, planned
 from specialsam.pipeline.reporting import Told, write_run_report
 from specialsam.pipeline.settings import SpecializeSettings
@@ -132,7 +133,7 @@ def _evaluated(job: Job, name: str, segmenter: Segmenter) -> Results:
 
 
 def _tuned(job: Job, tuned: Segmenter) -> TrainResult:
-    data, settings = job.embedded.training_data(), job.settings
+    data, settings = training_data(job), job.settings
     with stage("tuning") as progress:
         result = train(tuned, data, settings.train, job.folder, job.place, progress, _aloud(settings))
     say(f"tuning: {result.stop}; kept epoch {result.best_epoch}")

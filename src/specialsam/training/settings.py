@@ -39,6 +39,7 @@ class TrainSettings(Settings):
     correction_share: float = Field(0.5, description="share of steps that go through the corrections", ge=0, le=1)
     replay: float = Field(0.0, description="weight of the loss on general images in each step; 0 replays none", ge=0)
     replay_images: int = Field(2, description="general images a step", ge=1)
+    replay_pool: int = Field(64, description="general images that are drawn from, encoded once", ge=1)
     replay_truth: Literal["masks", "base"] = Field(
         "masks", description="general images are learned by their masks, or by the base's own answers (distillation)"
     )

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from specialsam.advice.guard.retention import ALLOWED_LOSS, GENERATED, retention_iou, retention_set
+from specialsam.advice.guard.retention import ALLOWED_LOSS, GENERATED, Part, retention_iou, retention_set
 from specialsam.core.errors import ModelError
 from specialsam.core.findings import Finding, Level
 from specialsam.core.place import Spread, alone
@@ -116,11 +116,15 @@ def retention_measure(
     seed: int = 0,
     store: EmbeddingStore | None = None,
     spread: Spread = alone,
+    part: Part = "all",
 ) -> Measure | None:
-    """What `guard` asks about general images by its settings; None where they say "none"."""
+    """What `guard` asks about general images by its settings; None where they say "none".
+
+    `part` is "measured" where others of them were replayed in tuning.
+    """
     if settings.retention == "none" or not settings.enabled:
         return None
-    general = retention_set(base, settings.retention, settings.retention_images, seed, store)
+    general = retention_set(base, settings.retention, settings.retention_images, seed, store, part=part)
     return lambda segmenter: retention_iou(segmenter, general, spread=spread).tolist()
 
 

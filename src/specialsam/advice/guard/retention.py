@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
+from specialsam.core.ledger import digest
 from specialsam.core.place import Spread, alone
 from specialsam.core.types import Embedding, Record, Sample
 from specialsam.data import open_dataset
@@ -28,11 +30,20 @@ from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import Group, draw, generator
 from specialsam.synth.scenes import SMALLEST, scene
+from specialsam.training.state import Item, TrainingData
+from specialsam.training.targets import Packed
+
+if TYPE_CHECKING:
+    import torch
 
 GENERATED = "generated"
 """The source that stands for generated scenes."""
 RETENTION_SEED = 1_000_000_000_000_000
 """First scene of the retention set: above every scene that nano's pre-training or its validation draws."""
+REPLAYED = 500_000
+"""First scene that is replayed, counted from the first that is measured: none is both."""
+Part = Literal["all", "measured", "replayed"]
+"""Which general images: all, or one of two parts without a common image."""
 SCENE_SIDE = 512
 OBJECTS = 4
 """Most objects of an image that count, drawn by its name: label maps may hold hundreds."""
@@ -77,6 +88,7 @@ def retention_set(
     seed: int = 0,
     store: EmbeddingStore | None = None,
     objects: int = OBJECTS,
+    part: Part = "all",
     progress: Callable[[int, int, str], None] | None = None,
 ) -> RetentionSet:
     """`count` general images, encoded by `segmenter`: "generated" scenes, or those of a labelled data set `source`.
@@ -88,7 +100,7 @@ def retention_set(
     if count < 1 or objects < 1:
         raise UsageError(f"expected at least one retention image and one object of each, got {count} and {objects}")
     items: list[RetentionItem] = []
-    candidates, left_out = _candidates(str(source), count, seed)
+    candidates, left_out = _candidates(str(source), count, seed, part)
     for name, read in candidates:
         try:
             sample = _shrunk(read())
@@ -127,14 +139,35 @@ def retention_iou(
     return np.array(list(spread(measured, general.items)))
 
 
-def _candidates(source: str, count: int, seed: int) -> tuple[list[tuple[str, Callable[[], Sample]]], list[str]]:
+def to_replay(general: RetentionSet, segmenter: Segmenter) -> TrainingData:
+    """General images as `training.loop.train` replays them: their objects, embeddings, and pixels for `segmenter`."""
+    by_name = {item.name: item for item in general.items}
+    packed = {name: Packed.of(item.masks) for name, item in by_name.items()}
+
+    def pixels(item: Item) -> tuple[torch.Tensor, Geometry]:
+        image = by_name[item.id].image()
+        return segmenter.pixels(image), Geometry(image.shape[0], image.shape[1], segmenter.side)
+
+    items = [Item(name, name, general.encoder_id, digest(packed[name].bits.hex())) for name in by_name]
+    embeddings = lambda chosen: [by_name[item.id].embedding() for item in chosen]  # noqa: E731
+    return TrainingData(items, [], embeddings, lambda item: packed[item.id].masks(), pixels)
+
+
+def _candidates(
+    source: str, count: int, seed: int, part: Part
+) -> tuple[list[tuple[str, Callable[[], Sample]]], list[str]]:
     """Names and readers of the images to try, in order, and what the data set says of files that it cannot use."""
     if source == GENERATED:
-        first = RETENTION_SEED + seed * 1_000_000
+        first = RETENTION_SEED + seed * 1_000_000 + (REPLAYED if part == "replayed" else 0)
         return [(f"scene-{number}", partial(_scene, number)) for number in range(first, first + count)], []
     dataset = open_dataset(source)
-    records = sorted(dataset.records, key=lambda record: (stable_hash(f"{seed}:{record.id}"), record.id))
+    own = [record for record in dataset.records if part == "all" or _half(record.id, seed) == part]
+    records = sorted(own, key=lambda record: (stable_hash(f"{seed}:{record.id}"), record.id))
     return [(record.id, partial(load, record)) for record in records], [found.message for found in dataset.problems]
+
+
+def _half(record: str, seed: int) -> Part:
+    return "replayed" if stable_hash(f"replayed:{seed}:{record}") < 0.5 else "measured"
 
 
 def _scene(number: int) -> Sample:

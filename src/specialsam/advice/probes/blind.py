@@ -41,7 +41,8 @@ def blind(data: TrainingData, kind: Kind = "mean", seed: int = 0) -> TrainingDat
 
     "mean": the mean embedding of the training items, made by one pass that holds one embedding at a time. "shuffled":
     the embedding of an item of another record of the same split, the same one every time for the same `seed`. Each
-    item keeps its own frame, which says no more than the image's size. There are no `pixels`: the encoder is not tuned.
+    item keeps its own frame, which says no more than the image's size. There are no `pixels` (the encoder is not tuned)
+    and no general images to replay.
     """
     if kind == "mean":
         replaced = _mean(data)
@@ -49,7 +50,7 @@ def blind(data: TrainingData, kind: Kind = "mean", seed: int = 0) -> TrainingDat
         replaced = _shuffled(data, seed)
     else:
         raise UsageError(f"expected blind embeddings of kind mean or shuffled, got {kind!r}")
-    return replace(data, embeddings=replaced, pixels=None)
+    return replace(data, embeddings=replaced, pixels=None, general=None)
 
 
 def blind_decoder(
