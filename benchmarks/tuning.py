@@ -44,12 +44,17 @@ FAST: dict[str, Any] = {
     "correction_share": 0.3,
     "validation": ("interior", "center_of_mass", "box"),
 }
-REPLAY: dict[str, Any] = {**FAST, "replay": 1.0}
+REPLAY: dict[str, Any] = {**FAST, "replay": 1.0, "replay_own": False}
+DISTIL: dict[str, Any] = {**REPLAY, "replay_truth": "base"}
 WAYS: dict[str, dict[str, Any]] = {
     "base": {},
     "fast": FAST,
     "replay": REPLAY,
-    "distil": {**REPLAY, "replay_truth": "base"},
+    "distil": DISTIL,
+    "distil own": {**DISTIL, "replay_own": True},
+    "distil own, anchor 10": {**DISTIL, "replay_own": True, "anchor": 10.0},
+    "distil, anchor 10": {**DISTIL, "anchor": 10.0},
+    "distil own, slow": {**DISTIL, "replay_own": True, "lr": 2e-4, "epochs": 16},
     "anchor 10": {**FAST, "anchor": 10.0},
     "replay, anchor 10": {**REPLAY, "anchor": 10.0},
     "no corrections": {**FAST, "corrections": 0},

@@ -3,40 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 
 from specialsam.advice.guard.mixtures import Measure, retention_measure
-from specialsam.advice.guard.retention import Part, RetentionSet, retention_set, to_replay
+from specialsam.advice.guard.replay import besides, to_replay, together
+from specialsam.advice.guard.retention import NONE, Part, RetentionSet, retention_set
 from specialsam.core.console import stage
 from specialsam.core.errors import UsageError
+from specialsam.data.splits import stable_hash
 from specialsam.pipeline.job import Job
 from specialsam.training.state import TrainingData
 
 
 def training_data(job: Job) -> TrainingData:
-    """What a job learns from: the domain's images, and general ones to replay where its settings ask for it.
+    """What a job learns from: the domain's images, and others to replay where its settings ask for it.
 
-    They come from `guard.retention`, are never those that the guard measures, and lie in the job's own store.
+    These are general images from `guard.retention`, never those that the guard measures, with their embeddings in the
+    job's own store; and what the base finds beside the objects in the domain's images.
     """
-    data, train, source = job.embedded.training_data(), job.settings.train, job.settings.guard.retention
+    data, train = job.embedded.training_data(), job.settings.train
     if not train.replay:
         return data
-    if source == "none":
+    parts = [to_replay(_general(job), job.segmenter)] if job.settings.guard.retention != NONE else []
+    if train.replay_own:
+        whole = [item for item in data.train if item.id == item.record]
+        chosen = sorted(whole, key=lambda item: stable_hash(f"replayed:{job.settings.seed}:{item.record}"))
+        with stage("finding what else is in the images") as progress:
+            parts.append(besides(job.segmenter, data, chosen[: train.replay_pool], progress))
+    found = [part for part in parts if part.train]
+    if not found:
         raise UsageError(
-            "expected general images to replay, got guard.retention none; name some, or set train.replay=0"
+            "expected something to replay, got no general images and nothing beside the objects; "
+            "name general images (guard.retention), or set train.replay to 0"
         )
-    store, seed, made = job.embedded.store, job.settings.seed, list[RetentionSet]()
+    return replace(data, general=reduce(together, found))
+
+
+def _general(job: Job) -> RetentionSet:
+    """The general images to replay, encoded by the main process."""
+    store, made = job.embedded.store, list[RetentionSet]()
+    how = job.settings.guard.retention, job.settings.train.replay_pool, job.settings.seed, store
 
     def make() -> None:
         with stage("general images to replay") as progress:
-            made.append(
-                retention_set(job.segmenter, source, train.replay_pool, seed, store, part="replayed", progress=progress)
-            )
+            made.append(retention_set(job.segmenter, *how, part="replayed", progress=progress))
 
     job.place.first(make)
     if not made:
         store.refresh()
         make()
-    return replace(data, general=to_replay(made[0], job.segmenter))
+    return made[0]
 
 
 def retention(job: Job) -> Measure | None:

@@ -40,6 +40,9 @@ class TrainSettings(Settings):
     replay: float = Field(0.0, description="weight of the loss on general images in each step; 0 replays none", ge=0)
     replay_images: int = Field(2, description="general images a step", ge=1)
     replay_pool: int = Field(64, description="general images that are drawn from, encoded once", ge=1)
+    replay_own: bool = Field(
+        True, description="also replay what the base finds beside the objects in as many of the training images"
+    )
     replay_truth: Literal["masks", "base"] = Field(
         "masks", description="general images are learned by their masks, or by the base's own answers (distillation)"
     )

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from specialsam.advice.guard.retention import ALLOWED_LOSS, GENERATED, Part, retention_iou, retention_set
+from specialsam.advice.guard.retention import ALLOWED_LOSS, GENERATED, NONE, Part, retention_iou, retention_set
 from specialsam.core.errors import ModelError
 from specialsam.core.findings import Finding, Level
 from specialsam.core.place import Spread, alone
@@ -122,7 +122,7 @@ def retention_measure(
 
     `part` is "measured" where others of them were replayed in tuning.
     """
-    if settings.retention == "none" or not settings.enabled:
+    if settings.retention == NONE or not settings.enabled:
         return None
     general = retention_set(base, settings.retention, settings.retention_images, seed, store, part=part)
     return lambda segmenter: retention_iou(segmenter, general, spread=spread).tolist()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
-from specialsam.core.ledger import digest
 from specialsam.core.place import Spread, alone
 from specialsam.core.types import Embedding, Record, Sample
 from specialsam.data import open_dataset
@@ -30,14 +29,11 @@ from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import Group, draw, generator
 from specialsam.synth.scenes import SMALLEST, scene
-from specialsam.training.state import Item, TrainingData
-from specialsam.training.targets import Packed
-
-if TYPE_CHECKING:
-    import torch
 
 GENERATED = "generated"
 """The source that stands for generated scenes."""
+NONE = "none"
+"""The source that stands for no general images."""
 RETENTION_SEED = 1_000_000_000_000_000
 """First scene of the retention set: above every scene that nano's pre-training or its validation draws."""
 REPLAYED = 500_000
@@ -137,20 +133,6 @@ def retention_iou(
         return _iou(segmenter, item.embedding() if stored else segmenter.encode(item.image()), item, multimask)
 
     return np.array(list(spread(measured, general.items)))
-
-
-def to_replay(general: RetentionSet, segmenter: Segmenter) -> TrainingData:
-    """General images as `training.loop.train` replays them: their objects, embeddings, and pixels for `segmenter`."""
-    by_name = {item.name: item for item in general.items}
-    packed = {name: Packed.of(item.masks) for name, item in by_name.items()}
-
-    def pixels(item: Item) -> tuple[torch.Tensor, Geometry]:
-        image = by_name[item.id].image()
-        return segmenter.pixels(image), Geometry(image.shape[0], image.shape[1], segmenter.side)
-
-    items = [Item(name, name, general.encoder_id, digest(packed[name].bits.hex())) for name in by_name]
-    embeddings = lambda chosen: [by_name[item.id].embedding() for item in chosen]  # noqa: E731
-    return TrainingData(items, [], embeddings, lambda item: packed[item.id].masks(), pixels)
 
 
 def _candidates(
