@@ -18,6 +18,7 @@ from specialsam.advice.probes.calibration import reliability
 from specialsam.advice.probes.difficulty import by_difficulty, where_it_loses
 from specialsam.advice.probes.looks import ProbeRow, encoder_unchanged, probe_findings, probe_rows, validation_leak
 from specialsam.advice.probes.monitor import review
+from specialsam.advice.probes.ordering import more_prompts
 from specialsam.advice.probes.promptability import clicks_to, image_means, promptability
 from specialsam.advice.subject import Subject
 from specialsam.core.console import say, stage
@@ -113,6 +114,7 @@ def gather_evidence(job: Job, tuned: Segmenter, results: Results, result: TrainR
         encoder_unchanged(result.encoder_before, result.encoder_after),
         validation_leak(ids["train"], ids["val"], ids["test"]),
         *probe_findings(probed, twins, settings.seed),
+        more_prompts(SPECIALIST, counted.curve, quality, settings.seed),
     ]
     harder = by_difficulty(results.frame, facts, BASE, SPECIALIST, settings.main_strategy)
     return Evidence(

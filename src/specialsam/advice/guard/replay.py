@@ -60,7 +60,8 @@ def besides(
     for number, item in enumerate(items, 1):
         found, _ = find_on_grid(segmenter, data.embeddings([item])[0], side=GRID)
         masks = found.masks()[:, 0]
-        kept = masks[_apart(masks, data.masks(item).any(0))][:OBJECTS]
+        truth = np.asarray(data.masks(item).any(0), np.bool_)
+        kept = masks[_apart(masks, truth)][:OBJECTS]
         if len(kept):
             packed[f"beside {item.id}"], origin[f"beside {item.id}"] = Packed.of(kept), item
         if progress:
