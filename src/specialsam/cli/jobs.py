@@ -66,6 +66,9 @@ def specialize(
     sets: Sets = None,
     store: Store = None,
     limit: Limit = None,
+    search: Annotated[
+        float | None, typer.Option(help="minutes to search training settings on validation first", min=0)
+    ] = None,
     seeds: Annotated[int, typer.Option(help="runs with different training seeds, combined in one table", min=1)] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="price the embeddings (GB, minutes) and stop")] = False,
     device: Device = "auto",
@@ -78,7 +81,8 @@ def specialize(
     from specialsam.pipeline.settings import SpecializeSettings
     from specialsam.pipeline.specialize import price_specialize, run_folder, run_specialize
 
-    settings = SpecializeSettings.parse(read_settings(config, sets))
+    asked = [] if search is None else [f"search.minutes={search}"]
+    settings = SpecializeSettings.parse(read_settings(config, [*(sets or []), *asked]))
     where = run_folder(source, model, out)
     request = Request(source, model, where, base, store, limit, device=device, trust_base=trust_base, backend=backend)
     if dry_run:

@@ -26,6 +26,7 @@ from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.embedded import Embedded
 from specialsam.pipeline.plan import Plan, plan
 from specialsam.pipeline.settings import SpecializeSettings
+from specialsam.training.settings import TrainSettings
 
 STORE, TARGETS = "embeddings", "targets.sqlite"
 """Where embeddings lie if nothing else is asked for, and the packed masks."""
@@ -93,6 +94,10 @@ class Job:
     @property
     def folder(self) -> Path:
         return self.ledger.folder
+
+    def with_training(self, train: TrainSettings) -> Job:
+        """The same job with other settings of tuning."""
+        return replace(self, settings=self.settings.model_copy(update={"train": train}))
 
     def with_plan(self, layout: Plan) -> Job:
         """The same job on another cut of its data."""

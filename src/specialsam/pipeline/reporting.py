@@ -15,7 +15,7 @@ from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.job import Job
 from specialsam.pipeline.pictures import Shown, comparisons, object_pairs
 from specialsam.pipeline.plan import Plan
-from specialsam.report.facts import GUARD_COLUMNS, DataFacts, Guard, History, Report, RunFacts
+from specialsam.report.facts import GUARD_COLUMNS, DataFacts, Guard, History, Report, RunFacts, Search
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from specialsam.advice.guard.mixtures import Guarded
     from specialsam.pipeline.evidence import Evidence
+    from specialsam.pipeline.search import Searched
     from specialsam.pipeline.settings import SpecializeSettings
     from specialsam.training.state import TrainResult
 
@@ -60,6 +61,7 @@ class Told:
     kept: Guarded | None = None
     evidence: Evidence | None = None
     found: pd.DataFrame | None = None
+    searched: Searched | None = None
 
 
 def write_run_report(job: Job, tuned: Segmenter, results: Results, told: Told) -> Written:
@@ -106,6 +108,7 @@ def write_run_report(job: Job, tuned: Segmenter, results: Results, told: Told) -
         guard=_guard(kept, settings),
         findings=(kept.finding,) if kept else (),
         found=told.found,
+        search=_search(told.searched),
     )
     if evidence is not None:
         report = _with_evidence(report, evidence)
@@ -123,6 +126,10 @@ def _guard(kept: Guarded | None, settings: SpecializeSettings) -> Guard | None:
         return None
     table = pd.DataFrame([row.plain() for row in kept.rows]).reindex(columns=list(GUARD_COLUMNS))
     return Guard(table, kept.alpha, kept.says, settings.guard.allowed_loss)
+
+
+def _search(found: Searched | None) -> Search | None:
+    return Search(found.says, found.trials, found.importance) if found else None
 
 
 def _with_evidence(report: Report, evidence: Evidence) -> Report:

@@ -17,6 +17,14 @@ from specialsam.evaluation.evaluate import EvaluateSettings
 from specialsam.training.settings import FinderSettings, TrainSettings
 
 
+class SearchSettings(Settings):
+    """How long training settings are searched before the run is tuned with the best of them."""
+
+    minutes: float = Field(0.0, description="minutes of trials after which none is begun; 0 searches nothing", ge=0)
+    trials: int = Field(200, description="most trials", ge=1)
+    seed: int = Field(0, description="of what the trials try")
+
+
 class SpecializeSettings(Settings):
     """Everything that decides a run; resolved and saved with it. A recipe is YAML of exactly these fields."""
 
@@ -31,6 +39,7 @@ class SpecializeSettings(Settings):
         description="tiles that larger images are cut into: learned from beside the whole, and answers put together",
     )
     train: TrainSettings = Field(default=TrainSettings())
+    search: SearchSettings = Field(default=SearchSettings())
     finder: FinderSettings = Field(default=FinderSettings())
     evaluate: EvaluateSettings = Field(default=EvaluateSettings())
     monitor: MonitorSettings = Field(default=MonitorSettings())

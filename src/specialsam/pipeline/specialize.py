@@ -30,12 +30,13 @@ from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import SpecialistCard, clone, save_specialist
 from specialsam.pipeline.evidence import BASE, SPECIALIST, gather_evidence, guarded
 from specialsam.pipeline.finding import Learned, finding_lines, learn_to_find
-from specialsam.pipeline.general import training_data
+from specialsam.pipeline.general import retention, training_data
 from specialsam.pipeline.job import Job, Request, open_job, planned
 from specialsam.pipeline.reporting import Told, write_run_report
+from specialsam.pipeline.search import Searched, search
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.training.loop import train
-from specialsam.training.state import EpochFacts, TrainResult
+from specialsam.training.state import EpochFacts, TrainingData, TrainResult
 
 NAME = "specialize"
 
@@ -67,9 +68,12 @@ def run_specialize(request: Request, settings: SpecializeSettings, measured: boo
         with job.ledger.timed("embed"):
             job.embedded.prepare()
         base_rows = _evaluated(job, BASE, job.segmenter) if measured else None
+        data = training_data(job)
+        searched = _searched(job, data)
+        job = job.with_training(searched.train) if searched else job
         tuned = clone(job.segmenter, SPECIALIST)
         with job.ledger.timed("train"):
-            result = _tuned(job, tuned)
+            result = _tuned(job, tuned, data)
         with job.ledger.timed("guard"):
             kept = guarded(job, tuned)
         tuned = replace(kept.segmenter, name=SPECIALIST) if kept else tuned
@@ -89,7 +93,7 @@ def run_specialize(request: Request, settings: SpecializeSettings, measured: boo
         if not job.place.main:
             return None
         with job.ledger.timed("report"):
-            told = Told(result, kept, evidence, found.table if found else None)
+            told = Told(result, kept, evidence, found.table if found else None, searched)
             report = write_run_report(job, tuned, results, told)
         findings = evidence.findings if evidence else ()
         return Outcome(job.folder, report.path, report.summary, report.comparison, result, findings)
@@ -132,8 +136,18 @@ def _evaluated(job: Job, name: str, segmenter: Segmenter) -> Results:
     return results
 
 
-def _tuned(job: Job, tuned: Segmenter) -> TrainResult:
-    data, settings = training_data(job), job.settings
+def _searched(job: Job, data: TrainingData) -> Searched | None:
+    """The best training settings that a search finds, where one is asked for."""
+    if not job.settings.search.minutes:
+        return None
+    with job.ledger.timed("search"):
+        found = search(job, data, retention(job))
+    job.ledger.save(search={"says": found.says, "importance": found.importance, "train": found.train.model_dump()})
+    return found
+
+
+def _tuned(job: Job, tuned: Segmenter, data: TrainingData) -> TrainResult:
+    settings = job.settings
     with stage("tuning") as progress:
         result = train(tuned, data, settings.train, job.folder, job.place, progress, _aloud(settings))
     say(f"tuning: {result.stop}; kept epoch {result.best_epoch}")

@@ -188,6 +188,24 @@ class Guard:
             raise DataError("report: expected a guard's table with at least one mixture, got an empty one")
 
 
+SEARCH_COLUMNS = ("trial", "state", "worth", "val_iou", "lost", "seconds")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search of training settings found: its own sentence, a line a trial, the best first, and what mattered.
+
+    `trials` has `SEARCH_COLUMNS` and a column a setting; `importance` are shares that sum to 1.
+    """
+
+    says: str
+    trials: pd.DataFrame
+    importance: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        need("search", self.trials, SEARCH_COLUMNS)
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything that one page shows; each part but `run` may be missing.
@@ -226,6 +244,7 @@ class Report:
     pair_unit: str = "image"
     findings: tuple[Finding, ...] = ()
     guard: Guard | None = None
+    search: Search | None = None
     probes: pd.DataFrame | None = None
     promptability: pd.DataFrame | None = None
     clicks: pd.DataFrame | None = None

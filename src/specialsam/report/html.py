@@ -15,6 +15,7 @@ from specialsam.report.page import checked, environment, figured, problem_kinds,
 from specialsam.report.probes import probe_lines, probe_titles
 from specialsam.report.prompting import click_lines, models_of
 from specialsam.report.protocol import by_protocol
+from specialsam.report.search import search_lines
 from specialsam.report.tables import result_tables
 from specialsam.report.verdict import key_row, verdict_of
 
@@ -63,6 +64,7 @@ def _parts(report: Report) -> dict[str, object]:
     return {
         "mixtures": mixtures(report.guard) if report.guard else (),
         "guard_sentence": guard_sentence(report.guard) if report.guard else "",
+        "search": search_lines(report.search) if report.search else None,
         "probe_titles": probe_titles(report, probes),
         "probes": [(words, probe_lines(rows, models)) for words, rows in by_protocol(probes)],
         "clicks": [(words, click_lines(report, rows)) for words, rows in by_protocol(rows_of(report.noc))],
