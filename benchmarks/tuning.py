@@ -54,7 +54,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "distil own": {**DISTIL, "replay_own": True},
     "distil own, anchor 10": {**DISTIL, "replay_own": True, "anchor": 10.0},
     "distil, anchor 10": {**DISTIL, "anchor": 10.0},
-    "distil own, slow": {**DISTIL, "replay_own": True, "lr": 2e-4, "epochs": 16},
+    "tail": {**DISTIL, "replay_own": True, "mode": "tail"},
+    "tail, half rate": {**DISTIL, "replay_own": True, "mode": "tail", "lr": 2.5e-4},
     "anchor 10": {**FAST, "anchor": 10.0},
     "replay, anchor 10": {**REPLAY, "anchor": 10.0},
     "no corrections": {**FAST, "corrections": 0},
@@ -103,7 +104,7 @@ def cell(out: Path, elsewhere: str | None, device: str, asked: tuple[str, str, s
     folder = out / "cells" / f"{name}-{way}-{seed}".replace(" ", "_").replace(",", "")
     request = Request(source, "nano", folder, store=out / "embeddings", device=device)
     with open_job("tuning", request, settings_of(way, seed)) as job:
-        job.embedded.prepare()
+        job.prepare()
         prepared = time.monotonic()
         found: dict[str, Any] = {"set": name, "way": way, "seed": seed, "device": str(job.place.device)}
         general = retention_set(job.segmenter, elsewhere, ELSEWHERE, 1, job.embedded.store) if elsewhere else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from specialsam.advice.guard.replay import LARGEST, SHARED, besides, to_replay, 
 from specialsam.advice.guard.retention import RetentionSet, retention_iou, retention_set
 from specialsam.core.geometry import BoolArray
 from specialsam.core.place import here
+from specialsam.core.types import Embedding
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
@@ -47,6 +49,10 @@ def domain(base: Segmenter, count: int, objects: slice = slice(1)) -> TrainingDa
         lambda item: scenes[item.id].masks[objects],
         lambda item: (base.pixels(scenes[item.id].image), stored[item.id].geometry),
     )
+
+
+def embed_by(data: TrainingData) -> Callable[[Item], Embedding]:
+    return lambda item: data.embeddings([item])[0]
 
 
 def test_no_scene_is_replayed_and_measured(base: Segmenter, replayed: RetentionSet) -> None:
@@ -84,7 +90,7 @@ def test_general_images_are_read_as_training_reads(base: Segmenter, replayed: Re
 
 def test_what_is_found_beside_the_objects_is_no_object_of_the_domain(base: Segmenter) -> None:
     data = domain(base, 6)
-    found = besides(base, data, data.train)
+    found = besides(base, data, data.train, embed_by(data))
     assert found.train
     for item in found.train:
         origin = next(one for one in data.train if item.id == f"beside {one.id}")
@@ -98,12 +104,12 @@ def test_what_is_found_beside_the_objects_is_no_object_of_the_domain(base: Segme
 def test_where_objects_cover_the_image_nothing_is_beside_them(base: Segmenter) -> None:
     data = domain(base, 1)
     covered = replace(data, masks=lambda item: np.ones((1, *data.masks(item).shape[1:]), np.bool_))
-    assert besides(base, covered, data.train).train == []
+    assert besides(base, covered, data.train, embed_by(data)).train == []
 
 
 def test_two_kinds_are_read_each_by_its_own(base: Segmenter, replayed: RetentionSet) -> None:
     data = domain(base, 3)
-    first, second = to_replay(replayed, base), besides(base, data, data.train)
+    first, second = to_replay(replayed, base), besides(base, data, data.train, embed_by(data))
     both = together(first, second)
     assert [item.id for item in both.train] == [item.id for item in [*first.train, *second.train]]
     for part in (first, second):

@@ -26,6 +26,8 @@ FILE, WEIGHTS = "specialist.json", "model.safetensors"
 FORMAT = 4
 """Of `specialist.json`. 1 had neither `format` nor `weights_sha256`, 2 no `finder` and no `memory`, 3 no `look`."""
 ENCODER = "vision_encoder."
+ENCODER_MODES = ("tail", "tail+lora", "all")
+"""Ways of tuning after which a specialist has an encoder of its own."""
 
 
 class SpecialistCard(BaseModel):
@@ -41,7 +43,9 @@ class SpecialistCard(BaseModel):
     side: int
     weights_sha256: str = Field("", description="`tensors_sha256` of the folder's tensors; set when it is saved")
     preprocessing: str = PREPROCESSING
-    tuned: str = Field(description="decoder, decoder+prompt, lora (merged), all; or base where tuning did not help")
+    tuned: str = Field(
+        description="decoder, decoder+prompt, lora (merged), tail, all; or base where tuning did not help"
+    )
     alpha: float = Field(1.0, description="share of the tuned weights in the mixture with the base's", ge=0, le=1)
     recipe: dict[str, Any] = Field(default_factory=dict)
     data_fingerprint: str = ""
@@ -91,7 +95,7 @@ def load_finder(folder: Path) -> FinderParts:
 
 def _belongs(name: str, card: SpecialistCard) -> bool:
     """Whether a tensor of the model is the specialist's own and not its base's."""
-    return card.tuned == "all" or not name.startswith(ENCODER)
+    return card.tuned in ENCODER_MODES or not name.startswith(ENCODER)
 
 
 def is_specialist(folder: Path) -> bool:
@@ -126,9 +130,9 @@ def load_specialist(folder: Path, base: Segmenter) -> Segmenter:
     card = read_card(folder)
     _check_base(card, base)
     weights = _read_weights(folder / WEIGHTS, card, base)
-    sam = clone(base, share_encoder=card.tuned != "all").sam
+    sam = clone(base, share_encoder=card.tuned not in ENCODER_MODES).sam
     sam.load_state_dict(weights, strict=False)  # what is missing is the base's encoder
-    backend = base.backend if card.tuned != "all" else None
+    backend = base.backend if card.tuned not in ENCODER_MODES else None
     return Segmenter(card.name, sam.eval().requires_grad_(False), base.side, str(folder), backend)
 
 
@@ -157,7 +161,7 @@ def _read_weights(path: Path, card: SpecialistCard, base: Segmenter) -> dict[str
     }
     found = ", ".join(f"{len(names)} {how} (first: {names[0]})" for how, names in wrong.items() if names)
     if found:
-        which = "all tensors" if card.tuned == "all" else "all tensors outside the encoder"
+        which = "all tensors" if card.tuned in ENCODER_MODES else "all tensors outside the encoder"
         raise ModelError(f"expected {which} of {card.base} in {path}, got {found}; save the specialist anew")
     require_finite(weights, path)
     sha256 = tensors_sha256(weights)

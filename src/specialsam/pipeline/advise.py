@@ -90,7 +90,7 @@ def run_advise(request: Request, settings: SpecializeSettings, pilot: PilotSetti
         job = opened.with_plan(replace(whole, splits=untouched))
         say(f"{request.source}: " + ", ".join(f"{count} {split}" for split, count in whole.split_sizes().items()))
         with timed("embed"):
-            job.embedded.prepare()
+            job.prepare()
         with timed("audit"):
             stated, embed = splits_as_stated(whole), job.embedded.embed
             subject = Subject(whole.dataset, stated, load, job.segmenter, embed, believed=request.believed)

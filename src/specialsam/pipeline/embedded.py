@@ -59,6 +59,7 @@ class Embedded:
     seed: int = 0
     tiles: TileSettings = field(default_factory=TileSettings)
     blanks: bool = False
+    splits: tuple[Split, ...] = ("train", "val", "test")
     max_gb: float | None = None
     report: EmbedReport | None = field(default=None, init=False)
     _seen: dict[str, Packed] = field(default_factory=dict, init=False, repr=False)
@@ -80,10 +81,12 @@ class Embedded:
             whole = [IDENTITY, *drawn]
             return whole + [view.on(tile) for tile in self._tiles(record) for view in whole]
 
-        splits: tuple[Split, ...] = ("train", "val", "test")
-        empty = {s: [(record, IDENTITY) for record in self.plan.blanks(s)] if self.blanks else [] for s in splits}
+        def empty(split: Split) -> list[Pair]:
+            return [(record, IDENTITY) for record in self.plan.blanks(split)] if self.blanks else []
+
         return {
-            s: [(record, view) for record in self.plan.of(s) for view in views(record, s)] + empty[s] for s in splits
+            split: [(record, view) for record in self.plan.of(split) for view in views(record, split)] + empty(split)
+            for split in self.splits
         }
 
     def _tiles(self, record: Record) -> list[Window]:
@@ -244,6 +247,10 @@ class Embedded:
 
     def _embeddings(self, items: Sequence[Item]) -> list[Embedding]:
         return self.store.get_many([item.key for item in items])
+
+    def embedding_of(self, item: Item) -> Embedding:
+        """The stored embedding of a training item's whole image."""
+        return self.store.get(self.keys[(item.record, "")])
 
     def finder_data(self) -> tuple[TrainingData, list[Item]]:
         """What a finder learns from: items with and without objects; and the images of nothing for its alarms.

@@ -31,6 +31,7 @@ from specialsam.data.loading import load
 from specialsam.data.splits import stable_hash
 from specialsam.evaluation.results import Results
 from specialsam.models.segmenter import Segmenter
+from specialsam.models.specialist import ENCODER_MODES
 from specialsam.pipeline.embedded import Embedded
 from specialsam.pipeline.general import retention
 from specialsam.pipeline.job import Job
@@ -66,7 +67,7 @@ class Evidence:
 def guarded(job: Job, tuned: Segmenter) -> Guarded | None:
     """The mixture of base and tuned weights that is handed on; None without validation images to choose on."""
     base, settings, spread = job.segmenter, job.settings, job.place.spread
-    data = job.embedded.training_data()
+    data = job.learned.training_data()
     if not data.val:
         return None
     with stage("guard: mixtures of base and tuned weights") as progress:
@@ -118,7 +119,11 @@ def gather_evidence(job: Job, tuned: Segmenter, results: Results, result: TrainR
     ]
     harder = by_difficulty(results.frame, facts, BASE, SPECIALIST, settings.main_strategy)
     return Evidence(
-        tuple(finding for finding in findings if settings.train.mode != "all" or finding.check != "encoder unchanged"),
+        tuple(
+            finding
+            for finding in findings
+            if settings.train.mode not in ENCODER_MODES or finding.check != "encoder unchanged"
+        ),
         _probe_table(probed),
         image_means(quality, ["model", "axis", "value"]),
         image_means(counted.curve, ["model", "click"]),

@@ -21,7 +21,7 @@ def training_data(job: Job) -> TrainingData:
     These are general images from `guard.retention`, never those that the guard measures, with their embeddings in the
     job's own store; and what the base finds beside the objects in the domain's images.
     """
-    data, train = job.embedded.training_data(), job.settings.train
+    data, train = job.learned.training_data(), job.settings.train
     if not train.replay:
         return data
     parts = [to_replay(_general(job), job.segmenter)] if job.settings.guard.retention != NONE else []
@@ -29,7 +29,8 @@ def training_data(job: Job) -> TrainingData:
         whole = [item for item in data.train if item.id == item.record]
         chosen = sorted(whole, key=lambda item: stable_hash(f"replayed:{job.settings.seed}:{item.record}"))
         with stage("finding what else is in the images") as progress:
-            parts.append(besides(job.segmenter, data, chosen[: train.replay_pool], progress))
+            embed = job.embedded.embedding_of
+            parts.append(besides(job.segmenter, data, chosen[: train.replay_pool], embed, progress))
     found = [part for part in parts if part.train]
     if not found:
         raise UsageError(
@@ -41,12 +42,12 @@ def training_data(job: Job) -> TrainingData:
 
 def _general(job: Job) -> RetentionSet:
     """The general images to replay, encoded by the main process."""
-    store, made = job.embedded.store, list[RetentionSet]()
+    store, encoder, made = job.learned.store, job.learned.segmenter, list[RetentionSet]()
     how = job.settings.guard.retention, job.settings.train.replay_pool, job.settings.seed, store
 
     def make() -> None:
         with stage("general images to replay") as progress:
-            made.append(retention_set(job.segmenter, *how, part="replayed", progress=progress))
+            made.append(retention_set(encoder, *how, part="replayed", progress=progress))
 
     job.place.first(make)
     if not made:

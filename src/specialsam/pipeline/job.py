@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from specialsam import __version__
@@ -21,12 +22,14 @@ from specialsam.core.types import Split
 from specialsam.data.look import readable
 from specialsam.data.read_settings import READ
 from specialsam.models.backends import AUTO, PLAIN, SAMPLED, fastest, with_backend
+from specialsam.models.cut import features_of
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.pipeline.embedded import Embedded
 from specialsam.pipeline.plan import Plan, plan
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.training.settings import TrainSettings
+from specialsam.training.tuning import TAIL_MODES
 
 STORE, TARGETS = "embeddings", "targets.sqlite"
 """Where embeddings lie if nothing else is asked for, and the packed masks."""
@@ -94,6 +97,23 @@ class Job:
     @property
     def folder(self) -> Path:
         return self.ledger.folder
+
+    @cached_property
+    def learned(self) -> Embedded:
+        """What tuning reads: the embeddings, or features at the cut where the end of the encoder is tuned too."""
+        train = self.settings.train
+        if train.mode not in TAIL_MODES:
+            return self.embedded
+        head = features_of(self.segmenter, train.tail_blocks)
+        own = embedded_of(self.request, head, self.plan, self.settings, self.place)
+        return replace(own, blanks=False, splits=("train", "val"))
+
+    def prepare(self) -> None:
+        """Encode what is missing, pack masks; in every process."""
+        self.embedded.prepare()
+        if self.learned is not self.embedded:
+            say("features before the end of the encoder, which is tuned too:")
+            self.learned.prepare()
 
     def with_training(self, train: TrainSettings) -> Job:
         """The same job with other settings of tuning."""

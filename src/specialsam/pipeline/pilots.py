@@ -22,7 +22,7 @@ from specialsam.data.splits import stable_hash
 from specialsam.evaluation.evaluate import EvaluateSettings, record_rows
 from specialsam.evaluation.results import Results
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import clone
+from specialsam.models.specialist import ENCODER_MODES, clone
 from specialsam.pipeline.job import Job
 from specialsam.training.loop import train
 from specialsam.training.settings import TrainSettings
@@ -108,7 +108,7 @@ def tuned_on(
 ) -> tuple[Segmenter, TrainResult]:
     """A tuned clone of the base and its history; `folder` keeps its state: a finished pilot is not trained again."""
     folder.mkdir(parents=True, exist_ok=True)
-    tuned = clone(job.segmenter, PILOT, share_encoder=settings.mode != "all")
+    tuned = clone(job.segmenter, PILOT, share_encoder=settings.mode not in ENCODER_MODES)
     return tuned, train(tuned, data, settings, folder, job.place, progress)
 
 

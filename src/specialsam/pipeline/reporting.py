@@ -12,6 +12,7 @@ from specialsam.core.types import Problem
 from specialsam.data.loading import load
 from specialsam.evaluation.results import Results, save_table
 from specialsam.models.segmenter import Segmenter
+from specialsam.models.specialist import ENCODER_MODES
 from specialsam.pipeline.job import Job
 from specialsam.pipeline.pictures import Shown, comparisons, object_pairs
 from specialsam.pipeline.plan import Plan
@@ -187,7 +188,7 @@ def data_facts(layout: Plan, areas: npt.NDArray[np.floating], problems: Sequence
 
 def _training_warnings(settings: SpecializeSettings, result: TrainResult) -> tuple[str, ...]:
     warnings = [warning for facts in result.history for warning in facts.warnings]
-    if settings.train.mode != "all" and not result.encoder_unchanged:
+    if settings.train.mode not in ENCODER_MODES and not result.encoder_unchanged:
         warnings.append("the image encoder changed during training although it should be frozen")
     return tuple(warnings)
 

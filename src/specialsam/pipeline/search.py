@@ -24,7 +24,7 @@ from specialsam.core.errors import UsageError
 from specialsam.core.ledger import digest
 from specialsam.evaluation.results import save_table
 from specialsam.evaluation.statistics import Interval, points
-from specialsam.models.specialist import clone
+from specialsam.models.specialist import ENCODER_MODES, clone
 from specialsam.training.loop import per_image_iou, train
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import EpochFacts, TrainingData
@@ -89,7 +89,7 @@ def search(job: Job, data: TrainingData, retention: Measure | None) -> Searched:
     `guard.allowed_loss`: both are IoU.
     """
     settings, place = job.settings, job.place
-    if settings.train.mode == "all":
+    if settings.train.mode in ENCODER_MODES:
         raise UsageError("expected a mode that leaves the encoder frozen for --search: its trials share the embeddings")
     if len(data.val) < FEWEST:
         raise UsageError(f"expected at least {FEWEST} validation images to search on, got {len(data.val)}")

@@ -66,7 +66,7 @@ def run_specialize(request: Request, settings: SpecializeSettings, measured: boo
         sizes = job.plan.split_sizes()
         say(f"{request.source}: {sum(sizes.values())} images with objects, {_sizes(sizes)}")
         with job.ledger.timed("embed"):
-            job.embedded.prepare()
+            job.prepare()
         base_rows = _evaluated(job, BASE, job.segmenter) if measured else None
         data = training_data(job)
         searched = _searched(job, data)

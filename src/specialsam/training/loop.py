@@ -30,10 +30,10 @@ from specialsam.core.place import Place, Spread, alone
 from specialsam.core.types import Embedding
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter, fingerprint
-from specialsam.models.specialist import clone
+from specialsam.models.specialist import ENCODER_MODES, clone
 from specialsam.prompts import draw, generator
 from specialsam.training.losses import mixed, resolve_mix
-from specialsam.training.objective import Batch, Part, batch_loss, prepared, targets
+from specialsam.training.objective import Batch, Part, batch_loss, embedded, inputs_of, prepared, targets
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import EpochFacts, Item, State, TrainingData, TrainResult
 from specialsam.training.tuning import merge, prepare
@@ -89,8 +89,8 @@ def _begun(segmenter: Segmenter, data: TrainingData, settings: TrainSettings, pl
     sam: Any = segmenter.sam
     sam.to(place.accelerator.device)
     distilled = settings.replay > 0 and settings.replay_truth == "base" and data.general is not None
-    base = clone(segmenter, "base", share_encoder=settings.mode != "all") if distilled else None
-    parameters = prepare(sam, settings.mode, settings.lora_rank, settings.seed)
+    base = clone(segmenter, "base", share_encoder=settings.mode not in ENCODER_MODES) if distilled else None
+    parameters = prepare(sam, settings.mode, settings.lora_rank, settings.seed, settings.tail_blocks)
     start = [parameter.detach().clone() for parameter in parameters] if settings.anchor else []
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     optimizer = place.accelerator.prepare(optimizer)
@@ -285,9 +285,8 @@ def _validated(
 
 
 def _val_embedding(segmenter: Segmenter, data: TrainingData, item: Item, settings: TrainSettings) -> Embedding:
-    if settings.mode != "all" or data.pixels is None:
-        return data.embeddings([item])[0]
-    pixels, geometry = data.pixels(item)
+    """The embedding by the model as it is now: stored, or made of what is stored where its encoder learns."""
+    inputs, frames = inputs_of(data, [item], settings)
     segmenter.encoder.eval()
     with torch.no_grad():
-        return Embedding(segmenter.encode_pixels(pixels[None])[0].cpu(), geometry)
+        return Embedding(embedded(segmenter, inputs, settings)[0].cpu(), frames[0])

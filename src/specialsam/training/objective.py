@@ -12,11 +12,13 @@ from torch import Tensor
 from specialsam.core.errors import TrainingError
 from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.types import Prediction, Prompts
+from specialsam.models.cut import embed_features
 from specialsam.models.segmenter import SINGLE, THREE, Segmenter
 from specialsam.prompts import Draw, check_mixture, correction_clicks, draw, generator
 from specialsam.training.losses import mixed, resolve_mix, soft_iou
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import Item, TrainingData
+from specialsam.training.tuning import TAIL_MODES
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,13 @@ def prepared(
     """What a step on `items` needs and no weights decide: inputs and prompts of this process's `share` of them."""
     every = [data.masks(item) for item in items]
     own, masks = items[share], every[share]
-    inputs, frames = _inputs(data, own, settings) if own else (torch.empty(0), [])
+    inputs, frames = inputs_of(data, own, settings) if own else (torch.empty(0), [])
     objects = sum(min(len(m), settings.objects) for m in every)
     return Part(draw_batch(own, masks, settings, purpose, data.draw), inputs, frames, objects)
 
 
-def _inputs(data: TrainingData, items: Sequence[Item], settings: TrainSettings) -> tuple[Tensor, list[Geometry]]:
-    """Stored embeddings (B, D, h, w), or encoder inputs (B, 3, S, S) where the encoder is tuned, and the frames."""
+def inputs_of(data: TrainingData, items: Sequence[Item], settings: TrainSettings) -> tuple[Tensor, list[Geometry]]:
+    """What is stored of images, embeddings (B, D, h, w) or features at the cut, or pixels (B, 3, S, S) to tune all."""
     if settings.mode != "all":
         stored = data.embeddings(items)
         return torch.stack([e.tensor for e in stored]), [e.geometry for e in stored]
@@ -92,6 +94,15 @@ def _inputs(data: TrainingData, items: Sequence[Item], settings: TrainSettings) 
         raise TrainingError("expected the images themselves to tune the whole model, got stored embeddings only")
     pairs = [data.pixels(item) for item in items]
     return torch.stack([pixels for pixels, _ in pairs]), [geometry for _, geometry in pairs]
+
+
+def embedded(segmenter: Segmenter, inputs: Tensor, settings: TrainSettings) -> Tensor:
+    """Embeddings (B, C, h, w) by the segmenter's encoder, or by the end of it, from what `inputs_of` read."""
+    if settings.mode == "all":
+        return segmenter.encode_pixels(inputs)
+    if settings.mode in TAIL_MODES:
+        return embed_features(segmenter, inputs.float(), settings.tail_blocks)
+    return inputs
 
 
 def batch_loss(
@@ -115,16 +126,17 @@ def batch_loss(
         rounds = 0
     prompts, losses = list(batch.prompts), []
     outputs = THREE if settings.masks == "three" else SINGLE
-    embeddings = inputs[batch.rows]
-    if settings.mode == "all":
-        embeddings = segmenter.encode_pixels(embeddings)
+    embeddings = embedded(segmenter, inputs[batch.rows], settings)
+    if base is not None:
+        with torch.no_grad():
+            before = embedded(base, inputs[batch.rows], settings)
     for number in range(rounds + 1):
         logits, scores = segmenter.forward(embeddings, frames, prompts, outputs)
         if base is None:
             each = _object_loss(logits.float(), scores.float(), target, valid, batch, frames, settings)
         else:
             with torch.no_grad():
-                kept = base.forward(embeddings, frames, prompts, outputs)
+                kept = base.forward(before, frames, prompts, outputs)
             each = _distance(logits.float(), scores.float(), kept, valid, settings)
         losses.append(each.mean())
         if number < rounds:

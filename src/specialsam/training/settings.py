@@ -15,8 +15,9 @@ from specialsam.training.tuning import Mode
 class TrainSettings(Settings):
     """How the decoder is tuned. The defaults suit a few hundred images; recipes override them."""
 
-    mode: Mode = Field("decoder", description="what is tuned: decoder, decoder+prompt, lora, or all (small encoders)")
+    mode: Mode = Field("decoder", description="what is tuned: decoder, decoder+prompt, lora, tail, tail+lora, or all")
     lora_rank: int = Field(8, description="rank of the low-rank terms in mode lora", ge=1)
+    tail_blocks: int = Field(2, description="last blocks of a ViT encoder that the modes tail tune", ge=1)
     epochs: int = Field(20, description="most epochs", ge=1)
     batch: int = Field(4, description="images a step", ge=1)
     objects: int = Field(4, description="most objects of an image in one step", ge=1)

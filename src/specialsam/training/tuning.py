@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Mode = Literal["decoder", "decoder+prompt", "lora", "all"]
+from specialsam.models.cut import cut
+from specialsam.models.specialist import ENCODER_MODES
+
+Mode = Literal["decoder", "decoder+prompt", "lora", "tail", "tail+lora", "all"]
+TAIL_MODES = ("tail", "tail+lora")
+"""Modes that tune the end of the encoder on features stored before it."""
 KEY_BIAS = "k_proj.bias"
 """How the decoder's parameters without any effect are called."""
 
@@ -38,43 +43,52 @@ class LoraLinear(nn.Module):
         return self.base
 
 
-def prepare(sam: Any, mode: Mode, rank: int = 8, seed: int = 0) -> list[nn.Parameter]:
+def prepare(sam: Any, mode: Mode, rank: int = 8, seed: int = 0, blocks: int = 2) -> list[nn.Parameter]:
     """Freeze `sam`, unfreeze (or add) what `mode` tunes, and return those parameters.
 
-    Mode all tunes a copy of the encoder, because a base model may share the one that is there. `seed` draws the
+    decoder, with +prompt the prompt encoder too; lora: low-rank terms in the decoder; tail: prompt encoder, decoder and
+    the end of the encoder (`models.cut`, the last `blocks` of a ViT), with +lora low-rank terms in that end; all.
+    Modes that tune the encoder tune a copy, because a base model may share the one that is there. `seed` draws the
     low-rank terms. Key biases stay: they shift all scores of a query alike, which softmax does not see, so that their
     gradient is rounding alone, and Adam would make steps of it that differ with the number of processes.
     """
     sam.requires_grad_(False)
+    terms = torch.Generator().manual_seed(seed)
+    if mode in ENCODER_MODES:
+        sam.vision_encoder = deepcopy(sam.vision_encoder)
     if mode == "lora":
-        generator = torch.Generator().manual_seed(seed)
-        for parent in list(sam.mask_decoder.transformer.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, nn.Linear):
-                    setattr(parent, name, LoraLinear(child, rank, 2.0 * rank, generator))
+        _add_low_rank(sam.mask_decoder.transformer, rank, terms)
         for head in (sam.mask_decoder.output_hypernetworks_mlps, sam.mask_decoder.iou_prediction_head):
             head.requires_grad_(True)
-        for parameter_name, parameter in sam.mask_decoder.named_parameters():
-            if parameter_name.endswith((".down", ".up")):
-                parameter.requires_grad_(True)
     elif mode == "all":
-        sam.vision_encoder = deepcopy(sam.vision_encoder)
         sam.requires_grad_(True)
-        sam.shared_image_embedding.requires_grad_(False)
     else:
         sam.mask_decoder.requires_grad_(True)
-        if mode == "decoder+prompt":
-            sam.prompt_encoder.requires_grad_(True)
-            sam.prompt_encoder.shared_embedding.requires_grad_(False)
+        sam.prompt_encoder.requires_grad_(mode != "decoder")
+        for part in cut(sam.vision_encoder, blocks).learned if mode in TAIL_MODES else ():
+            if mode == "tail":
+                part.requires_grad_(True)
+            else:
+                _add_low_rank(part, rank, terms)
+    sam.shared_image_embedding.requires_grad_(False)
+    sam.prompt_encoder.shared_embedding.requires_grad_(False)
     for name, parameter in sam.mask_decoder.named_parameters():
         if name.endswith(KEY_BIAS):
             parameter.requires_grad_(False)
     return [parameter for parameter in sam.parameters() if parameter.requires_grad]
 
 
+def _add_low_rank(module: nn.Module, rank: int, generator: torch.Generator) -> None:
+    """Give every linear layer of `module` a low-rank term, the only thing in it that learns."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, LoraLinear(child, rank, 2.0 * rank, generator))
+
+
 def merge(sam: Any) -> None:
     """Fold low-rank terms into their layers, so that the model is a plain SAM again; nothing to do for other modes."""
-    for parent in list(sam.mask_decoder.modules()):
+    for parent in list(sam.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LoraLinear):
                 setattr(parent, name, child.merged())

@@ -49,16 +49,18 @@ def besides(
     segmenter: Segmenter,
     data: TrainingData,
     items: Sequence[Item],
+    embed: Callable[[Item], Embedding],
     progress: Callable[[int, int, str], None] | None = None,
 ) -> TrainingData:
     """What the base finds on a grid of points in the domain's own images beside their true objects.
 
-    Without any other photograph it keeps what a click beside an object used to answer. Images in which nothing is found
-    are left out; there may be none at all, as where objects cover their images whole.
+    `embed` gives the base's embedding of an item, `data` what tuning reads of it. Without any other photograph it keeps
+    what a click beside an object used to answer. Images in which nothing is found are left out; there may be none at
+    all, as where objects cover their images whole.
     """
     packed, origin = dict[str, Packed](), dict[str, Item]()
     for number, item in enumerate(items, 1):
-        found, _ = find_on_grid(segmenter, data.embeddings([item])[0], side=GRID)
+        found, _ = find_on_grid(segmenter, embed(item), side=GRID)
         masks = found.masks()[:, 0]
         truth = np.asarray(data.masks(item).any(0), np.bool_)
         kept = masks[_apart(masks, truth)][:OBJECTS]

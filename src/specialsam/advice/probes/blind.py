@@ -25,7 +25,7 @@ from specialsam.evaluation.rivals import disc, disc_radius, relative_area
 from specialsam.evaluation.statistics import Interval, flat, paired_bootstrap, points
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import clone
+from specialsam.models.specialist import ENCODER_MODES, clone
 from specialsam.prompts import draw, generator
 from specialsam.training.loop import train
 from specialsam.training.settings import TrainSettings
@@ -64,8 +64,9 @@ def blind_decoder(
 ) -> tuple[Segmenter, TrainResult]:
     """Tune a copy of `base` on blind embeddings by the specialist's own settings; a second call goes on.
 
-    Checkpoints lie in `folder/blind-mean` or `folder/blind-shuffled`. Mode "all" becomes "decoder": without pixels
-    there is nothing for an encoder to learn from. Test the answer on blind embeddings (`blind`), never on real ones.
+    Checkpoints lie in `folder/blind-mean` or `folder/blind-shuffled`. Modes that tune the encoder become "decoder":
+    without images there is nothing for an encoder to learn from. Test the answer on blind embeddings (`blind`), never
+    on real ones.
     """
     blinded = blind(data, kind, settings.seed)
     model = clone(base, f"blind decoder ({kind})")
@@ -76,7 +77,7 @@ def blind_decoder(
 
 def blind_settings(settings: TrainSettings) -> TrainSettings:
     """The settings of the blind decoder, for training and for measuring it: nothing of the encoder is tuned."""
-    return settings.model_copy(update={"mode": "decoder"}) if settings.mode == "all" else settings
+    return settings.model_copy(update={"mode": "decoder"}) if settings.mode in ENCODER_MODES else settings
 
 
 def rival_iou(data: TrainingData, settings: TrainSettings) -> list[float]:
