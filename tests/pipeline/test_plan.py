@@ -11,6 +11,7 @@ from PIL import Image
 
 from specialsam.core.errors import DataError, UsageError
 from specialsam.core.settings import parse_settings
+from specialsam.data.duplicates import DISTANCE, TOGETHER, close_pairs, perceptual_hash, thumbnail
 from specialsam.data.read_settings import READ, ReadSettings, reading_of
 from specialsam.pipeline.plan import plan
 from specialsam.pipeline.settings import SpecializeSettings
@@ -51,6 +52,31 @@ def test_other_images_without_duplicates_are_split_as_ever(tmp_path: Path) -> No
     looked, blind = (plan(str(source), (0.7, 0.15, 0.15), 0, duplicates=look).splits for look in (True, False))
     assert looked == blind
     assert len(blind) == 20
+
+
+def test_pictures_at_the_edge_of_likeness_are_kept_together(tmp_path: Path) -> None:
+    """Eight pictures, and of each one that differs in eleven or twelve bits: no look-alike, but nearly one."""
+    rng, made = np.random.default_rng(0), 0
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:40, 20:40] = 255
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    while made < 8:
+        one = np.array(Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).resize((64, 64)), np.float32)
+        noise = np.array(Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).resize((64, 64)), np.float32)
+        for share in np.linspace(0.05, 0.5, 40):
+            pair = [np.uint8(one), np.uint8((1 - share) * one + share * noise)]
+            for name, grey in zip("ab", pair, strict=True):
+                Image.fromarray(np.repeat(grey[..., None], 3, 2)).save(tmp_path / "images" / f"{made}{name}.png")
+                Image.fromarray(mask).save(tmp_path / "masks" / f"{made}{name}.png")
+            hashes = [perceptual_hash(thumbnail(tmp_path / "images" / f"{made}{name}.png")) for name in "ab"]
+            (*_, bits), *_ = close_pairs(np.stack(hashes), 63)
+            if DISTANCE < bits <= TOGETHER:
+                made += 1
+                break
+    splits = plan(str(tmp_path), (0.5, 0.25, 0.25), 0).splits
+    assert len(set(splits.values())) > 1
+    assert all(splits[f"{number}a"] == splits[f"{number}b"] for number in range(8))
 
 
 def test_images_without_objects_say_what_was_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from specialsam.core.sampling import evenly
 from specialsam.core.types import Dataset, Problem, Record, Split
 from specialsam.data.census import counts, inspect_masks
 from specialsam.data.content import Content, contents
-from specialsam.data.duplicates import duplicate_groups, near_duplicates
+from specialsam.data.duplicates import TOGETHER, duplicate_groups, near_duplicates
 from specialsam.data.open import open_dataset
 from specialsam.data.read_settings import READ, ReadSettings
 from specialsam.data.splits import split_in_order, split_records, stable_hash
@@ -119,7 +119,7 @@ def plan(
     groups: dict[str, str] = {}
     if duplicates:
         with stage("looking for near-duplicates") as progress:
-            groups = dict(duplicate_groups(near_duplicates(usable, progress=progress)))
+            groups = dict(duplicate_groups(near_duplicates(usable, TOGETHER, progress)))
     with stage("looking for changes") as progress:
         content = contents([*usable, *blank], progress)
     if not duplicates and _one_camera(usable, fractions):
