@@ -16,7 +16,19 @@ from torch.nn import functional
 
 from specialsam.core.errors import UsageError
 from specialsam.core.geometry import Geometry
-from specialsam.training.losses import LOSSES, MIXES, bce, boundary, dice, focal, mixed, resolve_mix, soft_iou
+from specialsam.training.losses import (
+    LOSSES,
+    MIXES,
+    bce,
+    boundary,
+    centreline,
+    dice,
+    focal,
+    mixed,
+    resolve_mix,
+    soft_iou,
+    tversky,
+)
 
 torch.set_num_threads(1)
 SURE = 60.0
@@ -92,13 +104,41 @@ def test_focal_is_cross_entropy_that_looks_at_hard_pixels() -> None:
     np.testing.assert_allclose(focal(logits, target, ones(target)).numpy(), expected, rtol=1e-5)
 
 
+def test_tversky_by_hand_and_that_missing_is_worse_than_adding() -> None:
+    """Probabilities 3/4 and 1/2, truth 1 and 0: overlap .75, false .5, missed .25."""
+    logits, target = one([math.log(3), 0.0]), one([1.0, 0.0])
+    value = float(tversky(logits, target, ones(target)))
+    assert value == pytest.approx(1 - 1.75 / (0.75 + 0.3 * 0.5 + 0.7 * 0.25 + 1))
+    truth = square(8, 8, 8)
+    smaller, larger = certain(square(8, 8, 6)), certain(square(8, 8, 9))
+    assert float(tversky(smaller, truth, ones(truth))) > float(tversky(larger, truth, ones(truth)))
+    assert float(dice(certain(truth), truth, ones(truth))) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_line_that_is_cut_costs_more_than_one_that_is_thick() -> None:
+    """What the centreline sees and Dice does not: a gap in a crack, against a rim of the same number of pixels."""
+    crack = torch.zeros(1, 32, 32)
+    crack[:, 14:17, 2:30] = 1
+    cut, thick = crack.clone(), crack.clone()
+    cut[:, :, 12:16] = 0
+    thick[:, 17, 10:22] = 1
+    assert int(crack.sum() - cut.sum()) == int(thick.sum() - crack.sum()) == 12
+    valid = ones(crack)
+    worse, better = (float(centreline(certain(mask), crack, valid)) for mask in (cut, thick))
+    assert worse > 2 * better
+    assert float(centreline(certain(crack), crack, valid)) < 0.01
+    ratio = float(dice(certain(cut), crack, valid)) / float(dice(certain(thick), crack, valid))
+    assert ratio < 1.5
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_truth_is_the_minimum_and_gradients_lead_there(name: str) -> None:
     truth = square(10, 12)
     valid = ones(truth)
     loss = LOSSES[name]
     assert float(loss(certain(truth), truth, valid)) == pytest.approx(0, abs=1e-5)
-    for other in (square(16, 12), square(10, 12, 4), torch.zeros_like(truth), ones(truth)):
+    full = [] if name == "centreline" else [ones(truth)]  # too wide for a line
+    for other in (square(16, 12), square(10, 12, 4), torch.zeros_like(truth), *full):
         assert float(loss(certain(other), truth, valid)) > 1e-3
     logits = (torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.5).requires_grad_(True)
     optimizer = torch.optim.Adam([logits], lr=0.2)

@@ -26,6 +26,7 @@ from specialsam.evaluation.results import save_table
 from specialsam.evaluation.statistics import Interval, points
 from specialsam.models.specialist import ENCODER_MODES, clone
 from specialsam.training.loop import per_image_iou, train
+from specialsam.training.losses import MIXES
 from specialsam.training.settings import TrainSettings
 from specialsam.training.state import EpochFacts, TrainingData
 
@@ -43,7 +44,7 @@ PROMPTS: dict[str, dict[str, float]] = {
     "boxes": {"box_jitter": 0.7, "random": 0.3},
     "even": {"random": 0.25, "interior": 0.25, "box_jitter": 0.25, "points3": 0.25},
 }
-LOSSES = ("half", "dice", "half_boundary", "sam")
+LOSSES = tuple(MIXES)
 GIVEN = "as given"
 SEARCHED = ("lr", "mode", "epochs", "corrections", "anchor", "replay")
 """Settings that are searched by their values; loss and prompts are searched by name."""

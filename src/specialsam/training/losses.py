@@ -19,6 +19,9 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 DICE_SMOOTH = 1.0
 FOCAL_GAMMA = 2.0
 FOCAL_ALPHA = 0.25
+FALSE_WEIGHT = 0.3
+THICKEST = 4
+"""Half width in logits of the widest object whose centreline is followed to its middle."""
 BOUNDARY_REACH = 2
 """Pixels by which a predicted and a true boundary may miss each other in the boundary loss."""
 
@@ -68,14 +71,64 @@ def boundary(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return 1 - 2 * precision * recall / (precision + recall)
 
 
-LOSSES: dict[str, Loss] = {"bce": bce, "dice": dice, "focal": focal, "boundary": boundary}
+def tversky(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """(N,) 1 - Tversky index with weights .3 for false and .7 for missed pixels (Salehi et al. 2017), smoothing 1."""
+    probability, truth = logits.sigmoid() * valid, target * valid
+    overlap = (probability * truth).sum((1, 2))
+    false, missed = (probability * (valid - truth)).sum((1, 2)), ((valid - probability) * truth).sum((1, 2))
+    return 1 - (overlap + DICE_SMOOTH) / (overlap + FALSE_WEIGHT * false + (1 - FALSE_WEIGHT) * missed + DICE_SMOOTH)
+
+
+def centreline(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """(N,) 1 - soft clDice (Shit et al. 2021): does each mask's centreline lie in the other? For long, thin objects.
+
+    Beside another loss only: what is wider than twice THICKEST has no line by which a wrong mask would show.
+    """
+    probability, truth = logits.sigmoid() * valid, target * valid
+    thin, true_thin = _skeleton(probability), _skeleton(truth)
+    precision = ((thin * truth).sum((1, 2)) + 1) / (thin.sum((1, 2)) + 1)
+    recall = ((true_thin * probability).sum((1, 2)) + 1) / (true_thin.sum((1, 2)) + 1)
+    return 1 - 2 * precision * recall / (precision + recall)
+
+
+def _skeleton(mask: Tensor) -> Tensor:
+    """Soft centreline (N, h, w) of masks (N, h, w) in 0..1: what opening removes, at every width up to THICKEST."""
+
+    def eroded(x: Tensor) -> Tensor:
+        x = functional.pad(x, (1, 1, 1, 1))  # nothing lies beyond the frame
+        tall, wide = (-functional.max_pool2d(-x, kernel, 1) for kernel in ((3, 1), (1, 3)))
+        return torch.minimum(tall[..., 1:-1], wide[..., 1:-1, :])
+
+    def opened(x: Tensor) -> Tensor:
+        return functional.max_pool2d(eroded(x), 3, 1, 1)
+
+    rest = mask[:, None]
+    line = functional.relu(rest - opened(rest))
+    for _ in range(THICKEST):
+        rest = eroded(rest)
+        more = functional.relu(rest - opened(rest))
+        line = line + functional.relu(more - line * more)
+    return line[:, 0]
+
+
+LOSSES: dict[str, Loss] = {
+    "bce": bce,
+    "dice": dice,
+    "focal": focal,
+    "boundary": boundary,
+    "tversky": tversky,
+    "centreline": centreline,
+}
 MIXES: dict[str, dict[str, float]] = {
     "dice": {"dice": 1.0},
     "half": {"bce": 0.5, "dice": 0.5},
     "half_boundary": {"bce": 0.5, "dice": 0.5, "boundary": 0.2},
     "sam": {"focal": 20.0, "dice": 1.0},
+    "thin": {"bce": 0.5, "dice": 0.5, "centreline": 0.5},
+    "missed": {"bce": 0.5, "tversky": 0.5},
 }
-"""Named mixes: the seed's Dice alone and half-half, half-half with a boundary term, and SAM's 20:1 focal and Dice."""
+"""Named mixes: the seed's Dice alone and half-half, half-half with a boundary term, SAM's 20:1 focal and Dice, one that
+follows long thin objects, and one to which a missed pixel is worse than a false one."""
 
 
 def resolve_mix(mix: str | Mapping[str, float]) -> dict[str, float]:

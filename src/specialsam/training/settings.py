@@ -26,7 +26,9 @@ class TrainSettings(Settings):
     warmup: float = Field(0.05, description="share of all steps with a rising learning rate", ge=0, lt=1)
     schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate after the warm-up")
     clip: float = Field(1.0, description="largest gradient norm; 0 does not clip", ge=0)
-    loss: str | dict[str, float] = Field("half", description="named mix (dice, half, half_boundary, sam) or weights")
+    loss: str | dict[str, float] = Field(
+        "half", description="named mix (dice, half, half_boundary, sam, thin, missed) or weights"
+    )
     loss_at: Literal["logits", "image"] = Field(
         "logits", description="compare at the low resolution of the logits, or at the mask's own size as the seed does"
     )
