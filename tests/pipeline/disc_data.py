@@ -30,7 +30,7 @@ def discs(folder: Path, count: int, size: tuple[int, int] = (72, 96), first: int
 def small(**more: Any) -> SpecializeSettings:
     """Settings that are over in seconds; `more` replaces fields, with a dictionary only those fields of a group."""
     values: dict[str, Any] = {
-        "train": {"epochs": 2, "batch": 4},
+        "train": {"epochs": 2, "batch": 4, "lr": 1e-4, "corrections": 0, "replay": 0},
         "evaluate": {"strategies": ["interior", "box"], "groups": ["overlap"]},
         "duplicates": False,
         "finder": {"epochs": 2, "grid": 1},

@@ -13,7 +13,7 @@ from specialsam.synth.scenes import write_dataset
 SIDE = 384
 """Pixels a side of the generated images."""
 SETTINGS = {
-    "train": {"epochs": 8, "lr": 3e-4, "patience": 4},
+    "train": {"patience": 4, "replay_pool": 16},
     "finder": {"epochs": 12, "grid": 8},
     "evaluate": {"strategies": ["interior", "edge", "grid4", "box"], "groups": ["overlap", "boundary", "canny"]},
     "duplicates": False,

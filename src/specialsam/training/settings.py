@@ -13,15 +13,15 @@ from specialsam.training.tuning import Mode
 
 
 class TrainSettings(Settings):
-    """How the decoder is tuned. The defaults suit a few hundred images; recipes override them."""
+    """How the decoder is tuned. The defaults were chosen on several domains (docs/tuning.md); recipes override them."""
 
     mode: Mode = Field("decoder", description="what is tuned: decoder, decoder+prompt, lora, tail, tail+lora, or all")
     lora_rank: int = Field(8, description="rank of the low-rank terms in mode lora", ge=1)
     tail_blocks: int = Field(2, description="last blocks of a ViT encoder that the modes tail tune", ge=1)
-    epochs: int = Field(20, description="most epochs", ge=1)
+    epochs: int = Field(8, description="most epochs", ge=1)
     batch: int = Field(4, description="images a step", ge=1)
     objects: int = Field(4, description="most objects of an image in one step", ge=1)
-    lr: float = Field(1e-4, description="peak learning rate", gt=0)
+    lr: float = Field(5e-4, description="peak learning rate", gt=0)
     weight_decay: float = Field(1e-4, description="AdamW weight decay", ge=0)
     warmup: float = Field(0.05, description="share of all steps with a rising learning rate", ge=0, lt=1)
     schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate after the warm-up")
@@ -38,16 +38,16 @@ class TrainSettings(Settings):
         default_factory=lambda: {"random": 0.35, "interior": 0.25, "box_jitter": 0.3, "points3": 0.1},
         description="prompt strategies and their probabilities, one drawn a step",
     )
-    corrections: int = Field(0, description="correction clicks added, one pass each, after the first answer", ge=0)
-    correction_share: float = Field(0.5, description="share of steps that go through the corrections", ge=0, le=1)
-    replay: float = Field(0.0, description="weight of the loss on general images in each step; 0 replays none", ge=0)
+    corrections: int = Field(1, description="correction clicks added, one pass each, after the first answer", ge=0)
+    correction_share: float = Field(0.3, description="share of steps that go through the corrections", ge=0, le=1)
+    replay: float = Field(1.0, description="weight of the loss on general images in each step; 0 replays none", ge=0)
     replay_images: int = Field(2, description="general images a step", ge=1)
     replay_pool: int = Field(64, description="general images that are drawn from, encoded once", ge=1)
     replay_own: bool = Field(
         True, description="also replay what the base finds beside the objects in as many of the training images"
     )
     replay_truth: Literal["masks", "base"] = Field(
-        "masks", description="general images are learned by their masks, or by the base's own answers (distillation)"
+        "base", description="general images are learned by their masks, or by the base's own answers (distillation)"
     )
     anchor: float = Field(
         0.0, description="pull towards the base's weights: each step takes lr * anchor of the way back (L2-SP)", ge=0

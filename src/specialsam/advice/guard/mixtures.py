@@ -25,6 +25,8 @@ from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
 
 Kept = Literal["base", "tuned", "mixture"]
+ENOUGH = 0.95
+"""Share of the largest gain with which a mixture nearer to the base is preferred."""
 Measure = Callable[[Segmenter], Sequence[float]]
 """From a model to one IoU in 0..1 an image, the same images in the same order every time."""
 
@@ -139,8 +141,8 @@ def guard(
     """Choose on validation among mixtures of `base` and `tuned`; the base where none of them is shown to be better.
 
     A mixture may be kept if the lower limit of its paired bootstrap gain on validation is above 0 and its mean loss on
-    general images is within `allowed_loss`; of these the one with the largest gain is kept, of equal ones that nearest
-    to the base. The gain of the chosen one is optimistic, because it was chosen on the same images: only a test split
+    general images is within `allowed_loss`; of these the one nearest to the base is kept that has ENOUGH of the largest
+    gain: the last few per cent of a gain cost most elsewhere. The gain of the chosen one is optimistic, because it was chosen on the same images: only a test split
     that took no part says how large it is. Four chances are more than one: of models that gain nothing, 5 to 6 % were
     kept at a level of 0.95 (8 to 60 images resampled from nano's own gains with their mean removed; nominal 2.5 %).
     """
@@ -153,7 +155,8 @@ def guard(
     better = [row for row in safe if row.gain.low > 0]
     if not better:
         return _keep_base(base, rows, safe, settings)
-    best = max(better, key=lambda row: (row.gain.mean, -row.alpha))
+    largest = max(row.gain.mean for row in better)
+    best = min((row for row in better if row.gain.mean >= ENOUGH * largest), key=lambda row: row.alpha)
     kept: Kept = "tuned" if best.alpha == 1 else "mixture"
     says = (
         f"Kept: {_name(best)}, {points(best.gain)} IoU points over the base on {best.gain.n} validation images, "
