@@ -92,7 +92,7 @@ def export(
     model: Annotated[str, typer.Argument(help="any model that --model takes, a specialist folder above all")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder, or a .pth file for segment-anything's layout")],
     kind: Annotated[
-        str, typer.Option("--format", "-f", help="torch; onnx or openvino: their files beside it")
+        str, typer.Option("--format", "-f", help="torch; onnx or openvino: their files beside it; x-anylabeling")
     ] = "torch",
     images: Annotated[
         Path | None, typer.Option(help="folder of pictures that onnx files are checked on [default: generated ones]")
@@ -104,7 +104,8 @@ def export(
     """Write a model as a plain transformers folder, or as a .pth in segment-anything's (MobileSAM's) key layout.
 
     For ONNX Runtime and OpenVINO the encoder, the decoder (any number of objects and points, mask input) and a
-    specialist's finder are written beside it, checked against the model's own masks.
+    specialist's finder are written beside it, checked against the model's own masks. For X-AnyLabeling the folder holds
+    a pair of ONNX files and x-anylabeling.yaml, which its "Load custom model" opens.
     """
     from specialsam.models.export import export_model
 
