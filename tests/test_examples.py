@@ -52,7 +52,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_specialise_a_folder_and_find_with_it(pictures: Path, tmp_path: Path) -> None:
-    said = run("specialise_a_folder.py", pictures, tmp_path / "run")
+    said = run("specialise_a_folder.py", pictures, tmp_path / "run", "--quick")
     assert is_specialist(tmp_path / "run" / "specialist")
     assert (tmp_path / "run" / "report.html").exists()
     assert "points of IoU" in said
