@@ -21,17 +21,23 @@ from specialsam.data.label_studio import find_picture
 MOST_BYTES = 20_000_000
 session, pictures = open_session(sys.argv[1]), Path(sys.argv[2])
 port = int(sys.argv[3]) if len(sys.argv) > 3 else 9090
+known: list[ImageIndex] = []
+
+
+def looked_up() -> ImageIndex:
+    """The pictures that lie there now, by their names."""
+    known[:] = [ImageIndex(pictures, pictures / "tasks.json", None)]
+    return known[-1]
 
 
 def answer(asked: dict) -> dict:
     """Predictions for a request of Label Studio's, one a task."""
     tags = read_tags(asked.get("label_config") or "")
     drawn = ((asked.get("params") or {}).get("context") or {}).get("result") or []
-    index = ImageIndex(pictures, pictures / "tasks.json", None)
     results = []
     for task in asked.get("tasks") or []:
         name = str(task["data"].get(tags.field, ""))
-        path = find_picture(index, name)
+        path = find_picture(known[-1], name) or find_picture(looked_up(), name)  # uploaded since?
         if path is None:
             raise DataError(f"expected the picture {name!r} of task {task.get('id')} in {pictures}, found none")
         results.append(predict(session, read_image(path), tags, drawn))
@@ -71,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         print(form % values, flush=True)
 
 
+looked_up()
 server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
 print(f"serving {session.segmenter.name} at http://127.0.0.1:{server.server_port}", flush=True)
 server.serve_forever()

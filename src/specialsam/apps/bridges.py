@@ -18,6 +18,7 @@ from specialsam.apps.session import Asking, Session, find_in
 from specialsam.core.errors import ModelError
 from specialsam.core.geometry import ImageArray
 from specialsam.core.masks import from_rles
+from specialsam.models.traced import need
 
 UNNAMED = "object"
 """What an object without a label is called."""
@@ -35,13 +36,7 @@ def to_supervision(answer: Answer, classes: Sequence[str] = ()) -> Any:
     `classes` gives the numbers; without, the labels of this answer in their order. Raises ModelError without the
     library.
     """
-    try:
-        import supervision
-    except ImportError as error:
-        raise ModelError(
-            "expected the package supervision for this, it is not installed; pip install supervision"
-        ) from error
-
+    supervision = need("supervision", "bridges")
     names = [found.label or UNNAMED for found in answer.objects]
     numbers = {name: number for number, name in enumerate(classes or sorted(set(names)))}
     unknown = [name for name in names if name not in numbers]
