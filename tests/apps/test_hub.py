@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +169,8 @@ def test_who_says_that_they_may_is_believed_and_quoted() -> None:
 
 
 def test_a_folder_of_this_machine_is_called_as_others_know_it() -> None:
-    told, _ = check_terms(card(base="/home/me/base"), Terms(base="me/base", base_licence="MIT"))
+    recipe = {"guard": {"retention": "/home/me/general", "alphas": [0, 1]}, "seed": 3}
+    told, _ = check_terms(card(base="/home/me/base", recipe=recipe), Terms(base="me/base", base_licence="MIT"))
     assert told.base == "me/base"
-    assert json.loads(told.model_dump_json())["base"] == "me/base"
+    assert told.recipe == {"guard": {"retention": "general", "alphas": [0, 1]}, "seed": 3}
+    assert "/home" not in told.model_dump_json()

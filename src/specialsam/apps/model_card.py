@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -75,7 +76,17 @@ def check_terms(card: SpecialistCard, terms: Terms) -> tuple[SpecialistCard, str
             f"the specialist learned from data under {data_licence!r}, which does not let everybody share what is "
             "learned from them; add --may-share if you may"
         )
-    return card.model_copy(update={"base": base, "data_licence": data_licence}), base_licence
+    told = {"base": base, "data_licence": data_licence, "recipe": _without_paths(card.recipe)}
+    return card.model_copy(update=told), base_licence
+
+
+def _without_paths(value: Any) -> Any:
+    """Settings in which paths of this machine are their last part: the rest is nobody else's affair."""
+    if isinstance(value, dict):
+        return {name: _without_paths(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_paths(one) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def write_card_page(card: SpecialistCard, base_licence: str, repo_id: str, folder: Path) -> str:
