@@ -57,11 +57,15 @@ def evaluate(
     settings: Settings | None = None,
     *,
     split: Literal["test", "val", "train", "all"] = "test",
+    base: str | None = None,
     store: Where | None = None,
     device: str = "auto",
     trust_base: bool = False,
 ) -> Measured | None:
-    """Measure any models on the same images of one split and the same prompts, with trivial rivals and intervals."""
+    """Measure any models on the same images of one split and the same prompts, with trivial rivals and intervals.
+
+    `base` is the model that files, decoders and adapters among them are of or are put on, as for `load_model`.
+    """
     from specialsam.data.read_settings import reading_of
     from specialsam.evaluation.evaluate import EvaluateSettings
     from specialsam.pipeline.measure import Comparison, run_evaluate
@@ -77,6 +81,7 @@ def evaluate(
         device=device,
         trust_base=trust_base,
         data=reading_of(given),
+        base=base,
     )
     return run_evaluate(asked, parse_settings(EvaluateSettings, given))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,21 @@ import pytest
 from discs import HIGH, WIDE, disc, iou, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layout_trees import LAYOUTS, beside, byte, corner, label_studio_rle, labelme, loco, shares, voc, write, yolo
+from layout_trees import (
+    LAYOUTS,
+    beside,
+    byte,
+    corner,
+    cvat,
+    label_studio_rle,
+    labelme,
+    loco,
+    roboflow,
+    shares,
+    voc,
+    write,
+    yolo,
+)
 from test_hostile_folders import plant
 
 from specialsam.core.errors import DataError
@@ -194,3 +209,19 @@ def test_damaged_brush_masks_are_one_line() -> None:
     with pytest.raises(DataError, match="expected a brush mask of 9x9"):
         brush_mask(list(whole), (9, 9))
     assert byte(corner()).sum() == 42 * 255
+
+
+@pytest.mark.parametrize("make", [roboflow, cvat])
+def test_the_only_class_gives_its_name(make: Callable[[Path], tuple[int, int]], tmp_path: Path) -> None:
+    make(tmp_path)
+    dataset = open_dataset(tmp_path)
+    assert {load(record).labels for record in dataset.records} == {("spot",)}
+    assert any("names one class, spot" in note for note in dataset.notes)
+
+
+def test_several_classes_are_not_guessed(tmp_path: Path) -> None:
+    cvat(tmp_path)
+    (tmp_path / "labelmap.txt").write_text("background:0,0,0::\nspot:0,0,255::\nline:0,255,0::\n")
+    dataset = open_dataset(tmp_path)
+    assert {record.labels for record in dataset.records} == {()}
+    assert any("names 2 classes" in note for note in dataset.notes)

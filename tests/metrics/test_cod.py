@@ -1,5 +1,7 @@
 """COD measures against PySODMetrics' own aggregate, and the places where ours differ from it on purpose."""
 
+import warnings
+
 import numpy as np
 import py_sod_metrics as sod
 import pytest
@@ -49,6 +51,28 @@ def test_mean_over_images_is_the_published_value():
     assert np.mean([row["e_max"] for row in rows]) >= reference["e_max"]
     whole = cod_dataset(pairs)
     assert {name: pytest.approx(value, abs=1e-6) for name, value in reference.items()} == whole
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.integers(2, 14), st.integers(2, 14), st.sampled_from(["any", "levels", "sharp"]))
+def test_every_map_has_the_library_s_values(data, height, width, kind):
+    """Beside empty truths, and objects in a corner, where the library has no S-measure (see below)."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    truth = rng.random((height, width)) < data.draw(st.sampled_from([0.02, 0.3, 0.7, 0.98, 1]))
+    soft = rng.random((height, width), np.float32)
+    probability = {"any": soft, "levels": np.round(soft * 8) / 8, "sharp": np.round(soft)}[kind].astype(np.float32)
+    if not truth.any():
+        truth[rng.integers(height), rng.integers(width)] = True
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = aggregate([(probability, truth)])
+    row, ours = cod(probability, truth), cod_dataset([(probability, truth)])
+    for name, value in wanted.items():
+        if np.isfinite(value):
+            assert ours[name] == pytest.approx(value, abs=1e-6), name
+            assert row[name] == pytest.approx(value, abs=1e-6), name
+        else:
+            assert name == "s_measure"
 
 
 def test_a_perfect_map_and_its_opposite():

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from disc_data import discs
 from PIL import Image
 
-from specialsam.core.errors import StoreError, UsageError
+from specialsam.core.errors import ModelError, StoreError, UsageError
 from specialsam.embeddings import EmbeddingStore
 from specialsam.evaluation.evaluate import EvaluateSettings
 from specialsam.models.load import load_model
@@ -240,3 +241,17 @@ def test_embeddings_of_two_encoders_in_one_store_stay_apart(data: Path, tmp_path
     assert sum(encoded) - before == IMAGES
     assert len(EmbeddingStore(store, other.encoder_id)) == 1
     assert len(EmbeddingStore(store, load_model("nano").encoder_id)) == IMAGES
+
+
+def test_a_decoder_is_measured_on_the_base_that_is_named(data: Path, tmp_path: Path) -> None:
+    """nano's own decoder as a file of its own: on nano it answers as nano does, by itself it is refused."""
+    state = load_model("nano").sam.state_dict()
+    path = tmp_path / "decoder.pth"
+    torch.save({name: value for name, value in state.items() if name.startswith("mask_decoder.")}, path)
+    asked = Comparison(str(data), ["nano", str(path)], tmp_path / "run", base="nano")
+    measured = run_evaluate(asked, settings())
+    assert measured is not None
+    assert measured.gains is not None
+    assert np.allclose(measured.gains[["gain", "low", "high"]], 0)
+    with pytest.raises(ModelError, match="--base"):
+        run_evaluate(Comparison(str(data), [str(path)], tmp_path / "alone"), settings())

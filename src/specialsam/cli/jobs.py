@@ -169,6 +169,7 @@ def evaluate(
     prompts: Annotated[str, typer.Option(help="truth: drawn from the masks; none: what is found without")] = "truth",
     store: Annotated[Path | None, typer.Option(help="embedding store to read and fill")] = None,
     device: Device = "auto",
+    base: Base = None,
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
@@ -186,7 +187,17 @@ def evaluate(
     given = read_settings(config, sets)
     data = reading_of(given)
     settings = parse_settings(EvaluateSettings, given | {"zoom": True} if zoom else given)
-    asked = Comparison(source, models, out, split, store=store, device=device, trust_base=trust_base, data=data)  # type: ignore[arg-type]
+    asked = Comparison(
+        source,
+        models,
+        out,
+        split,  # type: ignore[arg-type]
+        store=store,
+        device=device,
+        trust_base=trust_base,
+        data=data,
+        base=base,
+    )
     if prompts == "none":
         table = run_evaluate_found(asked, settings.seed)
         if table is not None:

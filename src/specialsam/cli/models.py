@@ -92,7 +92,7 @@ def export(
     model: Annotated[str, typer.Argument(help="any model that --model takes, a specialist folder above all")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder, or a .pth file for segment-anything's layout")],
     kind: Annotated[
-        str, typer.Option("--format", "-f", help="torch; onnx or openvino: their files beside it")
+        str, typer.Option("--format", "-f", help="torch; onnx or openvino: their files beside it; x-anylabeling")
     ] = "torch",
     images: Annotated[
         Path | None, typer.Option(help="folder of pictures that onnx files are checked on [default: generated ones]")
@@ -104,7 +104,8 @@ def export(
     """Write a model as a plain transformers folder, or as a .pth in segment-anything's (MobileSAM's) key layout.
 
     For ONNX Runtime and OpenVINO the encoder, the decoder (any number of objects and points, mask input) and a
-    specialist's finder are written beside it, checked against the model's own masks.
+    specialist's finder are written beside it, checked against the model's own masks. For X-AnyLabeling the folder holds
+    a pair of ONNX files and x-anylabeling.yaml, which its "Load custom model" opens.
     """
     from specialsam.models.export import export_model
 
@@ -128,6 +129,46 @@ def _pictures(folder: Path | None, count: int = 10) -> list[ImageArray]:
     if not images:
         raise UsageError(f"expected a folder of pictures, got none in {folder}")
     return images
+
+
+@app.command()
+def push(
+    specialist: Annotated[Path, typer.Argument(help="specialist folder", show_default=False)],
+    repo_id: Annotated[str, typer.Argument(help="owner/name on the Hugging Face hub", show_default=False)],
+    public: Annotated[bool, typer.Option("--public", help="for everybody to see [default: private]")] = False,
+    data_licence: Annotated[str, typer.Option(help="licence of the data, where the specialist knows none")] = "",
+    base: Annotated[str, typer.Option(help="the base as others get it, where it was a file or folder here")] = "",
+    base_licence: Annotated[str, typer.Option(help="licence of a base that is none of the known models")] = "",
+    licence_file: Annotated[
+        Path | None, typer.Option(help="licence text that goes along [default: Apache-2.0's for bases under it]")
+    ] = None,
+    may_share: Annotated[
+        bool, typer.Option("--may-share", help="I may share what was learned from these data, whatever is said of them")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Share a specialist on the Hugging Face hub, with a page that says what it is good for: private unless told."""
+    from specialsam.apps.hub import push as run
+    from specialsam.apps.model_card import Terms
+
+    terms = Terms(data_licence, base, base_licence, may_share)
+    say(f"pushed to {run(specialist, repo_id, terms, public=public, licence=licence_file)}")
+
+
+@app.command()
+def pull(
+    repo_id: Annotated[str, typer.Argument(help="owner/name on the Hugging Face hub", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="new folder", show_default=False)],
+    revision: Annotated[str | None, typer.Option(help="branch, tag or commit")] = None,
+    debug: Debug = False,
+) -> None:
+    """Fetch a specialist from the Hugging Face hub and check it; what does not come whole leaves nothing behind."""
+    from specialsam.apps.hub import pull as run
+    from specialsam.models.specialist import read_card
+
+    folder = run(repo_id, out, revision)
+    card = read_card(folder)
+    say(f"pulled {card.name} (base {card.base}, data: {card.data_licence}): {folder}")
 
 
 @models_app.command("backends")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from specialsam import __version__
 
-LIBRARIES = ("torch", "transformers", "accelerate", "numpy", "opencv-python-headless", "pysodmetrics")
+LIBRARIES = ("torch", "transformers", "accelerate", "numpy", "opencv-python-headless")
 
 
 def versions() -> dict[str, str]:

@@ -76,7 +76,7 @@ def _add(found: Found, folder: Path, path: Path, task: Entry, index: ImageIndex)
     """Add the image of a task; whether it has several annotations."""
     data = task.get("data")
     name = _picture(data if isinstance(data, dict) else task)
-    image = _find(index, name)
+    image = find_picture(index, name)
     if image is None:
         near = index.nearest(name)
         hint = f"; the nearest is {near}" if near else ""
@@ -111,7 +111,7 @@ def _ending(text: str) -> str:
     return Path(text.rpartition("/")[2].partition("?")[0] if "?d=" not in text else text).suffix.lower()
 
 
-def _find(index: ImageIndex, name: str) -> Path | None:
+def find_picture(index: ImageIndex, name: str) -> Path | None:
     """The file of a task: as it is called, or without what Label Studio has put before its name."""
     name = name if "?d=" in name else name.partition("?")[0]
     parts = parts_of_name(name)

@@ -150,7 +150,8 @@ def open_dataset(source: str | Path, how: ReadSettings = READ) -> Dataset:
     if how.parts:
         records = tuple(_in_parts(record) for record in records)
         said = (*said, "each connected part of a mask is an object of its own, as data.parts says")
-    return replace(dataset, records=records, notes=(*dataset.notes, *said))
+    licence = how.licence or dataset.licence
+    return replace(dataset, records=records, licence=licence, notes=(*dataset.notes, *said))
 
 
 def _in_parts(record: Record) -> Record:

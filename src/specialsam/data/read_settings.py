@@ -28,6 +28,7 @@ class ReadSettings(Settings):
     crowds: Literal["auto", "objects", "out"] = Field(
         "auto", description="COCO's iscrowd annotations; else objects where every run-length mask is called a crowd"
     )
+    licence: str = Field("", description="licence of the data; else what its files or its layout state")
 
     @field_validator("levels")
     @classmethod

@@ -13,10 +13,11 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset
+from specialsam.data.class_names import named, roboflow_classes
 from specialsam.data.folder import described
 from specialsam.data.matching import plain
 from specialsam.data.paired import Part, add_parts
@@ -128,7 +129,6 @@ def load_siblings(root: Path, how: ReadSettings = READ) -> Dataset:
     notes = add_parts(found, [part], how, described)
     lone = sum(1 for name in pairs.pictures if name not in pairs.pairs)
     notes.append(f"{len(pairs.pairs)} images with a mask in the same folder by its name, {lone} without")
-    classes = sorted(PurePosixPath(path.name).name for path in root.rglob("_classes.csv"))
-    if classes:
-        notes.append("_classes.csv names what the masks' values are")
-    return Dataset(root.name, root, "siblings", tuple(found.records), tuple(found.problems), notes=tuple(notes))
+    classes = dict.fromkeys(name for path in sorted(root.rglob("_classes.csv")) for name in roboflow_classes(path))
+    records, said = named(found.records, [*classes], "_classes.csv")
+    return Dataset(root.name, root, "siblings", records, tuple(found.problems), notes=(*notes, *said))

@@ -70,8 +70,8 @@ def _tiff(path: Path) -> Iterator[TiffFile]:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if "imagecodecs" in reason:
             raise DataError(
-                f"{path}: this TIFF's compression needs the package imagecodecs; pip install imagecodecs, or save the "
-                "file uncompressed"
+                f"{path}: this TIFF's compression needs the package imagecodecs; "
+                'pip install "specialsam[tiff]", or save the file uncompressed'
             ) from error
         raise DataError(f"{path}: the TIFF is damaged or cut short ({reason}); replace or remove it") from error
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Split
+from specialsam.data.class_names import labelmap_classes, named
 from specialsam.data.images import is_palette
 from specialsam.data.matching import matches
 from specialsam.data.paired import Part, add_parts
@@ -46,7 +47,8 @@ def load_voc(root: Path, how: ReadSettings = READ) -> Dataset:
     part = Part(pictures, drawn, "", None, pairs, lambda name: "none")
     notes = add_parts(found, [part], how, lambda name, split: (splits.get(name, split), ""))
     notes = [f"masks of {masks.name}", *notes]
-    return Dataset(root.name, root, "voc", tuple(found.records), tuple(found.problems), notes=tuple(notes))
+    records, said = named(found.records, labelmap_classes(root / "labelmap.txt"), "labelmap.txt")
+    return Dataset(root.name, root, "voc", records, tuple(found.problems), notes=(*notes, *said))
 
 
 def _masks(root: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Models for other programs: a plain transformers folder, or a `.pth` in segment-anything's or MobileSAM's layout."""
+"""Models for other programs: a transformers folder, a `.pth` in segment-anything's layout, files for other runtimes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from specialsam.core.files import write_whole
 from specialsam.core.geometry import ImageArray
 from specialsam.models.architectures import to_official
 from specialsam.models.folder import encoder_kind, save_pretrained
+from specialsam.models.labeling_files import CONFIG, export_labeling
 from specialsam.models.load import load_model
-from specialsam.models.onnx_files import export_onnx
+from specialsam.models.onnx_files import Agreement, export_onnx
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import is_specialist, load_finder
 from specialsam.models.traced import need
 from specialsam.models.zoo import CARDS, Card, VitNumbers
 
-FORMATS = ("torch", "onnx", "openvino")
+LABELING = "x-anylabeling"
+FORMATS = ("torch", "onnx", "openvino", LABELING)
 
 
 def export_model(
@@ -37,7 +39,8 @@ def export_model(
     """Load any model and write it to `out`: `.pth` and `.pt` in the official layout, anything else as a folder.
 
     `base` is that of `load_model`. A folder of `kind` onnx or openvino holds the same files for those runtimes beside
-    it (`onnx_files`), checked on the pictures `check`, uint8 (H, W, 3).
+    it (`onnx_files`), checked on the pictures `check`, uint8 (H, W, 3); one of x-anylabeling holds a pair of ONNX files
+    and their YAML alone (`labeling_files`).
     """
     _check_place(out)
     if kind not in FORMATS:
@@ -45,6 +48,11 @@ def export_model(
     if kind != "torch" and out.suffix in (".pth", ".pt"):
         raise UsageError(f"expected a folder to export {kind} files to, got {out}")
     segmenter = load_model(model, base, trust_base=trust_base)
+    if kind == LABELING:
+        need("onnxruntime")
+        say(f"writing the pair for X-AnyLabeling and checking it on {len(check)} pictures: about half a minute")
+        _said(export_labeling(segmenter, out, check))
+        return out
     if out.suffix not in (".pth", ".pt"):
         try:
             folder = save_pretrained(segmenter, out)
@@ -68,11 +76,15 @@ def _for_runtimes(segmenter: Segmenter, folder: Path, check: Sequence[ImageArray
     source = Path(segmenter.source)
     finder = load_finder(source).finder if segmenter.source and is_specialist(source) else None
     found = export_onnx(segmenter, finder, folder, check)
-    say(f"masks agree to {found.mean:.4f} (mean IoU of {found.masks} masks; {found.low:.3f} at the 5th percentile)")
+    _said(found)
     if kind == "openvino":
         openvino = need(kind)
         for path in sorted(folder.glob("*.onnx")):
             openvino.save_model(openvino.convert_model(str(path)), str(path.with_suffix(".xml")), compress_to_fp16=True)
+
+
+def _said(found: Agreement) -> None:
+    say(f"masks agree to {found.mean:.4f} (mean IoU of {found.masks} masks; {found.low:.3f} at the 5th percentile)")
 
 
 def _check_place(out: Path) -> None:
@@ -84,7 +96,7 @@ def _check_place(out: Path) -> None:
             raise UsageError(f"expected a .pth file to write, {out} is a folder")
     elif out.is_file():
         raise UsageError(f"expected a folder to export to, {out} is a file")
-    elif out.is_dir() and any(out.iterdir()) and not (out / "config.json").exists():
+    elif out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in ("config.json", CONFIG)):
         raise UsageError(f"expected an empty folder, or an exported model to replace, {out} holds other files")
 
 

@@ -44,9 +44,9 @@ class Agreement:
 def export_onnx(segmenter: Segmenter, finder: Finder | None, folder: Path, images: Sequence[ImageArray]) -> Agreement:
     """Write the files of a model into a folder, checked on `images` (uint8 (H, W, 3)); ModelError where they differ."""
     write_encoder(segmenter, folder / ENCODER)
-    _write(TracedDecoder(segmenter), _decoder_example(segmenter), folder / DECODER)
+    write_module(TracedDecoder(segmenter), _decoder_example(segmenter), folder / DECODER)
     if finder is not None:
-        _write(TracedFinder(finder.eval()), _finder_example(segmenter), folder / FINDER)
+        write_module(TracedFinder(finder.eval()), _finder_example(segmenter), folder / FINDER)
     found = agreement(segmenter, folder, images)
     if not found.mean >= LEAST:
         for name in (ENCODER, DECODER, FINDER):
@@ -73,12 +73,12 @@ def export_onnx(segmenter: Segmenter, finder: Finder | None, folder: Path, image
 def write_encoder(segmenter: Segmenter, path: Path) -> Path:
     """The encoder as one ONNX file, for any number of pictures at once."""
     pixels = torch.zeros(2, 3, segmenter.side, segmenter.side)
-    example = _Example({"pixels": pixels}, {"pixels": {0: "batch"}}, ("embeddings",))
-    return _write(TracedEncoder(segmenter.encoder), example, path)
+    example = Example({"pixels": pixels}, {"pixels": {0: "batch"}}, ("embeddings",))
+    return write_module(TracedEncoder(segmenter.encoder), example, path)
 
 
 @dataclass(frozen=True)
-class _Example:
+class Example:
     """Inputs by name, which of their axes may change, and the outputs' names."""
 
     inputs: dict[str, Tensor]
@@ -86,7 +86,7 @@ class _Example:
     outputs: tuple[str, ...]
 
 
-def _decoder_example(segmenter: Segmenter) -> _Example:
+def _decoder_example(segmenter: Segmenter) -> Example:
     config: Any = segmenter.sam.config
     cells, width = segmenter.side // 16, config.prompt_encoder_config.hidden_size
     inputs = {
@@ -102,17 +102,18 @@ def _decoder_example(segmenter: Segmenter) -> _Example:
         "point_labels": {0: "objects", 1: "points"},
         "mask_input": each,
     }
-    return _Example(inputs, free, ("low_res_masks", "iou_predictions"))
+    return Example(inputs, free, ("low_res_masks", "iou_predictions"))
 
 
-def _finder_example(segmenter: Segmenter) -> _Example:
+def _finder_example(segmenter: Segmenter) -> Example:
     config: Any = segmenter.sam.config
     cells, width = segmenter.side // 16, config.prompt_encoder_config.hidden_size
     inputs = {"embeddings": torch.zeros(1, width, cells, cells), "valid": torch.ones(1, cells, cells, dtype=torch.bool)}
-    return _Example(inputs, {}, ("middle", "sides", "dense", "presence"))
+    return Example(inputs, {}, ("middle", "sides", "dense", "presence"))
 
 
-def _write(module: nn.Module, example: _Example, path: Path) -> Path:
+def write_module(module: nn.Module, example: Example, path: Path) -> Path:
+    """A module as one ONNX file, traced on its example inputs."""
     need("onnxscript")
     names = sorted({name for axes in example.free.values() for name in axes.values()})
     axes = {name: torch.export.Dim(name) for name in names}
@@ -157,7 +158,7 @@ def agreement(segmenter: Segmenter, folder: Path, images: Sequence[ImageArray]) 
     for image in images:
         geometry = Geometry(image.shape[0], image.shape[1], segmenter.side)
         pixels = segmenter.pixels(image)[None]
-        points, labels = _questions(geometry)
+        points, labels = questions(geometry)
         masks = np.zeros((len(points), 1, geometry.logits_side, geometry.logits_side), np.float32)
         rest = points, labels, masks, np.zeros(1, np.float32)
         with torch.no_grad():
@@ -180,7 +181,7 @@ def session(runtime: Any, path: Path) -> Any:
     return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _questions(geometry: Geometry) -> tuple[np.ndarray[Any, np.dtype[np.float32]], ...]:
+def questions(geometry: Geometry) -> tuple[np.ndarray[Any, np.dtype[np.float32]], ...]:
     """Clicks on a grid and one box, as the decoder's points (P, 2, 2) and labels (P, 2)."""
     height, width = geometry.resized
     steps = (np.arange(GRID) + 0.5) / GRID

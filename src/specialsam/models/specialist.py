@@ -163,6 +163,11 @@ def _read_weights(path: Path, card: SpecialistCard, base: Segmenter) -> dict[str
     if found:
         which = "all tensors" if card.tuned in ENCODER_MODES else "all tensors outside the encoder"
         raise ModelError(f"expected {which} of {card.base} in {path}, got {found}; save the specialist anew")
+    _check_whole(weights, path, card)
+    return weights
+
+
+def _check_whole(weights: dict[str, Tensor], path: Path, card: SpecialistCard) -> None:
     require_finite(weights, path)
     sha256 = tensors_sha256(weights)
     if card.weights_sha256 and sha256 != card.weights_sha256:  # a card of format 1 names none
@@ -170,7 +175,17 @@ def _read_weights(path: Path, card: SpecialistCard, base: Segmenter) -> dict[str
             f"expected the weights that {FILE} was written for (sha256 {card.weights_sha256[:16]}), "
             f"got others ({sha256[:16]}) in {path}; copy the whole folder anew, or save the specialist anew"
         )
-    return weights
+
+
+def check_files(folder: Path) -> SpecialistCard:
+    """The card of a folder whose tensors, finder and memory are those that it names; ModelError in one line otherwise.
+
+    No base is needed: whether the tensors fit one is seen when the specialist is loaded.
+    """
+    card = read_card(folder)
+    _check_whole(read_tensors(folder / WEIGHTS), folder / WEIGHTS, card)
+    load_finder(folder)
+    return card
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

@@ -49,11 +49,12 @@ class TracedDecoder(nn.Module):
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Embeddings (1, D, h, w), points (P, K, 2) in model pixels, labels (P, K), logits (P, 1, L, L), (1,)."""
-        sparse, dense = self._prompts(point_coords, point_labels, mask_input, has_mask_input)
+        sparse, dense = self.prompts(point_coords, point_labels, mask_input, has_mask_input)
         index = torch.zeros_like(point_labels[:, 0], dtype=torch.long)
         return decode(self.sam, image_embeddings, index, sparse, dense, ALL)
 
-    def _prompts(self, points: Tensor, labels: Tensor, masks: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    def prompts(self, points: Tensor, labels: Tensor, masks: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Sparse and dense prompt embeddings: points (P, K, 2), labels (P, K), mask logits (P, 1, L, L), given (1,)."""
         encoder = self.sam.prompt_encoder
         where = encoder.shared_embedding((points + 0.5) / self.side)
         padding = (labels == -1).to(where.dtype)[..., None]

@@ -50,6 +50,7 @@ class Comparison:
 
     Without `fractions` the split is that of the first specialist's tuning, so that its test images are unseen ones.
     `data` says how its files are read, as the first specialist's recipe has it where left out.
+    `base` is that of `load_model`, for every model that is not known by name.
     `store` keeps and answers embeddings, None makes them as they are needed.
     """
 
@@ -63,6 +64,7 @@ class Comparison:
     device: str = "auto"
     trust_base: bool = False
     data: ReadSettings | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ class _Opened:
 
 def _opened(asked: Comparison, seed: int, place: Place) -> _Opened:
     named = names_of(asked.models)
-    models = {n: load_model(t, device=place.device, trust_base=asked.trust_base) for n, t in named.items()}
+    trust = asked.trust_base
+    models = {n: load_model(t, asked.base, device=place.device, trust_base=trust) for n, t in named.items()}
     cards = {name: read_card(Path(text)) for name, text in named.items() if is_specialist(Path(text))}
     fractions, seed, duplicates = _splitting(cards.values(), asked.fractions, seed)
     how = asked.data or _reading(cards.values())
