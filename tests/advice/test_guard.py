@@ -161,6 +161,16 @@ def test_the_best_shown_gain_within_the_allowed_loss_is_kept() -> None:
     assert all(row.drop is None for row in free.rows)
 
 
+def test_the_nearest_mixture_with_nearly_all_of_the_gain_is_kept() -> None:
+    """Gains 4, 7, 7.8 and 8 points: three quarters of the weights have 97.5 % of the largest gain, half have 87.5 %."""
+    base, tuned = MODELS["base"], MODELS["tuned"]
+    gains = {0.0: 0.0, 0.25: 0.04, 0.5: 0.07, 0.75: 0.078, 1.0: 0.08}
+    gain = by_alpha(base, lambda alpha: images(0.5 + gains[alpha]))
+    assert guard(base, tuned, gain, None, GuardSettings()).alpha == 0.75
+    gains[0.75] = 0.0755
+    assert guard(base, tuned, gain, None, GuardSettings()).alpha == 1.0
+
+
 def test_a_gain_that_costs_too_much_elsewhere_keeps_the_base() -> None:
     base, tuned = MODELS["base"], MODELS["tuned"]
     gain = by_alpha(base, lambda alpha: images(0.5 + 0.08 * alpha))

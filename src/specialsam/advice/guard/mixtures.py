@@ -142,9 +142,10 @@ def guard(
 
     A mixture may be kept if the lower limit of its paired bootstrap gain on validation is above 0 and its mean loss on
     general images is within `allowed_loss`; of these the one nearest to the base is kept that has ENOUGH of the largest
-    gain: the last few per cent of a gain cost most elsewhere. The gain of the chosen one is optimistic, because it was chosen on the same images: only a test split
-    that took no part says how large it is. Four chances are more than one: of models that gain nothing, 5 to 6 % were
-    kept at a level of 0.95 (8 to 60 images resampled from nano's own gains with their mean removed; nominal 2.5 %).
+    gain: the last few per cent of a gain cost most elsewhere. The gain of the chosen one is optimistic, because it was
+    chosen on the same images: only a test split that took no part says how large it is. Four chances are more than one:
+    of models that gain nothing, 5 to 6 % were kept at a level of 0.95 (8 to 60 images resampled from nano's own gains
+    with their mean removed; nominal 2.5 %).
     """
     if not settings.enabled:
         says = "The guard is off: the tuned model is handed on without comparing it with the base."
