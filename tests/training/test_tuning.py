@@ -100,6 +100,26 @@ def test_all_mode_tunes_everything_but_positions_on_an_encoder_of_its_own(base: 
     assert not any(p.requires_grad for p in base.sam.parameters())
 
 
+@pytest.mark.parametrize(("kind", "free"), [("lite", "neck."), ("vit", ("layers.6.", "layers.7.", "neck."))])
+def test_tail_modes_tune_the_end_of_an_encoder_of_its_own(kind: str, free: Any) -> None:
+    torch.manual_seed(0)
+    model = Segmenter(kind, build_nano(kind, SIDE), SIDE)
+    tuned, terms = clone(model), clone(model)
+    encoder: Any = tuned.sam.vision_encoder
+    prepare(tuned.sam, "tail")
+    assert tuned.encoder is not encoder
+    assert names(tuned.encoder) == {name for name, _ in tuned.encoder.named_parameters() if name.startswith(free)}
+    assert {"mask_decoder.iou_token.weight", "prompt_encoder.no_mask_embed.weight"} <= names(tuned.sam)
+    prepare(terms.sam, "tail+lora", rank=2)
+    low_rank = names(terms.encoder)
+    assert low_rank
+    assert all(name.startswith(free) and name.endswith((".down", ".up")) for name in low_rank)
+    torch.testing.assert_close(logits(terms), logits(model), rtol=1e-4, atol=1e-4)
+    merge(terms.sam)
+    assert set(terms.sam.state_dict()) == set(model.sam.state_dict())
+    assert fingerprint(model.encoder) == fingerprint(terms.encoder)
+
+
 @pytest.mark.parametrize("mode", ["decoder", "decoder+prompt", "lora"])
 def test_the_encoder_stays_frozen_and_shared(base: Segmenter, mode: Any) -> None:
     tuned = clone(base)
