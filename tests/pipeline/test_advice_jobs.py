@@ -48,6 +48,17 @@ def advised(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     )
 
 
+def test_a_pilot_says_whether_the_frozen_encoder_is_in_the_way(data: Path, tmp_path: Path) -> None:
+    asked = PilotSettings(shares=(0.5,), tail=True, wished=0.05)
+    settings = small(train={"epochs": 2, "lr": 3e-4})
+    found = run_advise(Request(str(data), "nano", tmp_path / "run"), settings, asked)
+    finding = next(one for one in found.findings if one.check == "frozen encoder")
+    assert finding.numbers["n"] == len(set(found.results.frame["record"]))
+    assert finding.numbers["more_low"] <= finding.numbers["more"] <= finding.numbers["more_high"]  # type: ignore[operator]
+    assert (finding.level == "warn") == (float(finding.numbers["more_low"]) > 0.02)
+    assert "frozen encoder" in (found.folder / "advice.html").read_text()
+
+
 def test_audit_of_clean_discs_fails_on_their_likeness_and_ease_alone(data: Path, tmp_path: Path) -> None:
     """A disc on noise is a disc on noise: the compared thumbnails look alike, and the base is good at discs."""
     found = run_audit(Request(str(data), "nano", tmp_path / "audit", believed=IMAGES), small())

@@ -51,6 +51,7 @@ from specialsam.pipeline.pilots import (
 )
 from specialsam.pipeline.reporting import PROTOCOL, data_facts, run_facts
 from specialsam.pipeline.settings import SpecializeSettings
+from specialsam.pipeline.tail_pilot import tail_pilot
 from specialsam.report import pages
 from specialsam.report.advice import save_advice_figures, write_advice
 from specialsam.report.facts import Advice as Verdict
@@ -103,6 +104,9 @@ def run_advise(request: Request, settings: SpecializeSettings, pilot: PilotSetti
             piloted = _pilots(job, field, pilot)
         with timed("blind decoder"):
             findings.append(_blind(job, piloted.largest, field, pilot))
+        if pilot.tail:
+            with timed("tail pilot"):
+                findings.append(tail_pilot(job, field, pilot, piloted.results))
         findings += review(piloted.result.history)
         means = piloted.results.summary(("iou",))
         own, best = _base_modes(means, settings.main_strategy)

@@ -45,6 +45,9 @@ class PilotSettings(Settings):
     most: int = Field(150, description="most images to measure on", ge=5)
     epochs: int = Field(8, description="most epochs of a pilot", ge=1)
     seeds: int = Field(1, description="runs of each pilot, with different images and order", ge=1)
+    tail: bool = Field(
+        False, description="also a pilot whose encoder's end is tuned: is the frozen encoder in the way?"
+    )
     wished: float = Field(0.03, description="gain in IoU (0..1) that would make specialising worth it", gt=0, lt=1)
 
     @field_validator("shares")
