@@ -154,8 +154,8 @@ def find_in(
 ) -> tuple[tuple[FoundObject, ...], tuple[FoundObject, ...]]:
     """Objects in a picture uint8 (H, W, 3) without a prompt, the surest first, and the base's answers beside them.
 
-    `embed` may keep embeddings from question to question. With tiles the picture is looked at as a whole and tile by tile; what both see is kept once. A model without a
-    finder has no prompts that its base could answer.
+    With tiles the picture is looked at as a whole and tile by tile; what both see is kept once. A model without a
+    finder has no prompts that its base could answer. `embed` may keep embeddings from question to question.
     """
     size = (image.shape[0], image.shape[1])
     whole = Window(0, 0, *size)

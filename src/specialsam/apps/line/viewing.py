@@ -32,7 +32,7 @@ class Seen:
 
 
 def look(folder: Path, after: int = 0, most: int = 500) -> Seen:
-    """What lies in an inspection's folder now, the newest `most` events after number `after`; empty if none is there."""
+    """What lies in an inspection's folder: the newest `most` events after number `after`; nothing if none is there."""
     try:
         with _reading(folder / FILE) as at:
             rows = at.execute(

@@ -1,4 +1,4 @@
-"""The data set that corrected masks join: a plain folder (images/, masks/) and a journal of who corrected what, when."""
+"""The data set that corrected masks join: a plain folder (images/, masks/) and a journal of who and when."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Corrections:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def job(self, key: str, path: Path, masks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """What the model's process is to write; the name follows from the picture's bytes, so that a second look counts."""
+        """What the model's process is to write; named by the picture's bytes, so that a second look counts."""
         self.make()
         name = f"web-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
         for place in [self.folder / "images" / f"{name}.png", *(self.folder / "masks").glob(f"{name}*.png")]:

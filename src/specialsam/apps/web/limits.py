@@ -1,4 +1,4 @@
-"""What one server takes: bytes, pixels, sessions, waiting work, time and memory. All of it is checked before decoding."""
+"""What one server takes: bytes, pixels, sessions, waiting work, time and memory, looked at before decoding."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from starlette.exceptions import HTTPException
@@ -30,8 +30,8 @@ QUIET = 5.0
 MAIN = "interior"
 """Strategy of the gain that is shown, where a run measured it."""
 router = APIRouter(prefix="/api/v1", responses=FAULTS)
-_HTML = {200: {"content": {"text/html": {}}}}
-_JPEG = {200: {"content": {"image/jpeg": {}}}}
+_HTML: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {}}}}
+_JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
 
 
 @router.get("/corrections", tags=["tuning"])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from starlette.exceptions import HTTPException
 
-from specialsam.apps.line.sinks.prometheus import Numbers
+from specialsam.apps.line.sinks.prometheus import Labels, Numbers
 from specialsam.apps.web.catalogue import Catalogue, Entry
 from specialsam.apps.web.corrections import Corrections
 from specialsam.apps.web.desk import Desk
@@ -75,13 +75,16 @@ class Server:
 
     def numbers(self) -> Numbers:
         """For Prometheus."""
-        desk, one = self.desk.numbers, ()
-        shares = {
+        one: Labels = ()
+        desk = self.desk.numbers
+        shares: dict[Labels, float] = {
             (("kind", kind), ("quantile", str(q / 100))): float(np.percentile(list(kept), q))
             for kind, kept in desk.seconds.items()
             for q in (50, 95)
         }
-        classes = {(("status", f"{status}"),): float(count) for status, count in sorted(self.answers.items())}
+        classes: dict[Labels, float] = {
+            (("status", f"{status}"),): float(count) for status, count in sorted(self.answers.items())
+        }
         return {
             "specialsam_requests_total": ("Requests answered, by status", classes),
             "specialsam_jobs_total": ("Questions that the model answered", _by("kind", desk.done)),
@@ -100,5 +103,5 @@ class Server:
         }
 
 
-def _by(name: str, counts: Mapping[Any, int]) -> dict[tuple[tuple[str, str], ...], float]:
+def _by(name: str, counts: Mapping[Any, int]) -> dict[Labels, float]:
     return {((name, str(key)),): float(count) for key, count in sorted(counts.items())}

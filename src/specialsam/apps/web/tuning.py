@@ -1,4 +1,4 @@
-"""Tuning again from the page: `specialsam specialize` as a process of its own, its progress read from what it writes."""
+"""Tuning again from the page: `specialsam specialize` as a process, its progress read from what it writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose turn it is: one waiting line a session, asked round robin, so that nobody's many questions hold up another's."""
+"""Whose turn it is: a waiting line a session, asked round robin, so that many questions hold up nobody else's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the model's process does with a job: plain JSON in, plain JSON out; an error is an answer.
 
 A job is {"kind": ..., fields}. Pictures are named by the server's own keys and lie in the server's own files; no text
-of a client is ever a path. What is kept between jobs (models, pixels, embeddings) is bounded and can be lost at any time.
+of a client is ever a path. What is kept between jobs (models, pixels, embeddings) is bounded and may be lost.
 """
 
 from __future__ import annotations
