@@ -20,7 +20,7 @@ from specialsam.apps.web.state import Server
 from specialsam.core.console import complain
 from specialsam.core.names import printable
 
-SWEEP_EVERY = 5.0
+SWEEP_EVERY = 1.0
 """Seconds between two looks for sessions that have expired."""
 STATIC = "static"
 NAMED = 5
