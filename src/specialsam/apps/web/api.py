@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,9 @@ _FAULTS = {
 FAULTS: dict[int | str, dict[str, Any]] = {
     status: {"model": Fault, "description": text} for status, text in _FAULTS.items()
 }
+
+
+JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
 
 
 def server_of(request: Request) -> Server:
@@ -155,6 +159,14 @@ async def _encoded(server: Server, picture: Picture, content: bytes) -> dict[str
     answer = await server.asked(picture.session, job)
     picture.height, picture.width = answer["height"], answer["width"]
     return answer
+
+
+@router.get("/images/{image}", tags=["pictures"], response_class=Response, responses=JPEG)
+async def show(server: Served, image: Id) -> Response:
+    """An uploaded picture as any browser can show it, whatever its format and depth."""
+    picture = server.picture(image)
+    answer = await server.asked(picture.session, {"kind": "show", "key": picture.id, "path": str(picture.path)})
+    return Response(b64decode(answer["jpeg"]), media_type="image/jpeg")
 
 
 @router.delete("/sessions/{session}", status_code=204, tags=["pictures"])

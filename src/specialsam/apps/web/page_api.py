@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
 from specialsam.apps.line import viewing
-from specialsam.apps.web.api import FAULTS, Served, regular
+from specialsam.apps.web.api import FAULTS, JPEG, Served, regular
 from specialsam.apps.web.catalogue import gains_of
 from specialsam.apps.web.guards import REPORT_POLICY
 from specialsam.apps.web.messages import Correction, Gain, Id, LineEvent, LineFacts, RunList, Saved, Tuning
@@ -31,7 +31,6 @@ MAIN = "interior"
 """Strategy of the gain that is shown, where a run measured it."""
 router = APIRouter(prefix="/api/v1", responses=FAULTS)
 _HTML: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {}}}}
-_JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}}}
 
 
 @router.get("/corrections", tags=["tuning"])
@@ -182,7 +181,7 @@ async def roll(server: Served) -> Response:
     return _page(await asyncio.to_thread(regular, server.line / ROLL if server.line else None))
 
 
-@router.get("/line/snapshots/{seq}", tags=["line"], response_class=Response, responses=_JPEG)
+@router.get("/line/snapshots/{seq}", tags=["line"], response_class=Response, responses=JPEG)
 async def snapshot(server: Served, seq: Annotated[int, "an event's number"]) -> Response:
     """The marked picture of an event."""
     folder = server.line
@@ -193,7 +192,7 @@ async def snapshot(server: Served, seq: Annotated[int, "an event's number"]) -> 
     return Response(await asyncio.to_thread(read), media_type="image/jpeg")
 
 
-@router.get("/line/live", tags=["line"], response_class=Response, responses=_JPEG)
+@router.get("/line/live", tags=["line"], response_class=Response, responses=JPEG)
 async def live(server: Served) -> Response:
     """The newest picture."""
     content = await asyncio.to_thread(regular, server.line / LIVE if server.line else None)

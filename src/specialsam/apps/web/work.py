@@ -7,11 +7,13 @@ of a client is ever a path. What is kept between jobs (models, pixels, embedding
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import cv2
 import numpy as np
 
 from specialsam.apps.answers import FoundObject
@@ -28,6 +30,8 @@ from specialsam.models.segmenter import Segmenter
 
 MODELS = 3
 """Models that are in memory at once."""
+LONGEST = 2048
+"""Pixels of the longer side of a picture that is shown."""
 Held = TypeVar("Held")
 Answer = dict[str, Any]
 
@@ -77,7 +81,8 @@ class Work:
 
     def do(self, job: Mapping[str, Any]) -> Answer:
         """The answer to a job; {"error", "status"} where it fails in a way that somebody can mend."""
-        kinds = {"load": self.load, "encode": self.encode, "ask": self.ask, "find": self.find, "keep": self.keep}
+        kinds = {"load": self.load, "encode": self.encode, "ask": self.ask, "find": self.find}
+        kinds |= {"keep": self.keep, "show": self.show}
         for name in job.get("forget", ()):
             self.pixels.drop_picture(name)
             self.embeddings.drop_picture(name)
@@ -163,6 +168,14 @@ class Work:
         image = self.read(job["key"], job["path"])
         how = Asking(zoom=job["zoom"], most=job["most"], threshold=job["threshold"])
         return _told(*find_in(self.session(job["model"]), image, how, self.embed(job["key"])))
+
+    def show(self, job: Mapping[str, Any]) -> Answer:
+        """The picture as a browser can show it: JPEG in base64, no larger than is seen."""
+        image = self.read(job["key"], job["path"])
+        scale = min(1.0, LONGEST / max(image.shape[:2]))
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        shown = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+        return {"jpeg": b64encode(cv2.imencode(".jpg", shown)[1].tobytes()).decode()}
 
     def keep(self, job: Mapping[str, Any]) -> Answer:
         """Write corrected masks beside a copy of their picture, a file an object; what stood there goes."""
