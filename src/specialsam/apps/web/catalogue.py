@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from specialsam.apps.web.messages import Gain, Model
+from specialsam.core.names import printable
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,13 @@ class Catalogue:
 
     def listed(self) -> list[Model]:
         """All entries as the API tells them."""
-        names = ("name", "specialist", "base", "finder", "note")
-        return [
-            Model(id=one.id, in_use=one.id == self.used, gain=one.gain, **{name: one.told[name] for name in names})
-            for one in self.entries
-        ]
+        return [_told(one, one.id == self.used) for one in self.entries]
 
-    def rated(self, entry: Entry, gain: Gain | None) -> None:
-        """Say what a run measured of an entry."""
-        self.entries[self.entries.index(entry)] = replace(entry, gain=gain)
+
+def _told(one: Entry, used: bool) -> Model:
+    names = ("name", "specialist", "base", "finder", "note")
+    run = printable(Path(one.place).resolve().parent.name) if one.told["specialist"] else ""
+    return Model(id=one.id, in_use=used, gain=one.gain, run=run, **{name: one.told[name] for name in names})
 
 
 LARGEST_TABLE = 2_000_000

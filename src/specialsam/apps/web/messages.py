@@ -123,6 +123,7 @@ class Model(BaseModel):
     base: str | None
     finder: bool
     note: str
+    run: str = Field(description="the run's folder that it came of, by name")
     in_use: bool
     gain: Gain | None = None
 

@@ -16,7 +16,6 @@ from specialsam.apps.web.messages import Epoch, Tuning
 from specialsam.core.documents import parse_json
 from specialsam.core.errors import UsageError
 
-LOG = "console.log"
 SHOWN = 12
 TAIL = 20_000
 """Bytes of the console's log and of the log of epochs that are read at most."""
@@ -62,7 +61,7 @@ class Tuner:
             out = self._next()
             try:
                 out.mkdir(parents=True)
-                with (out / LOG).open("wb") as log:
+                with _log(out).open("wb") as log:
                     self._process = subprocess.Popen(
                         self.recipe.command(data.resolve(), out.resolve()),
                         stdin=subprocess.DEVNULL,
@@ -106,7 +105,7 @@ class Tuner:
         if self.folder is None:
             return Tuning(state=state)
         seconds = self._took or time.monotonic() - self._began
-        lines = [_plain(line, self.folder) for line in _tail(self.folder / LOG)]
+        lines = [_plain(line, self.folder) for line in _tail(_log(self.folder))]
         return Tuning(state=state, seconds=round(seconds, 1), lines=lines[-SHOWN:], epochs=epochs_of(self.folder))
 
     @property
@@ -120,6 +119,11 @@ class Tuner:
         while (self.recipe.runs / f"tuned-{number}").exists():
             number += 1
         return self.recipe.runs / f"tuned-{number}"
+
+
+def _log(folder: Path) -> Path:
+    """What a run's process says, beside its folder, which is the run's alone."""
+    return folder.with_name(f"{folder.name}.log")
 
 
 def epochs_of(folder: Path) -> list[Epoch]:

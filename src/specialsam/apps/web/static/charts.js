@@ -66,7 +66,7 @@ export function roll(metres, width, events, label, { wide = 900, tall = 190 } = 
 
 function legend(tall) {
   const y = tall - 5;
-  return [["minor", 160], ["major", 240], ["critical", 320]].flatMap(([name, x]) => [
+  return [["minor", 92], ["major", 156], ["critical", 220]].flatMap(([name, x]) => [
     name === "minor" ? svg("circle", { cx: x, cy: y - 4, r: 4, class: name }) : svg("rect", { x: x - 4, y: y - 8, width: 8, height: 8, class: name, ...(name === "critical" ? { transform: `rotate(45 ${x} ${y - 4})` } : {}) }),
     text(x + 10, y, name),
   ]);

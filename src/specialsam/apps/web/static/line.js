@@ -70,11 +70,12 @@ function drawn(told) {
   if (times.length) {
     const from = times[0], span = Math.max(60000, times.at(-1) - from), counts = Array(BINS).fill(0);
     for (const at of times) counts[Math.min(BINS - 1, Math.floor(((at - from) / span) * BINS))]++;
-    by("alarms").replaceChildren(bars(counts, `${times.length} alarms from ${clock(from)} to ${clock(from + span)}`, [clock(from), clock(from + span)]));
+    by("alarms").replaceChildren(bars(counts, `${times.length} alarms from ${clock(from)} to ${clock(from + span)}`, [clock(from), clock(from + span)], { wide: by("alarms").clientWidth || 900 }));
   } else by("alarms").replaceChildren(make("p", { class: "note" }, "No alarm yet."));
   const ends = events.map((one) => one.along_m[1]), sides = events.map((one) => one.across_mm[1]);
   const [metres, width] = [Math.max(told.metres, 0.1, ...ends), Math.max(told.numbers.width_mm ?? 0, 1, ...sides)];
-  by("roll").replaceChildren(roll(metres, width, events, `${events.length} events on ${metres.toFixed(1)} m of web, ${Math.round(width)} mm wide`));
+  by("roll-card").hidden = !told.total && metres <= 0.1;
+  by("roll").replaceChildren(roll(metres, width, events, `${events.length} events on ${metres.toFixed(1)} m of web, ${Math.round(width)} mm wide`, { wide: by("roll").clientWidth || 900 }));
   by("roll-page").hidden = !told.roll_page;
   by("events").tBodies[0].replaceChildren(...events.slice(-ROWS).reverse().map(row));
 }

@@ -1,6 +1,6 @@
 // Tabs, the models that may be chosen, and what is shared between the tabs.
 
-import { attempt, by, get, make, post } from "./api.js";
+import { attempt, by, get, make, post, say } from "./api.js";
 import * as line from "./line.js";
 import * as runs from "./runs.js";
 import * as spot from "./spot.js";
@@ -19,6 +19,7 @@ export function open(name, focus = false) {
     if (chosen && focus) tab.focus();
   }
   for (const [key, module] of Object.entries(panels)) (key === name ? module.entered : module.left)?.();
+  if (location.hash.slice(1) !== name) say("");
   history.replaceState(null, "", `#${name}`);
 }
 

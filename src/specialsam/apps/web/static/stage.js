@@ -51,7 +51,7 @@ export class Stage {
   show(picture, height, width) {
     Object.assign(this, { picture, height, width, layers: [], points: [], box: null, cursor: null, corner: null });
     this.canvas.style.aspectRatio = `${width} / ${height}`;
-    this.canvas.style.maxWidth = `calc(72vh * ${width / height})`;
+    for (const one of this.canvas.parentElement.children) one.style.maxWidth = `calc(72vh * ${width / height})`;
     this.draw();
   }
 

@@ -229,7 +229,7 @@ export function models(told) {
   by("models").replaceChildren(...list.map((one, i) => {
     const facts = one.gain ? `${inPoints(one.gain.gain)} points (${interval(one.gain)}), ${one.gain.images} pictures` : one.specialist ? "no gain known" : "the base";
     const use = one.in_use ? make("span", { class: "note" }, "in use") : make("button", { class: "small", onclick: () => choose(one.id) }, i < current ? "Go back to it" : "Use it");
-    return make("li", { class: one.in_use ? "used" : "" }, make("b", {}, one.name), ` ${one.id.slice(1)}`, make("div", { class: "note" }, facts), make("p", { class: "row" }, use));
+    return make("li", { class: one.in_use ? "used" : "" }, make("b", {}, one.name), one.run ? ` from ${one.run}` : "", make("div", { class: "note" }, facts), make("p", { class: "row" }, use));
   }).reverse());
   const used = list[current];
   if (by("use-new")) by("use-new").hidden = used?.id === offered;
