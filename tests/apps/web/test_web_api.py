@@ -142,9 +142,7 @@ def test_sessions_expire(site: Site) -> None:
     assert site.post("find", {"image": known["image"]}).status == 404
 
 
-def test_there_are_so_many_sessions_and_no_more(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_there_are_so_many_sessions_and_no_more(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = site.server.limits.model_copy(update={"sessions": 3})
     monkeypatch.setattr(site.server.visits, "limits", few)
     for visit in list(site.server.visits.known):
@@ -229,5 +227,8 @@ def test_the_page_and_the_description_are_served_from_here(site: Site) -> None:
     assert site.ask("GET", "/").headers["content-type"].startswith("text/html")
     for path in ("/docs", "/redoc", "/static/../app.py", "/static/%2e%2e/app.py", "/static/", "/api/v1"):
         assert site.ask("GET", path).status == 404
-    assert site.ask("POST", "/api/v1/images", b"--x\r\n", {"Content-Type": "multipart/form-data; boundary=x"}).status == 415
+    assert (
+        site.ask("POST", "/api/v1/images", b"--x\r\n", {"Content-Type": "multipart/form-data; boundary=x"}).status
+        == 415
+    )
     assert site.ask("POST", "/api/v1/images", b"", PICTURE).status == 422

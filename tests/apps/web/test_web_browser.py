@@ -71,7 +71,13 @@ def site(place: Path) -> Iterator[Site]:
 def chrome(place: Path) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
-    for switch in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900"):
+    for switch in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1280,900",
+    ):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     made = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
@@ -157,7 +163,16 @@ def test_a_click_a_right_click_a_box_and_find(page: webdriver.Chrome, site: Site
     canvas = at(page, "spot-canvas")
     more(lambda: ActionChains(page).move_to_element_with_offset(canvas, -40, 10).click().perform())
     more(lambda: ActionChains(page).move_to_element_with_offset(canvas, 60, 20).context_click().perform())
-    more(lambda: ActionChains(page).move_to_element_with_offset(canvas, -90, -60).click_and_hold().move_by_offset(120, 90).release().perform())
+    more(
+        lambda: (
+            ActionChains(page)
+            .move_to_element_with_offset(canvas, -90, -60)
+            .click_and_hold()
+            .move_by_offset(120, 90)
+            .release()
+            .perform()
+        )
+    )
     more(lambda: at(page, "undo").click())
     more(lambda: at(page, "find").click(), "find")
     known = site.upload(packed(picture(1))).json()

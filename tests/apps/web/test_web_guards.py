@@ -74,7 +74,9 @@ def test_own_names_come_through(host: str) -> None:
     assert ask("GET", "/", {"host": host}, names=frozenset({"plant.example"}))[0] == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1", "a b", "[]"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1", "a b", "[]"]
+)
 def test_other_names_are_those_of_rebinding(host: str) -> None:
     status, _, body, reached = ask("GET", "/", {"host": host})
     assert (status, reached) == (403, [])
@@ -118,7 +120,12 @@ def test_a_token_is_demanded_and_becomes_a_cookie() -> None:
     cookie = headers["set-cookie"].partition(";")[0]
     assert ask("GET", "/", {**OWN, "cookie": f"other=1; {cookie}"}, token=TOKEN)[0] == 200
     assert ask("GET", "/x", {**OWN, "authorization": f"Bearer {TOKEN}"}, token=TOKEN)[0] == 200
-    for wrong in ({"authorization": f"Bearer {TOKEN}x"}, {"authorization": TOKEN}, {"cookie": cookie[:-1]}, {"cookie": '="\xff'}):
+    for wrong in (
+        {"authorization": f"Bearer {TOKEN}x"},
+        {"authorization": TOKEN},
+        {"cookie": cookie[:-1]},
+        {"cookie": '="\xff'},
+    ):
         assert ask("GET", "/x", {**OWN, **wrong}, token=TOKEN)[0] == 401
     assert ask("GET", "/api/v1/health", OWN, token=TOKEN)[0] == 200
 

@@ -37,6 +37,7 @@ def create_app(server: Server, access: Access | None = None) -> Guard:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
+        redirect_slashes=False,
         lifespan=_sweeping,
         generate_unique_id_function=lambda route: route.name,
     )
