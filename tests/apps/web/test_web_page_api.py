@@ -141,11 +141,11 @@ def test_who_is_slow_gets_the_newest_picture_and_who_leaves_ends_the_stream(site
 
     thread = threading.Thread(target=film)
     thread.start()
-    time.sleep(6)  # nobody reads; what fits into the sockets' buffers is old, nothing else piles up
+    time.sleep(4)  # nobody reads; what fits into the sockets' buffers is old, nothing else piles up
     stop.set()
     thread.join()
     newest = (line / "live.jpg").read_bytes()
-    for behind in range(60):
+    for behind in range(60):  # noqa: B007
         if parts(answer) == newest:
             break
     else:

@@ -27,18 +27,27 @@ CHECKS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def described(site: Site) -> object:
-    whole = schemathesis.openapi.from_url(f"{site.address}/api/v1/openapi.json")
-    return whole.exclude(path="/api/v1/tuning", method="POST")  # which would start a run with each example
-
-
-schema = schemathesis.pytest.from_fixture("described")
-
-
-@schema.parametrize()
-@hypothesis.settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck), database=None
+HOW = hypothesis.settings(
+    max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck), database=None
 )
-def test_the_server_keeps_to_its_description(case: schemathesis.Case) -> None:
-    case.call_and_validate(checks=CHECKS)
+
+
+@pytest.mark.parametrize("mode", [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE])
+def test_the_server_keeps_to_its_description(site: Site, mode: schemathesis.GenerationMode) -> None:
+    described = schemathesis.openapi.from_url(f"{site.address}/api/v1/openapi.json")
+    asked = 0
+    # but for the one that would start a run with each example
+    for operation in described.exclude(path="/api/v1/tuning", method="POST").get_all_operations():
+
+        @hypothesis.given(case=operation.ok().as_strategy(generation_mode=mode))
+        @HOW
+        def keeps(case: schemathesis.Case) -> None:
+            nonlocal asked
+            case.call_and_validate(checks=CHECKS)
+            asked += 1
+
+        try:
+            keeps()
+        except hypothesis.errors.Unsatisfiable:
+            assert mode is schemathesis.GenerationMode.NEGATIVE  # nothing of it can be wrong
+    assert asked > 100

@@ -15,7 +15,7 @@ class Limits(Settings):
     json_kb: float = Field(256.0, description="kilobytes of a question", gt=0, le=100_000)
     mask_kb: float = Field(4096.0, description="kilobytes of corrected masks", gt=0, le=100_000)
     receive_seconds: float = Field(60.0, description="in which a request must have come in whole", gt=0)
-    uploads: int = Field(16, description="requests with a body that come in at once", ge=1)
+    uploads: int = Field(32, description="requests with a body that come in at once", ge=1)
     sessions: int = Field(64, description="sessions at once", ge=1)
     pictures: int = Field(8, description="pictures a session; the oldest goes", ge=1)
     minutes: float = Field(15.0, description="without a question after which a session and its pictures go", gt=0)

@@ -141,6 +141,7 @@ def serve(order: ServeOrder, listening: Listening, limits: Limits) -> None:
             running.served = server
             host = "127.0.0.1" if listening.host in ("0.0.0.0", "::") else listening.host
             shown = f"[{host}]" if ":" in host else host
+            at.listen(128)  # whoever reads the next line may ask at once
             say(f"serving http://{shown}:{port}/{f'?token={access.token}' if access.token else ''} (Ctrl-C ends it)")
             running.run(sockets=[at])
     say("ended; what was uploaded is deleted")
