@@ -20,10 +20,12 @@ from specialsam.apps.line.decision import Judged
 from specialsam.apps.line.live import Live
 from specialsam.apps.line.outbox import FILE, Outbox
 from specialsam.apps.line.snapshots import marked_jpeg, write_snapshot
+from specialsam.apps.web.catalogue import FEW
 from specialsam.apps.web.corrections import Corrections
 from specialsam.apps.web.guards import REPORT_POLICY
 from specialsam.apps.web.tuning import Recipe, Tuner, epochs_of
 from specialsam.core.errors import UsageError
+from specialsam.report import verdict
 
 NOTHING = Judged(0.1, np.zeros((0, 48, 64), np.bool_), np.zeros(0, np.float32))
 
@@ -54,6 +56,8 @@ def test_runs_are_listed_and_links_are_not(site: Site, place: Path) -> None:
     told = {run["name"]: run for run in site.get("runs").json()["runs"]}
     assert set(told) == {"one", "group/two", "damaged"}
     assert [(one["strategy"], one["gain"]) for one in told["one"]["gains"]] == [("interior", 0.1)]
+    assert told["one"]["gains"][0]["few"]
+    assert FEW == verdict.FEW
     assert (told["one"]["date"], told["one"]["job"], told["one"]["model"]) == ("2026-11-27", "specialize", "nano")
     assert told["group/two"]["pages"] == []
     page = site.ask("GET", told["one"]["pages"][0]["address"])

@@ -63,6 +63,8 @@ def _told(one: Entry, used: bool) -> Model:
     return Model(id=one.id, in_use=used, gain=one.gain, run=run, **{name: one.told[name] for name in names})
 
 
+FEW = 20
+"""Test images below which a gain is but a hint; the report's own bound, a test holds them together."""
 LARGEST_TABLE = 2_000_000
 """Bytes of a comparison.csv that are read."""
 
@@ -76,7 +78,12 @@ def gains_of(table: Path) -> list[Gain]:
             rows = [row for row in csv.DictReader(file) if row.get("metric") == "iou" and row.get("output") == "single"]
         names = ("base", "tuned", "gain", "low", "high")
         found = [
-            Gain(strategy=row["strategy"], images=int(float(row["n"])), **{name: float(row[name]) for name in names})
+            Gain(
+                strategy=row["strategy"],
+                images=int(float(row["n"])),
+                few=float(row["n"]) < FEW,
+                **{name: float(row[name]) for name in names},
+            )
             for row in rows
         ]
     except (OSError, ValueError, KeyError, TypeError, csv.Error):

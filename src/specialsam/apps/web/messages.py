@@ -138,6 +138,7 @@ class Gain(BaseModel):
     low: float
     high: float
     images: int
+    few: bool = Field(description="so few images that the interval is too narrow, as the report says")
 
 
 class Models(BaseModel):

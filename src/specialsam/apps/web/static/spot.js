@@ -162,7 +162,7 @@ function show() {
   by("time").textContent = `${Math.round(answer.time)} ms`;
   by("agree").textContent = beside && objects.length ? `Base and specialist share ${percent(overlap())} % of what either shows (IoU).` : "";
   for (const id of ["save-mask", "save-coco", "save-crop", "to-correct"]) by(id).disabled = !objects.length;
-  say(objects.length ? `${objects.length} ${objects.length === 1 ? "object" : "objects"} in ${Math.round(answer.time)} ms` : "nothing found", objects.length ? "good" : "");
+  if (!by("panel-spot").hidden) say(objects.length ? `${objects.length} ${objects.length === 1 ? "object" : "objects"} in ${Math.round(answer.time)} ms` : "nothing found", objects.length ? "good" : "");
 }
 
 function overlap() {

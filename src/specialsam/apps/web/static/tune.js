@@ -201,13 +201,13 @@ async function progress(told) {
   if (told.state === "failed") say(`tuning failed: ${told.lines.at(-1) ?? "it said nothing"}`, "bad");
 }
 
-const verdict = (gain) => (gain.low > 0 ? "use" : gain.high < 0 ? "worse" : "unclear");
+const verdict = (gain) => (gain.high < 0 ? "worse" : gain.low <= 0 ? "unclear" : gain.few ? "few" : "use");
 const interval = (gain) => `${inPoints(gain.low)} to ${inPoints(gain.high)}`;
 
 function offer(told) {
   const gain = told.gain, box = by("offer");
   box.className = `verdict ${gain ? verdict(gain) : ""}`;
-  const words = { use: "better than its base on held-out pictures", worse: "worse than its base on held-out pictures", unclear: "neither better nor worse than its base for sure: too few held-out pictures, or too small a gain" };
+  const words = { use: "better than its base", few: "promising, but measured on very few pictures; correct more before you rely on it", worse: "worse than its base", unclear: "neither better nor worse than its base for sure: too few held-out pictures, or too small a gain" };
   box.replaceChildren(...(gain ? [make("p", { class: "big" }, `${inPoints(gain.gain)} points`), make("p", {}, `IoU ${percent(gain.base)} \u2192 ${percent(gain.tuned)}, 95 % interval ${interval(gain)}, on ${gain.images} held-out pictures: ${words[verdict(gain)]}.`)] : [make("p", {}, "It was tuned; its run measured no gain.")]));
   if (told.guard) box.append(make("p", { class: "note" }, told.guard));
   const use = make("button", { class: "main", id: "use-new", onclick: () => choose(told.model) }, "Use it");
