@@ -87,7 +87,8 @@ def main() -> None:
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "secret.txt").write_text(OUTSIDE)
-    served = start(asked.out / "served", asked.specialist)
+    # with room for the sessions of all that can be read: else most uploads would be refused unread
+    served = start(asked.out / "served", asked.specialist, ["--set", "sessions=2000"] if asked.hostile else [])
     found: dict[str, Any] = {"ready_seconds": round(served.ready, 2)}
     say(f"ready after {served.ready:.1f} s")
     try:
@@ -104,10 +105,10 @@ def main() -> None:
     say(f"numbers: {asked.out / 'serve.json'}")
 
 
-def start(folder: Path, specialist: Path | None) -> Served:
+def start(folder: Path, specialist: Path | None, options: list[str]) -> Served:
     """A server in a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "specialsam.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "specialsam.cli", "serve", "--port", "0", *options]
     command += ["--specialist", str(specialist.resolve())] if specialist else []
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

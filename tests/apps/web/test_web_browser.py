@@ -125,10 +125,10 @@ def saved(place: Path, name: str) -> Path:
     return path
 
 
-def middle(site: Site) -> dict[str, Any]:
-    """What the API answers to a click in the middle of the photograph."""
+def middle(site: Site, *more: tuple[float, float]) -> dict[str, Any]:
+    """What the API answers to a click in the middle of the photograph, and further ones."""
     known = site.upload(packed(picture(1))).json()
-    return dict(site.post("segment", {"image": known["image"], "prompts": [{"points": [[32, 24]]}]}).json())
+    return dict(site.post("segment", {"image": known["image"], "prompts": [{"points": [(32, 24), *more]}]}).json())
 
 
 def test_keys_point_and_what_is_saved_is_what_the_model_said(page: webdriver.Chrome, site: Site, place: Path) -> None:
@@ -224,7 +224,11 @@ def test_correct_tune_use_and_go_back(page: webdriver.Chrome, site: Site, place:
     at(page, "to-correct").click()
     page.find_element(By.CSS_SELECTOR, "[value=brush] + span").click()
     point(page, "tune-canvas", *[Keys.ARROW_LEFT] * 3, Keys.SPACE)
-    painted = from_rles([middle(site)["objects"][0]["rle"]], 48, 64)[0]
+    page.find_element(By.CSS_SELECTOR, "[name=tune-mode][value=add] + span").click()
+    before = site.server.desk.numbers.done["ask"]
+    point(page, "tune-canvas", *[Keys.ARROW_LEFT] * 3, Keys.ENTER)  # refines what Spot asked for, and keeps the brush's
+    until(lambda: site.server.desk.numbers.done["ask"] > before)
+    painted = from_rles([middle(site, (32 - 3 * 0.64, 24))["objects"][0]["rle"]], 48, 64)[0]
     radius = 12 / 400 * 64
     rows, columns = np.mgrid[:48, :64]
     painted |= np.hypot(rows - 24, columns - (32 - 3 * 0.64)) <= radius - 0.71  # surely within the disc

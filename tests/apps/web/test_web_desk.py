@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_models import picture
-from web_parts import Answer, Site, listening, packed, until
+from web_parts import Site, packed, until
 
+from specialsam.apps.web.desk import Desk
 from specialsam.apps.web.limits import Limits
-from specialsam.apps.web.server import ServeOrder
 from specialsam.apps.web.turns import Full, Job, Turns
 
 
@@ -83,6 +84,7 @@ def held(site: Site) -> Iterator[None]:
     """The model's process stands still meanwhile."""
     pid = site.server.desk.pid
     assert pid is not None
+    until(lambda: site.server.desk.working == 0)
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -100,7 +102,7 @@ def test_too_many_questions_are_sent_away_and_the_others_are_answered(site: Site
     with ThreadPoolExecutor(30) as pool:
         with held(site):
             first = pool.submit(site.post, "find", {"image": known[0]["image"]})
-            until(lambda: site.server.desk.turns.waiting == 0)
+            until(lambda: site.server.desk.working == 1)
             own = [pool.submit(site.post, "find", {"image": known[0]["image"]}) for _ in range(6)]
             busy(site, 6)
             refused = site.post("find", {"image": known[0]["image"]})  # a seventh of one session
@@ -125,7 +127,7 @@ def test_one_session_with_many_questions_holds_up_nobody(site: Site) -> None:
     with ThreadPoolExecutor(10) as pool:
         with held(site):
             waiting = [pool.submit(asked, "first", known[0])]
-            until(lambda: site.server.desk.turns.waiting == 0)
+            until(lambda: site.server.desk.working == 1)
             waiting += [pool.submit(asked, "many", known[0]) for _ in range(5)]
             busy(site, 5)
             waiting.append(pool.submit(asked, "one", known[1]))
@@ -140,7 +142,7 @@ def test_pictures_that_wait_are_encoded_as_one_batch(site: Site) -> None:
     with ThreadPoolExecutor(6) as pool:
         with held(site):
             first = pool.submit(site.upload, packed(picture(9)))
-            until(lambda: site.server.desk.turns.waiting == 0)
+            until(lambda: site.server.desk.working == 1)
             rest = [pool.submit(site.upload, content) for content in [*contents, b"no picture"]]
             busy(site, 5)
         answers = [one.result() for one in (first, *rest)]
@@ -162,8 +164,7 @@ def test_who_kills_the_process_gets_an_error_and_nobody_else(site: Site) -> None
     with ThreadPoolExecutor(3) as pool:
         os.kill(pid, signal.SIGSTOP)
         guilty = pool.submit(site.post, "find", {"image": known[0]})
-        until(lambda: site.server.desk.turns.waiting == 0)
-        until(lambda: not site.server.desk.turns._lines)
+        until(lambda: site.server.desk.working == 1)
         innocent = pool.submit(site.post, "find", {"image": known[1]})
         busy(site, 1)
         os.kill(pid, signal.SIGKILL)
@@ -176,58 +177,50 @@ def test_who_kills_the_process_gets_an_error_and_nobody_else(site: Site) -> None
     assert site.post("find", {"image": known[0]}).status == 200
 
 
-def test_a_batch_that_kills_the_process_costs_the_pictures_of_others_nothing(site: Site) -> None:
-    pid = site.server.desk.pid
-    assert pid is not None
-    with ThreadPoolExecutor(4) as pool:
-        os.kill(pid, signal.SIGSTOP)
-        first = pool.submit(site.upload, packed(picture(30)))
-        until(lambda: site.server.desk.turns.waiting == 0)
-        rest = [pool.submit(site.upload, packed(picture(seed))) for seed in (31, 32)]
-        busy(site, 2)
-        os.kill(pid, signal.SIGKILL)
-        statuses = [one.result().status for one in (first, *rest)]
-    assert statuses == [422, 201, 201]
+def test_pictures_that_died_together_are_tried_one_by_one(tmp_path: Path) -> None:
+    desk = Desk(Limits(), tmp_path)
+    jobs = [job(session, "encode") for session in "ab"]
+    desk._blame(jobs, "its process died")
+    assert [names(desk.turns.take(0)) for _ in range(2)] == [["a"], ["b"]]
+    assert not any(one.answer.done() for one in jobs)
+    desk._blame(jobs[:1], "its process died")
+    assert jobs[0].answer.result(0)["status"] == 422
+    assert not jobs[1].answer.done()
 
 
-def test_an_idle_process_that_dies_is_started_again(site: Site) -> None:
+def test_what_takes_too_long_is_ended(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = site.upload(packed(picture(1))).json()["image"]
+    desk = site.server.desk
+    with monkeypatch.context() as patched:
+        patched.setattr(desk, "limits", desk.limits.model_copy(update={"seconds": 0.5}))
+        assert desk.pid is not None
+        os.kill(desk.pid, signal.SIGSTOP)
+        answer = site.post("find", {"image": known})
+    assert answer.status == 422
+    assert "longer than 0.5 s" in answer.json()["error"]
+    assert site.post("segment", {"image": known, "prompts": [{"points": [[9, 9]]}]}).status == 200
+
+
+def test_an_idle_process_that_dies_is_started_again_and_keeps_to_its_memory(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = site.upload(packed(picture(40))).json()["image"]
+    little = site.server.limits.model_copy(update={"memory_gb": 0.15, "megapixels": 100})
+    with monkeypatch.context() as patched:
+        patched.setitem(site.server.desk._order, "limits", little.model_dump(mode="json"))
+        killed(site)
+        assert site.post("find", {"image": known}).status == 200
+        wide = packed(np.zeros((9000, 9000, 3), np.uint8))
+        assert len(wide) < 1_000_000
+        assert site.upload(wide).status == 422
+        assert site.upload(packed(picture(1))).status == 201
+    killed(site)
+    assert site.upload(wide).status == 413  # by its header, under the usual limits
+
+
+def killed(site: Site) -> None:
+    """Kill the model's process while it has nothing to do, and wait for the next."""
     pid = site.server.desk.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     until(lambda: site.server.desk.pid not in (pid, None) and site.server.desk.ready.is_set())
-    assert site.post("find", {"image": known}).status == 200
-
-
-@pytest.fixture(scope="module")
-def small(place: Path) -> Iterator[Site]:
-    """A server of little time and memory."""
-    limits = Limits(seconds=1.5, memory_gb=0.15, megapixels=100)
-    with listening(ServeOrder(str(place / "base"), device="cpu"), limits) as served:
-        yield served
-
-
-def test_what_takes_too_long_is_ended(small: Site) -> None:
-    known = small.upload(packed(picture(1))).json()["image"]
-    with held_for_good(small):
-        answer = small.post("find", {"image": known})
-    assert answer.status == 422
-    assert "longer than 1.5 s" in answer.json()["error"]
-    assert small.post("segment", {"image": known, "prompts": [{"points": [[9, 9]]}]}).status == 200
-
-
-@contextmanager
-def held_for_good(site: Site) -> Iterator[None]:
-    assert site.server.desk.pid is not None
-    os.kill(site.server.desk.pid, signal.SIGSTOP)
-    yield
-
-
-def test_what_needs_too_much_memory_is_refused(small: Site) -> None:
-    import numpy as np
-
-    wide = packed(np.zeros((9000, 9000, 3), np.uint8))
-    assert len(wide) < 1_000_000
-    answer: Answer = small.upload(wide)
-    assert answer.status == 422, answer.body
-    assert small.upload(packed(picture(1))).status == 201

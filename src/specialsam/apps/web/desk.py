@@ -49,11 +49,12 @@ class Numbers:
 
 
 class Desk:
-    """The queue and the process behind it. `ready` says whether models are loaded now."""
+    """The queue and the process behind it: `ready` where models are loaded, `working` the questions under way."""
 
     def __init__(self, limits: Limits, uploads: Path, device: str = "cpu", trust_base: bool = False) -> None:
         self.limits, self.turns, self.numbers = limits, Turns(limits), Numbers()
         self.models: list[str] = []
+        self.working = 0
         self.forgotten: deque[str] = deque()
         self._order = {
             "limits": limits.model_dump(mode="json"),
@@ -104,10 +105,12 @@ class Desk:
             if not self._alive():  # it ended while nobody asked: none of these is to blame
                 self.turns.back(jobs)
                 continue
+            self.working = len(jobs)
             try:
                 self._answer_all(jobs, self._exchange(_together(jobs)))
             except Gone as error:
                 self._blame(jobs, str(error))
+            self.working = 0
 
     def _answer_all(self, jobs: Sequence[Job], told: dict[str, Any]) -> None:
         kind = jobs[0].kind

@@ -91,6 +91,7 @@ class Server:
             "specialsam_jobs_failed_total": ("Questions that the model could not answer", _by("kind", desk.failed)),
             "specialsam_batches_total": ("Encoder passes, by the number of pictures", _by("pictures", desk.batches)),
             "specialsam_job_seconds": ("Seconds that the model took, lately", shares),
+            "specialsam_working": ("Questions under way", {one: float(self.desk.working)}),
             "specialsam_queue": ("Questions that wait", {one: float(self.desk.turns.waiting)}),
             "specialsam_sessions": ("Sessions", {one: float(len(self.visits.known))}),
             "specialsam_pictures": ("Uploaded pictures", {one: float(len(self.visits.pictures))}),

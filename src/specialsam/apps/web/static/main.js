@@ -47,7 +47,7 @@ async function models(told) {
 
 by("model").addEventListener("change", () => attempt(async () => models(await post("models/use", { model: by("model").value }))));
 
-spot.start({ correct: (picture, objects) => { tune.take(picture, objects); open("tune", true); }, opened: (picture) => tune.take(picture, []) });
+spot.start({ correct: (picture, objects, asked) => { tune.take(picture, objects, asked); open("tune", true); }, opened: (picture) => tune.take(picture, []) });
 tune.start({ models });
 line.start();
 runs.start();

@@ -9,7 +9,7 @@ let stage, others, picture = null, steps = [], answer = null, asking = null, use
 
 const mode = () => document.querySelector("[name=spot-mode]:checked").value;
 
-/** `calls`: correct(picture, objects) and opened(picture), of the other tab. */
+/** `calls`: correct(picture, masks, asked) and opened(picture), of the other tab. */
 export function start(calls) {
   others = calls;
   stage = new Stage(
@@ -33,7 +33,7 @@ export function start(calls) {
   by("slider").addEventListener("input", slide);
   for (const [id, work] of Object.entries({ find, undo, clear, "save-mask": saveMask, "save-coco": saveCoco, "save-crop": saveCrop }))
     by(id).addEventListener("click", work);
-  by("to-correct").addEventListener("click", () => others.correct(picture, masksOf(answer.objects)));
+  by("to-correct").addEventListener("click", () => others.correct(picture, masksOf(answer.objects), asked()));
 }
 
 export function models(list) {
@@ -85,6 +85,12 @@ function clear() {
   asking = null;
   show();
   return true;
+}
+
+/** What asked for the answer that is shown; what was found alone is asked for by its box. */
+function asked() {
+  if (answer.found) return { points: [], box: answer.objects.length === 1 ? answer.objects[0].box : null };
+  return { points: steps.filter((one) => !one.box), box: steps.find((one) => one.box)?.box ?? null };
 }
 
 /** Ask with all clicks so far; while an answer is on its way the newest question alone waits. */

@@ -7,7 +7,7 @@ import { Stage, painted } from "./stage.js";
 
 const MARK = [86, 180, 233], ACCEPTED = [[240, 228, 66], [0, 158, 115], [204, 121, 167], [230, 159, 0]];
 const BEFORE = 20;
-let stage, calls, picture = null, mask = null, clicks = [], undone = [], accepted = [], watching = null, list = [], offered = null, busy = 0;
+let stage, calls, picture = null, mask = null, drawnOn = null, prior = null, clicks = [], undone = [], accepted = [], watching = null, list = [], offered = null, busy = 0;
 
 const mode = () => document.querySelector("[name=tune-mode]:checked").value;
 const brushing = () => mode() === "brush" || mode() === "eraser";
@@ -33,14 +33,15 @@ export function left() {
   clearTimeout(watching);
 }
 
-/** A picture to correct, with masks that are already there: a single one is opened, of several each is accepted. */
-export function take(shown, masks) {
+/** A picture to correct, with masks that are already there: a single one is opened, of several each is accepted.
+    `asked` {points, box} is what asked for the single one: further clicks are added to it. */
+export function take(shown, masks, asked = null) {
   picture = shown;
   by("tune-empty").hidden = true;
   by("tune-figure").hidden = false;
   stage.show(picture.bitmap, picture.height, picture.width);
   accepted = masks.length > 1 ? masks : [];
-  reset(masks.length === 1 ? masks[0].slice() : null);
+  reset(masks.length === 1 ? masks[0].slice() : null, asked);
   size();
 }
 
@@ -48,15 +49,18 @@ function size() {
   stage.brush = (by("brush").value / 400) * Math.max(picture?.width ?? 0, picture?.height ?? 0);
 }
 
-function reset(begun = null) {
-  mask = begun ?? (picture ? new Uint8Array(picture.height * picture.width) : null);
-  clicks = [];
+function reset(begun = null, asked = null) {
+  const length = picture.height * picture.width;
+  mask = begun ?? new Uint8Array(length);
+  drawnOn = new Int8Array(length);  // 1 painted, -1 wiped: it outlasts what the model answers to further clicks
+  prior = asked?.box ?? null;
+  clicks = [...(asked?.points ?? [])];
   undone = [];
   show();
 }
 
 function remember() {
-  undone.push({ mask: mask.slice(), clicks: [...clicks] });
+  undone.push({ mask: mask.slice(), drawnOn: drawnOn.slice(), clicks: [...clicks], prior });
   if (undone.length > BEFORE) undone.shift();
 }
 
@@ -70,17 +74,18 @@ function key(name) {
   return { u: undo, a: accept, c: clear }[name]?.() ?? false;
 }
 
-/** A click asks the model with all clicks since the mask was begun; what the brush drew before gives way to its answer. */
+/** A click asks the model with all clicks since the mask was begun; what the brush drew stays as it was drawn. */
 async function click(x, y, remove) {
   remember();
   clicks.push({ x, y, label: remove || mode() === "remove" ? 0 : 1 });
   stage.points = clicks;
   stage.draw();
-  const prompt = { points: clicks.map((one) => [one.x, one.y]), labels: clicks.map((one) => one.label) };
+  const prompt = { points: clicks.map((one) => [one.x, one.y]), labels: clicks.map((one) => one.label), box: prior };
   const mine = ++busy;
   const told = await attempt(() => post("segment", { image: picture.id, prompts: [prompt] }));
   if (!told || mine !== busy) return;
   mask = told.objects.length ? decoded(told.objects[0].rle) : new Uint8Array(mask.length);
+  for (let i = 0; i < mask.length; i++) if (drawnOn[i]) mask[i] = drawnOn[i] > 0 ? 1 : 0;
   show();
 }
 
@@ -95,7 +100,9 @@ function stroke(x, y, first) {
     for (let row = Math.max(0, Math.ceil(cy - radius)); row <= Math.min(height - 1, cy + radius); row++) {
       const half = Math.sqrt(Math.max(0, radius * radius - (row - cy) ** 2));
       const [left, right] = [Math.max(0, Math.round(cx - half)), Math.min(width - 1, Math.round(cx + half))];
-      if (right >= left) mask.fill(value, row * width + left, row * width + right + 1);
+      if (right < left) continue;
+      mask.fill(value, row * width + left, row * width + right + 1);
+      drawnOn.fill(value || -1, row * width + left, row * width + right + 1);
     }
   }
   stroke.last = [x, y];
@@ -104,14 +111,21 @@ function stroke(x, y, first) {
 
 function undo() {
   const before = undone.pop();
-  if (before) ({ mask, clicks } = before);
+  if (before) ({ mask, drawnOn, clicks, prior } = before);
   busy++;
   show();
   return true;
 }
 
 function clear() {
-  if (picture) { remember(); mask = new Uint8Array(mask.length); clicks = []; busy++; show(); }
+  if (!picture) return true;
+  const before = [...undone];
+  remember();
+  before.push(undone.at(-1));
+  reset();
+  undone = before.slice(-BEFORE);
+  busy++;
+  show();
   return true;
 }
 
