@@ -26,7 +26,7 @@ def judged(*scores: float) -> Judged:
 
 def red(image: np.ndarray) -> np.ndarray:
     """Where the mark's colour is."""
-    return np.asarray((image[..., 0].astype(int) - image[..., 2] > 60))
+    return np.asarray(image[..., 0].astype(int) - image[..., 2] > 60)
 
 
 def test_what_alarms_is_marked_and_nothing_else(tmp_path: Path) -> None:

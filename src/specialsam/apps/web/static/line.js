@@ -77,6 +77,7 @@ function drawn(told) {
   by("roll-card").hidden = !told.total && metres <= 0.1;
   by("roll").replaceChildren(roll(metres, width, events, `${events.length} events on ${metres.toFixed(1)} m of web, ${Math.round(width)} mm wide`, { wide: by("roll").clientWidth || 900 }));
   by("roll-page").hidden = !told.roll_page;
+  by("events").closest(".card").hidden = !events.length;
   by("events").tBodies[0].replaceChildren(...events.slice(-ROWS).reverse().map(row));
 }
 

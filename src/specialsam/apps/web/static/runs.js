@@ -27,12 +27,12 @@ function show() {
 
 function row(run) {
   const gain = run.gains.find((one) => one.strategy === by("strategy").value);
-  const side = gain ? (gain.low > 0 ? "up" : gain.high < 0 ? "down" : "flat") : "";
+  const side = gain ? (gain.high < 0 ? "down" : gain.low > 0 && !gain.few ? "up" : "flat") : "";
   const numbers = gain
-    ? [make("td", {}, percent(gain.base)), make("td", {}, percent(gain.tuned)), make("td", {}, make("b", { class: side }, points(gain.gain)), make("span", { class: "ci" }, `${points(gain.low)} to ${points(gain.high)}`)), make("td", {}, String(gain.images))]
-    : [make("td", {}, "\u2013"), make("td", {}, "\u2013"), make("td", {}, "\u2013"), make("td", {}, "\u2013")];
+    ? [make("td", {}, make("b", { class: side }, points(gain.gain)), make("span", { class: "ci" }, `${points(gain.low)} to ${points(gain.high)}`)), make("td", {}, percent(gain.base)), make("td", {}, percent(gain.tuned)), make("td", {}, String(gain.images))]
+    : [1, 2, 3, 4].map(() => make("td", {}, "\u2013"));
   const pages = run.pages.map((page) => make("button", { class: "small", "aria-label": `Open the ${page.name} of ${run.name}`, onclick: () => open(run, page) }, page.name));
-  return make("tr", {}, make("th", { scope: "row" }, run.name), make("td", { class: "text" }, run.job), make("td", { class: "text" }, run.date), make("td", { class: "text" }, run.model), ...numbers, make("td", { class: "text" }, ...pages));
+  return make("tr", {}, make("th", { scope: "row" }, run.name), ...numbers, make("td", { class: "text" }, ...pages), ...[run.job, run.model, run.date].map((text) => make("td", { class: "text" }, text)));
 }
 
 function open(run, page) {
