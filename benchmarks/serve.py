@@ -87,8 +87,10 @@ def main() -> None:
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "secret.txt").write_text(OUTSIDE)
-    # with room for the sessions of all that can be read: else most uploads would be refused unread
-    served = start(asked.out / "served", asked.specialist, ["--set", "sessions=2000"] if asked.hostile else [])
+    # room for the sessions of all that can be read, else most uploads would be refused unread; few embeddings are kept,
+    # so that memory stands still unless something leaks
+    wide = ["--set", "sessions=2000", "--set", "kept_mb=20"] if asked.hostile else []
+    served = start(asked.out / "served", asked.specialist, wide)
     found: dict[str, Any] = {"ready_seconds": round(served.ready, 2)}
     say(f"ready after {served.ready:.1f} s")
     try:

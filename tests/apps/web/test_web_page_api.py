@@ -115,6 +115,15 @@ def test_looking_changes_nothing_and_bears_any_file(line: Path, tmp_path: Path) 
     sqlite3.connect(tmp_path / FILE).close()
     assert viewing.look(tmp_path) == viewing.Seen()
     (tmp_path / FILE).unlink()
+    box = Outbox(tmp_path / FILE, [])
+    box.put([event(0)], {})
+    box.close()
+    with sqlite3.connect(tmp_path / FILE) as other:
+        other.execute('UPDATE events SET body = \'{"of": "another version"}\'')
+    other.close()
+    assert viewing.look(tmp_path) == viewing.Seen()
+    assert viewing.snapshot_of(tmp_path, 1) is None
+    (tmp_path / FILE).unlink()
     (tmp_path / FILE).symlink_to(line / FILE)
     assert viewing.look(tmp_path) == viewing.Seen()
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ from specialsam.core.documents import parse_json
 
 FILE = "line.sqlite"
 BUSY = 0.5
+_FOREIGN = (ValueError, KeyError, TypeError, AttributeError)
+"""What a file raises that another version, or somebody else, wrote."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ def look(folder: Path, after: int = 0, most: int = 500) -> Seen:
             ).fetchall()
             total = at.execute("SELECT count(*) FROM events").fetchone()[0]
             kept = at.execute("SELECT value FROM state WHERE name = 'line'").fetchone()
-    except sqlite3.Error:
+        events = tuple((int(seq), Event.read(parse_json(body))) for seq, body in reversed(rows))
+        state = parse_json(kept[0]) if kept else {}
+        metres = float((state.get("odometer") or {}).get("travelled", 0.0))
+    except (sqlite3.Error, *_FOREIGN):
         return Seen()
-    events = tuple((int(seq), Event.read(json.loads(body))) for seq, body in reversed(rows))
-    state = json.loads(kept[0]) if kept else {}
-    metres = float((state.get("odometer") or {}).get("travelled", 0.0))
     return Seen(events, int(total), metres, names_of(folder))
 
 
@@ -53,9 +54,9 @@ def snapshot_of(folder: Path, seq: int) -> Path | None:
     try:
         with _reading(folder / FILE) as at:
             row = at.execute("SELECT body FROM events WHERE seq = ?", (seq,)).fetchone()
-    except sqlite3.Error:
+        name = Path(parse_json(row[0])["snapshot"]) if row else Path()
+    except (sqlite3.Error, *_FOREIGN):
         return None
-    name = Path(json.loads(row[0])["snapshot"]) if row else Path()
     path = folder / "snapshots" / name.name
     links = path.is_symlink() or path.parent.is_symlink()
     return path if name.name and not links and path.is_file() else None

@@ -86,6 +86,6 @@ def gains_of(table: Path) -> list[Gain]:
             )
             for row in rows
         ]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, csv.Error):
         return []
     return [one for one in found if all(math.isfinite(getattr(one, name)) for name in names)]

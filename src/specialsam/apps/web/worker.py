@@ -34,7 +34,8 @@ def run(connection: Connection, order: Mapping[str, Any]) -> None:
         except Exception as error:
             loaded = failure(error, [])
         _send(connection, loaded)
-        _bound_memory(order["limits"]["memory_gb"])
+        if "error" not in loaded and work.device == "cpu":  # drivers of GPUs reserve addresses as they like
+            _bound_memory(order["limits"]["memory_gb"])
         while True:
             job = json.loads(connection.recv_bytes())
             try:
