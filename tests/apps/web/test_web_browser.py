@@ -38,6 +38,7 @@ TUNE = (
     "train.epochs=1",
     "finder.epochs=1",
     "probes=0",
+    "guard.retention_images=4",
     "duplicates=false",
     "evaluate.strategies=[interior]",
     "evaluate.groups=[overlap]",
