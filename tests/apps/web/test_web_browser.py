@@ -27,6 +27,7 @@ from specialsam.apps.line.live import Live
 from specialsam.apps.line.outbox import FILE, Outbox
 from specialsam.apps.line.snapshots import marked_jpeg, write_snapshot
 from specialsam.apps.web.limits import Limits
+from specialsam.apps.web.page_api import QUIET
 from specialsam.apps.web.server import ServeOrder
 from specialsam.core.masks import from_rles
 from specialsam.data.images import read_mask_pixels
@@ -277,7 +278,7 @@ def test_the_line_is_watched(page: webdriver.Chrome, site: Site, place: Path) ->
     judged = Judged(0.9, mask, np.array([0.9], np.float32))
     live.show(picture(1), judged, 0.5, {"pictures": 7, "p50": 0.05, "p95": 0.08, "fps": 9.0, "metres": 2.0})
     box.put([event(0, snapshot="snapshots/id-0.jpg")], {})
-    until(lambda: page.execute_script("return document.getElementById('live').naturalWidth") == 64)
+    until(lambda: page.execute_script("return document.getElementById('live').naturalWidth") == 64, QUIET - 1)
     until(lambda: len(page.find_elements(By.CSS_SELECTOR, "#events tbody tr")) == 1)
     assert "top, job J1, roll R7" in at(page, "line-title").text
     assert "80 ms" in at(page, "line-facts").text

@@ -23,6 +23,7 @@ from specialsam.apps.line.snapshots import marked_jpeg, write_snapshot
 from specialsam.apps.web.catalogue import FEW
 from specialsam.apps.web.corrections import Corrections
 from specialsam.apps.web.guards import REPORT_POLICY
+from specialsam.apps.web.page_api import NEXT
 from specialsam.apps.web.tuning import Recipe, Tuner, epochs_of
 from specialsam.core.errors import UsageError
 from specialsam.report import verdict
@@ -129,18 +130,26 @@ def test_looking_changes_nothing_and_bears_any_file(line: Path, tmp_path: Path) 
 
 
 def parts(answer: http.client.HTTPResponse) -> bytes:
-    """The next picture of a stream."""
-    size = 0
-    while (row := answer.readline().strip()) or not size:
-        if row.lower().startswith(b"content-length:"):
-            size = int(row.split(b":")[1])
-    return answer.read(size)
+    """The next picture of a stream, of which the beginning has been read."""
+    content = b""
+    while not content.endswith(NEXT):
+        read = answer.readline()
+        assert read, "the stream ended"
+        content += read
+    return content[: -len(NEXT) - 2]
+
+
+def begun(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    """A stream up to its first picture."""
+    connection.request("GET", "/api/v1/line/stream")
+    answer = connection.getresponse()
+    assert b"".join(answer.readline() for _ in range(3)) == NEXT
+    return answer
 
 
 def test_who_is_slow_gets_the_newest_picture_and_who_leaves_ends_the_stream(site: Site, line: Path) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
-    connection.request("GET", "/api/v1/line/stream")
-    answer = connection.getresponse()
+    answer = begun(connection)
     assert parts(answer) == (line / "live.jpg").read_bytes()
     assert site.server.streams == 1
     rng = np.random.default_rng(0)
@@ -174,8 +183,7 @@ def test_so_many_watch_and_no_more(site: Site, line: Path) -> None:
         http.client.HTTPConnection("127.0.0.1", site.port, timeout=20) for _ in range(site.server.limits.streams)
     ]
     for one in watchers:
-        one.request("GET", "/api/v1/line/stream")
-        parts(one.getresponse())
+        parts(begun(one))
     refused = site.get("line/stream")
     assert (refused.status, refused.headers["retry-after"]) == (429, "10")
     for one in watchers:

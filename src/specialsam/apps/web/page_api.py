@@ -24,6 +24,7 @@ from specialsam.core.errors import SpecialSamError, UsageError
 
 LIVE, NUMBERS, ROLL = "live.jpg", "live.json", "roll.html"
 BOUNDARY = "specialsam-frame"
+NEXT = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 LOOK_EVERY = 0.1
 QUIET = 5.0
 """Seconds after which a picture is sent again although it is no new one, so that a listener that left is noticed."""
@@ -216,14 +217,14 @@ async def frames(server: Server, path: Path) -> AsyncIterator[bytes]:
     server.streams += 1
     seen, sent = (0, 0), -QUIET
     try:
+        yield NEXT
         while not server.ending.is_set():
             try:
                 stat = path.stat()
                 changed = (stat.st_mtime_ns, stat.st_ino)
                 if changed != seen or time.monotonic() - sent >= QUIET:
                     content = regular(path)
-                    head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
-                    yield head.encode() + content + b"\r\n"
+                    yield content + b"\r\n" + NEXT  # at once: browsers show a picture when they see the next begin
                     seen, sent = changed, time.monotonic()
             except (OSError, HTTPException):
                 pass  # it is being replaced, or the folder has gone

@@ -67,7 +67,7 @@ class Listening:
     def opened(self) -> socket.socket:
         """The socket, bound; UsageError where it cannot be."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        # named TCP, or asyncio leaves Nagle's algorithm on, and each answer waits 40 ms for the browser's acknowledgement
+        # named TCP, or asyncio leaves Nagle's algorithm on and each answer waits 40 ms for an acknowledgement
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
