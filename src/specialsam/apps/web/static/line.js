@@ -55,7 +55,7 @@ function show(told) {
     "latency, p50": n.p50 === undefined ? undefined : ms(n.p50), p95: n.p95 === undefined ? undefined : ms(n.p95), "passed over": n.passed, lost: n.lost,
     "alarms from": n.threshold?.toFixed(3), "score now": n.score?.toFixed(3),
   });
-  by("line-age").textContent = told.age === null ? "The inspection has written no numbers yet." : told.age > 5 ? `No news for ${Math.round(told.age)} s: it has ended or stands still.` : "It is running.";
+  by("line-age").textContent = told.age === null ? "The inspection has written no numbers yet." : told.age > 5 ? `No news for ${told.age < 120 ? `${Math.round(told.age)} s` : `${Math.round(told.age / 60)} min`}: it has ended or stands still.` : "It is running.";
   if (n.p95 !== undefined && told.age < 5) latencies = [...latencies, 1000 * n.p95].slice(-LATENCIES);
   by("latency").replaceChildren(latencies.length ? trend(latencies, `95th percentile of the latency, ${Math.round(latencies.at(-1))} ms now`, (value) => `${Math.round(value)} ms`, { names: ["p95 since this tab was opened", "now"] }) : make("p", { class: "note" }, "Shown while it is running."));
   if (told.events.length || !by("roll").firstChild) drawn(told);
