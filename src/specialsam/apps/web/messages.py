@@ -1,23 +1,19 @@
-"""What the API takes and gives, with the bounds of every field."""
+"""What the API takes (settings, all bounded) and gives (plain models)."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
+
+from specialsam.core.settings import Settings
 
 Coordinate = Annotated[float, Field(ge=-1, le=1_000_000, allow_inf_nan=False)]
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Runs = Annotated[list[Annotated[int, Field(ge=0, le=200_000_000)]], Field(min_length=1, max_length=400_000)]
 
 
-class Asked(BaseModel):
-    """What comes in: unknown names are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Prompt(Asked):
+class Prompt(Settings):
     """One object: points (x, y) with labels 1 (of it) or 0 (not of it), a box (x0, y0, x1, y1), or both; in pixels."""
 
     points: list[tuple[Coordinate, Coordinate]] = Field(default_factory=list, max_length=64)
@@ -28,14 +24,12 @@ class Prompt(Asked):
     def _whole(self) -> Prompt:
         if not self.points and self.box is None:
             raise ValueError("expected points or a box")
-        if not self.labels:
-            self.labels = [1] * len(self.points)
-        if len(self.labels) != len(self.points):
+        if self.labels and len(self.labels) != len(self.points):
             raise ValueError(f"expected a label for each of {len(self.points)} points, got {len(self.labels)}")
         return self
 
 
-class SegmentQuestion(Asked):
+class SegmentQuestion(Settings):
     """Objects that are pointed at in an uploaded picture."""
 
     image: Id
@@ -44,7 +38,7 @@ class SegmentQuestion(Asked):
     zoom: bool = Field(False, description="look a second time at each object")
 
 
-class FindQuestion(Asked):
+class FindQuestion(Settings):
     """Everything that the model finds in an uploaded picture by itself."""
 
     image: Id
@@ -54,7 +48,7 @@ class FindQuestion(Asked):
     zoom: bool = False
 
 
-class RunLengths(Asked):
+class RunLengths(Settings):
     """One mask: the lengths of its runs of 0 and 1, column by column, a run of 0 first (COCO, uncompressed)."""
 
     size: tuple[Annotated[int, Field(ge=1, le=200_000)], Annotated[int, Field(ge=1, le=200_000)]] = Field(
@@ -63,7 +57,7 @@ class RunLengths(Asked):
     counts: Runs
 
 
-class Correction(Asked):
+class Correction(Settings):
     """Masks of a picture that somebody has looked at and found right; they join the data set."""
 
     image: Id
@@ -71,7 +65,7 @@ class Correction(Asked):
     who: str = Field("", max_length=100, description="whoever corrected them")
 
 
-class UseQuestion(Asked):
+class UseQuestion(Settings):
     """Which model is to answer from now on."""
 
     model: Id

@@ -227,7 +227,7 @@ def _asked(prompt: Mapping[str, Any], place: int) -> Asked:
     return Asked(
         "picture",
         None if points is None else np.array(points, np.float32),
-        None if points is None else np.array(prompt["labels"], np.int64),
+        None if points is None else np.array(prompt["labels"] or [1] * len(points), np.int64),
         None if box is None else tuple(box),
         source=str(place),
     )
