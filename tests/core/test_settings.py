@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 import specialsam
+from specialsam.apps.web import messages
 from specialsam.core.errors import UsageError
 from specialsam.core.settings import SEEDS, Settings, parse_settings
 from specialsam.models.finder_files import Alarm, FinderCard
@@ -72,13 +73,15 @@ def test_very_many_mistakes_are_counted() -> None:
 
 
 def kinds() -> list[type[BaseModel]]:
-    """Every pydantic model of the package."""
+    """Every pydantic model of the package, but for what the web API answers with, which nobody writes to us."""
     found: dict[str, type[BaseModel]] = {}
     for module in pkgutil.walk_packages(specialsam.__path__, "specialsam."):
         if module.name.endswith("__main__"):
             continue
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__.startswith("specialsam"):
+                if value.__module__ == messages.__name__ and not issubclass(value, Settings):
+                    continue
                 found[f"{value.__module__}.{value.__name__}"] = value
     return [found[name] for name in sorted(found)]
 

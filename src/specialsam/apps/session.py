@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,13 @@ GRID_THRESHOLD = 0.7
 """Score from which what a grid of points finds is shown, where nothing else is asked for."""
 ROOM = 100_000_000
 """Pixels of probabilities of one picture that are in memory at once, whatever the number of its objects."""
+Embed = Callable[[Segmenter, ImageArray, Window], Embedding]
+"""Where the embedding of a window of a picture comes from."""
+
+
+def encoded(segmenter: Segmenter, image: ImageArray, window: Window) -> Embedding:
+    """The embedding of a window of a picture uint8 (H, W, 3), made now."""
+    return segmenter.encode(np.ascontiguousarray(image[window.slices]))
 
 
 @dataclass(frozen=True)
@@ -143,19 +150,19 @@ def sped_up(session: Session, backend: str, files: Sequence[Path]) -> Session:
 
 
 def find_in(
-    session: Session, image: ImageArray, how: Asking
+    session: Session, image: ImageArray, how: Asking, embed: Embed = encoded
 ) -> tuple[tuple[FoundObject, ...], tuple[FoundObject, ...]]:
     """Objects in a picture uint8 (H, W, 3) without a prompt, the surest first, and the base's answers beside them.
 
     With tiles the picture is looked at as a whole and tile by tile; what both see is kept once. A model without a
-    finder has no prompts that its base could answer.
+    finder has no prompts that its base could answer. `embed` may keep embeddings from question to question.
     """
     size = (image.shape[0], image.shape[1])
     whole = Window(0, 0, *size)
     windows = [whole]
     if how.tiles.side and max(size) > how.tiles.side:
         windows += [window for window in how.tiles.windows(size) if window != whole]
-    seen = [one for window in windows for one in _look(session, image, window, how)]
+    seen = [one for window in windows for one in _look(session, image, window, how, embed)]
     kept = _each_once(sorted(seen, key=lambda one: (one.cut, -one.score)), how.most)
     kept.sort(key=lambda one: -one.score)
     objects = tuple(one.found(one.mask, size) for one in kept)
@@ -187,9 +194,9 @@ class _Seen:
         return int(np.count_nonzero(own & others))
 
 
-def _look(session: Session, image: ImageArray, window: Window, how: Asking) -> list[_Seen]:
+def _look(session: Session, image: ImageArray, window: Window, how: Asking, embed: Embed) -> list[_Seen]:
     part = np.ascontiguousarray(image[window.slices])
-    embedding = session.segmenter.encode(part)
+    embedding = embed(session.segmenter, image, window)
     least, finder, base = session.threshold(how), session.parts.finder, session.base
     if finder is not None:
         # a promise holds for as many proposals as its scores were made of
@@ -207,7 +214,7 @@ def _look(session: Session, image: ImageArray, window: Window, how: Asking) -> l
     masks = _masks(session.segmenter, part, prompts, answers, how)
     beside: Sequence[BoolArray | None] = [None] * len(masks)
     if base is not None and prompts is not None:
-        theirs = embedding if base.encoder_id == session.segmenter.encoder_id else base.encode(part)
+        theirs = embedding if base.encoder_id == session.segmenter.encoder_id else embed(base, image, window)
         beside = list(_masks(base, part, prompts, base.decode(theirs, prompts), how))
     cut = _cut(masks, window, image)
     return [_Seen(window, *one) for one in zip(masks, map(float, scores), beside, map(bool, cut), strict=True)]
@@ -274,32 +281,28 @@ def _each_once(seen: Sequence[_Seen], most: int) -> list[_Seen]:
 
 
 def answer_asked(
-    session: Session, image: ImageArray, asked: Sequence[Asked], how: Asking
+    session: Session, image: ImageArray, asked: Sequence[Asked], how: Asking, embed: Embed = encoded
 ) -> tuple[tuple[FoundObject, ...], tuple[FoundObject, ...]]:
     """The objects that are asked for in a picture uint8 (H, W, 3), and the base's answers to the same prompts.
 
-    Prompts are in pixels (`Asked.in_pixels`). The surest come first, empty answers are left out.
+    Prompts are in pixels (`Asked.in_pixels`). The surest come first, empty answers are left out. `embed` may keep
+    embeddings from question to question.
     """
-    embed, base = _embedder(session.segmenter, image), session.base
+    embed_own, base = cache(partial(embed, session.segmenter, image)), session.base
     alike = base is None or base.encoder_id == session.segmenter.encoder_id
-    embed_base = embed if alike or base is None else _embedder(base, image)
+    embed_base = embed_own if alike or base is None else cache(partial(embed, base, image))
     objects: list[FoundObject] = []
     others: list[FoundObject] = []
     for group in _alike(asked, _room(image)):
         prompts = as_prompts(group)
         labels, sources = [one.label for one in group], [one.source for one in group]
-        masks, scores = _answered(session.segmenter, embed, image, prompts, how)
+        masks, scores = _answered(session.segmenter, embed_own, image, prompts, how)
         places = surest_first(masks, scores)
         objects += objects_of(masks, scores, places, labels, sources)
         if base is not None:
             others += objects_of(*_answered(base, embed_base, image, prompts, how), places, labels, sources)
     order = sorted(range(len(objects)), key=lambda place: -objects[place].score)
     return tuple(objects[place] for place in order), tuple(others[place] for place in order if others)
-
-
-def _embedder(segmenter: Segmenter, image: ImageArray) -> Callable[[Window], Embedding]:
-    """Embeddings of windows of a picture, each made once."""
-    return cache(lambda window: segmenter.encode(np.ascontiguousarray(image[window.slices])))
 
 
 def _answered(

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from specialsam import __version__
-from specialsam.cli import advice, apps, jobs, models, study, synth
+from specialsam.cli import advice, apps, jobs, models, serve, study, synth
 from specialsam.core.console import complain, say
 from specialsam.core.errors import SpecialSamError, UsageError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(jobs.app)
 app.add_typer(apps.app)
+app.add_typer(serve.app)
 app.add_typer(advice.app)
 app.add_typer(models.app)
 app.add_typer(models.models_app, name="models")

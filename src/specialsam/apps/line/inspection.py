@@ -175,7 +175,7 @@ class Inspection:
         """Snapshots of the places that were never as sure as in this picture; written once they are events to be."""
         for place in self.places.known:
             if place.best == number and not place.told:
-                self._shots[place.number] = marked_jpeg(image, place.box)
+                self._shots[place.number] = marked_jpeg(image, [place.box])
             if place.hits >= self.settings.confirm and place.number in self._shots:
                 name = event_of(place, self.run, self.model, self._clock, self.settings).snapshot
                 try:

@@ -6,12 +6,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from specialsam.apps.appearance import check_appearance
 from specialsam.apps.line.couriers import Courier
 from specialsam.apps.line.decision import Judge, promise
 from specialsam.apps.line.inspection import Inspection
+from specialsam.apps.line.live import Live
 from specialsam.apps.line.reader import Frame, Reader
 from specialsam.apps.line.rollmap import Roll, write_roll
 from specialsam.apps.line.snapshots import forget_others
@@ -60,6 +62,11 @@ class Run:
     drifted: bool = False
     odd: bool = False
 
+    @cached_property
+    def live(self) -> Live:
+        """What the page of `serve` shows of the line."""
+        return Live(self.inspection.out)
+
     def watched(self) -> Watched:
         """For Prometheus."""
         return Watched(self.inspection, self.pace, self.reader.counts, self.waits, self.couriers)
@@ -90,13 +97,32 @@ class Run:
             self.odd = True
             return
         self.odd = False
-        self.inspection.look(frame, self.judge.judge(frame.image))
+        judged = self.judge.judge(frame.image)
+        self.inspection.look(frame, judged)
         self.pace.add(frame.taken)
+        if self.live.due():
+            self.live.show(frame.image, judged, self.inspection.threshold, self._numbers())
         found = self.inspection.drift(self.judge.taught.scores)
         if found is not None:
             if found.drifted and not self.drifted:
                 complain(f"teach again (--teach): {found.says}")
             self.drifted = found.drifted
+
+    def _numbers(self) -> dict[str, float]:
+        inspection, pace, counts = self.inspection, self.pace, self.reader.counts
+        across = inspection.size[1 if inspection.settings.direction in ("down", "up") else 0]
+        return {
+            "pictures": pace.pictures,
+            "alarming": inspection.alarming,
+            "fps": pace.fps(),
+            "p50": pace.percentile(50),
+            "p95": pace.percentile(95),
+            "passed": counts.passed,
+            "lost": counts.lost,
+            "metres": inspection.metres(),
+            "width_mm": across * inspection.settings.pitch_mm,
+            "events": inspection.told,
+        }
 
     def end(self, source: Source, out: Path, fault: SpecialSamError | None) -> Inspected:
         """Tell what is in hand, map the roll, deliver for some seconds; raises what ended the pictures."""

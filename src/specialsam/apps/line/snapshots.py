@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import cv2
 
-from specialsam.apps.line.odometer import Box
 from specialsam.core.errors import SpecialSamError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import ImageArray
@@ -19,14 +18,15 @@ COLOUR = (14, 72, 196)
 QUALITY = 88
 
 
-def marked_jpeg(image: ImageArray, box: Box) -> bytes:
-    """A picture uint8 (H, W, 3) RGB as JPEG with a box (x0, y0, x1, y1) around the find, a little apart from it."""
+def marked_jpeg(image: ImageArray, boxes: Iterable[Sequence[float]]) -> bytes:
+    """A picture uint8 (H, W, 3) RGB as JPEG with boxes (x0, y0, x1, y1) around the finds, a little apart from them."""
     marked = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     wide = max(1, round(min(image.shape[:2]) / 200))
-    x0, y0, x1, y1 = (round(side) for side in box)
     apart = 3 * wide
-    cv2.rectangle(marked, (x0 - apart, y0 - apart), (x1 + apart, y1 + apart), (255, 255, 255), 2 * wide + 1)
-    cv2.rectangle(marked, (x0 - apart, y0 - apart), (x1 + apart, y1 + apart), COLOUR, wide)
+    for box in boxes:
+        x0, y0, x1, y1 = (round(side) for side in box)
+        cv2.rectangle(marked, (x0 - apart, y0 - apart), (x1 + apart, y1 + apart), (255, 255, 255), 2 * wide + 1)
+        cv2.rectangle(marked, (x0 - apart, y0 - apart), (x1 + apart, y1 + apart), COLOUR, wide)
     done, packed = cv2.imencode(".jpg", marked, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not done:
         raise SpecialSamError(f"cannot make a snapshot of a picture of {image.shape}")
