@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,10 @@ Backend = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 
 
+LEADING_ZERO = re.compile(r"0[0-9]+")
+"""A number of a roll or an order as people write it, which YAML would read by eights."""
+
+
 def read_settings(config: Path | None, sets: list[str] | None) -> dict[str, object]:
     """Nested settings from a YAML file and KEY.KEY=VALUE options (values are YAML too)."""
     from specialsam.core.documents import document, parse_yaml
@@ -72,7 +77,7 @@ def read_settings(config: Path | None, sets: list[str] | None) -> dict[str, obje
                 raise UsageError(f"--set {name}: {part} is a value, not a group of settings")
             place = below
         try:
-            place[last] = _scalar(parse_yaml(value))
+            place[last] = value.strip() if LEADING_ZERO.fullmatch(value.strip()) else _scalar(parse_yaml(value))
         except ValueError as error:
             raise UsageError(f"--set {name}: expected a YAML value, got {value[:60]!r} ({error})") from error
     return found

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from specialsam.apps.line.events import Event, Look, Place, Places, Sighting, advance, event_of, finish
 from specialsam.apps.line.settings import LineSettings
+from specialsam.cli.options import read_settings
 
 RULES = LineSettings(slack_mm=10, confirm=2, gap=3, report_after=1e9, cooldown_m=0.1)
 LENGTH, STEP = 0.25, 0.02
@@ -140,3 +141,10 @@ def test_an_event_says_all_and_has_one_id() -> None:
     assert (event.severity, event.kind, event.metre, event.pictures) == ("major", "hole", pytest.approx(1.1), (7, 19))
     grades = [event_of(replace(place, area_mm2=area), "", "", now, rules).severity for area in (19, 20, 100)]
     assert grades == ["minor", "major", "critical"]
+
+
+def test_orders_and_rolls_may_be_numbers() -> None:
+    """As `-s job=4711 -s roll=0017` gives them; YAML alone would read 0017 by eights."""
+    given = read_settings(None, ["job=4711", "roll=0017", "camera=top", "recipe=8"])
+    settings = LineSettings.model_validate(given)
+    assert (settings.job, settings.roll, settings.camera, settings.recipe) == ("4711", "0017", "top", "8")

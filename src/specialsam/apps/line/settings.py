@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from specialsam.core.settings import Settings
 
@@ -14,13 +14,17 @@ Motion = Literal["speed", "trigger", "picture"]
 """What the position on the roll is told by."""
 
 
+Name = Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]
+"""A text that may be a number: orders and rolls often are."""
+
+
 class LineSettings(Settings):
     """Of one camera above one roll."""
 
-    job: str = Field("job", description="the order that is produced", min_length=1, max_length=200)
-    roll: str = Field("1", description="the roll or part", min_length=1, max_length=200)
-    recipe: str = Field("", description="what is produced by", max_length=200)
-    camera: str = Field("camera", description="name of the camera", min_length=1, max_length=200)
+    job: Name = Field("job", description="the order that is produced", min_length=1, max_length=200)
+    roll: Name = Field("1", description="the roll or part", min_length=1, max_length=200)
+    recipe: Name = Field("", description="what is produced by", max_length=200)
+    camera: Name = Field("camera", description="name of the camera", min_length=1, max_length=200)
 
     direction: Direction = Field("down", description="where to things move in the picture")
     motion: Motion = Field("picture", description="position by line speed, trigger count, or what the picture shows")
