@@ -9,7 +9,6 @@ import pytest
 import torch
 from disc_data import discs, small
 
-from specialsam.core.errors import UsageError
 from specialsam.core.types import Prompts
 from specialsam.embeddings.store import encoders
 from specialsam.models.load import load_model
@@ -66,9 +65,11 @@ def test_what_is_replayed_lies_in_the_jobs_store_and_is_not_what_the_guard_measu
             assert general.masks(item).any()
 
 
-def test_nothing_to_replay_is_one_line(data: Path, tmp_path: Path) -> None:
+def test_without_anything_to_replay_it_tunes_all_the_same(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = small(train={"replay": 1.0, "replay_own": False})
     with open_job("specialize", Request(str(data), "nano", tmp_path / "run"), settings) as job:
         job.prepare()
-        with pytest.raises(UsageError, match="expected something to replay"):
-            training_data(job)
+        assert training_data(job).general is None
+    assert "nothing to replay" in capsys.readouterr().out

@@ -130,7 +130,7 @@ class Geometry:
         return out
 
     def masks_to_logits_on(self, masks: BoolArray, device: torch.device) -> torch.Tensor:
-        """`masks_to_logits` as a tensor on `device`, computed there: one product of matrices for all masks."""
+        """`masks_to_logits` of (P, height, width) as a tensor (P, L, L), computed on `device`: two products for all."""
         import torch
 
         if device.type == "cpu":

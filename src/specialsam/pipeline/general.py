@@ -8,8 +8,7 @@ from functools import reduce
 from specialsam.advice.guard.mixtures import Measure, retention_measure
 from specialsam.advice.guard.replay import besides, to_replay, together
 from specialsam.advice.guard.retention import NONE, Part, RetentionSet, retention_set
-from specialsam.core.console import stage
-from specialsam.core.errors import UsageError
+from specialsam.core.console import say, stage
 from specialsam.data.splits import stable_hash
 from specialsam.pipeline.job import Job
 from specialsam.training.state import TrainingData
@@ -33,10 +32,8 @@ def training_data(job: Job) -> TrainingData:
             parts.append(besides(job.segmenter, data, chosen[: train.replay_pool], embed, progress))
     found = [part for part in parts if part.train]
     if not found:
-        raise UsageError(
-            "expected something to replay, got no general images and nothing beside the objects; "
-            "name general images (guard.retention), or set train.replay to 0"
-        )
+        say("nothing to replay: no general images (guard.retention) and nothing beside the objects")
+        return data
     return replace(data, general=reduce(together, found))
 
 

@@ -47,7 +47,11 @@ SAVE_EVERY_SECONDS = 60.0
 
 @dataclass
 class Tuning:
-    """What every step works with: the model that is tuned, its data, settings, and where it started from."""
+    """What every step works with: the model that is tuned, its data, settings, and where it started from.
+
+    `parameters` are the P that learn, in any shapes; `start` their values in the base, in the same order (P), where
+    they are pulled back to it, else none. `base` answers what is to be kept, where that is replayed.
+    """
 
     segmenter: Segmenter
     data: TrainingData
