@@ -49,7 +49,7 @@ SAVE_EVERY_SECONDS = 60.0
 class Tuning:
     """What every step works with: the model that is tuned, its data, settings, and where it started from.
 
-    `parameters` are the P that learn, in any shapes; `start` their values in the base, in the same order (P), where
+    `parameters` are those that learn, each of its own shape (...,); `start` their values in the base, likewise, where
     they are pulled back to it, else none. `base` answers what is to be kept, where that is replayed.
     """
 
