@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import curve_fit
+from scipy.optimize import least_squares
 from scipy.stats import t as student
 
 from specialsam.advice.forecast.curve import Pilot, forecast
@@ -99,7 +99,7 @@ def pooled(job: Job) -> tuple[Values, Values]:
         geometry = embedding.geometry
         longest = max(geometry.height, geometry.width)
         height, width = (max(1, round(whole.shape[1] * side / longest)) for side in (geometry.height, geometry.width))
-        cells, mask = whole[:, :height, :width], data.masks(item).any(0).astype(np.float32)
+        cells, mask = whole[:, :height, :width], np.asarray(data.masks(item).any(0), np.float32)
         share = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
         for truth, weight in ((1.0, share), (0.0, 1 - share)):
             rows.append((cells * weight).sum((1, 2)) / max(float(weight.sum()), 1e-6))
@@ -145,7 +145,7 @@ def largest(pilots: Sequence[Pilot], n: int, base: float) -> Said:
 
 
 def power_law(pilots: Sequence[Pilot], n: int, base: float) -> Said:
-    """gain(n) = a - b n^-c by least squares (a below what is left to gain, b >= 0, c in .01 .. 2), images drawn anew."""
+    """gain(n) = a - b n^-c by least squares (a <= 1 - base, b >= 0, c in .01 .. 2), images drawn anew."""
     sizes = np.array([pilot.n for pilot in pilots], np.float64)
     gains = np.stack([pilot.gains for pilot in pilots])
     rng = np.random.default_rng(0)
@@ -157,12 +157,12 @@ def power_law(pilots: Sequence[Pilot], n: int, base: float) -> Said:
 
 
 def _least_squares(sizes: Values, gains: Values, most: float) -> Callable[[float], float]:
-    def law(n: Any, a: float, b: float, c: float) -> Any:
-        return a - b * n**-c
+    def law(n: Any, parts: Values) -> Any:
+        return parts[0] - parts[1] * n ** -parts[2]
 
-    start = min(float(gains.max()), most - 1e-6), max(float(np.ptp(gains)), 1e-3), 0.5
-    found, _ = curve_fit(law, sizes, gains, start, bounds=([-1, 0, 0.01], [most, 10, 2]), max_nfev=2000)
-    return lambda n: float(law(float(n), *found))
+    start = [min(float(gains.max()), most - 1e-6), max(float(np.ptp(gains)), 1e-3), 0.5]
+    found = least_squares(lambda parts: law(sizes, parts) - gains, start, bounds=([-1, 0, 0.01], [most, 10, 2]))
+    return lambda n: float(law(float(n), found.x))
 
 
 FROM_PILOTS: dict[str, Callable[[Sequence[Pilot], int, float], Said]] = {
@@ -213,7 +213,7 @@ def _gain(one: Mapping[str, Any]) -> float:
 
 
 def summary(said: pd.DataFrame) -> pd.DataFrame:
-    """A line a rival: mean absolute error, bias, width, coverage in percent, interval score (Gneiting, Raftery 2007)."""
+    """A line a rival: mean absolute error, bias, width, coverage in percent, interval score (Gneiting 2007)."""
     missed = np.maximum(said["low"] - said["measured"], 0) + np.maximum(said["measured"] - said["high"], 0)
     each = pd.DataFrame(
         {

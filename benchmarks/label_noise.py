@@ -3,8 +3,9 @@
     python benchmarks/label_noise.py OUT [SOURCE[@LIMIT] ...] [--seeds 5] [--shares 0.05 0.1 0.2]
 
 In 80 generated scenes a seed (and the labelled images of each SOURCE) a share of the masks is exchanged among their
-images. Every score orders all images, worst first: AUROC, and the precision at the number that was planted. Ours is
-what the check orders its suspects by: how the outline fits the edges, and the base's IoU in the mask's box and click.
+images, or loses its left half. Every score orders all images, worst first: AUROC, and the precision at the number that
+was planted. Ours is what the check orders its suspects by: how the outline fits the edges, and the base's IoU in the
+mask's box and click.
 cleanlab's (Lad and Mueller 2023, softmin over pixels) gets the base's probabilities by the same box and click, and
 those of a logistic regression from the base's embedding to the masks given, by five-fold cross validation, which needs
 no prompt. Finished cells are lines of OUT/label_noise.jsonl. Needs `pip install cleanlab`.
@@ -13,8 +14,8 @@ no prompt. Finished cells are lines of OUT/label_noise.jsonl. Needs `pip install
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ from specialsam.advice.subject import Subject
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 from specialsam.core.ledger import Journal, digest
-from specialsam.core.types import Embedding, Sample, Truth
+from specialsam.core.types import Embedding, Record, Sample, Truth
 from specialsam.data.loading import load
 from specialsam.data.open import open_dataset
-from specialsam.data.splits import split_records
-from specialsam.evaluation.statistics import bootstrap_mean
+from specialsam.data.splits import split_records, stable_hash
+from specialsam.evaluation.statistics import bootstrap_mean, points
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
@@ -44,8 +45,8 @@ from specialsam.training.settings import TrainSettings
 
 Values = npt.NDArray[np.float64]
 IMAGES, SIDE, CAMOUFLAGE = 80, 256, 0.3
-GRID, FOLDS = 64, 5
-"""Pixels a side at which cleanlab compares, and folds of its logistic regression."""
+GRID, FOLDS, CELLS = 64, 5, 0.25
+"""Pixels a side at which cleanlab compares, folds of its logistic regression, and the share of cells it learns from."""
 EDGES, BASE, OURS = "ours: edges alone", "ours: base's IoU alone", "ours: edges and base"
 CLEANLAB, CLEANLAB_FOLDS = "cleanlab, base by box and click", "cleanlab, embedding cross-validated"
 
@@ -58,8 +59,8 @@ class Asked:
     probability: npt.NDArray[np.float32]
 
 
-def small(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    return np.asarray(cv2.resize(values.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA))
+def small(values: Any) -> npt.NDArray[np.float32]:
+    return np.asarray(cv2.resize(np.asarray(values, np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA))
 
 
 def ask(subject: Subject, sample: Sample) -> Asked:
@@ -90,9 +91,10 @@ def cross_validated(subject: Subject, samples: Sequence[Sample]) -> npt.NDArray[
     for number in range(FOLDS):
         learned, asked = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         scale = StandardScaler().fit(np.concatenate([features[i] for i in learned]))
-        model = LogisticRegression(max_iter=200)
-        known = np.concatenate([target[i] for i in learned])
-        model.fit(scale.transform(np.concatenate([features[i] for i in learned])), known)
+        cells = generator(0, "cells", number).random(len(learned) * (GRID // 2) ** 2) < CELLS
+        known = np.concatenate([target[i] for i in learned])[cells]
+        model = LogisticRegression(C=0.01, max_iter=1000, tol=1e-3)
+        model.fit(scale.transform(np.concatenate([features[i] for i in learned])[cells]), known)
         for i in asked:
             said = model.predict_proba(scale.transform(features[i]))[:, 1].reshape((GRID // 2,) * 2)
             out[i] = cv2.resize(said.astype(np.float32), (GRID, GRID))
@@ -102,7 +104,7 @@ def cross_validated(subject: Subject, samples: Sequence[Sample]) -> npt.NDArray[
 def cleanlab_scores(given: npt.NDArray[np.bool_], probability: npt.NDArray[np.float32]) -> Values:
     """cleanlab's quality of each image, low where the label is doubted, (N,)."""
     try:
-        from cleanlab.segmentation.rank import get_label_quality_scores
+        from cleanlab.segmentation.rank import get_label_quality_scores  # type: ignore[import-untyped]
     except ImportError as error:
         raise SystemExit("cleanlab is not installed; pip install cleanlab") from error
     both = np.stack([1 - probability, probability], 1)
@@ -111,7 +113,7 @@ def cleanlab_scores(given: npt.NDArray[np.bool_], probability: npt.NDArray[np.fl
 
 
 def standing(values: Values) -> Values:
-    return (values - values.mean()) / max(float(values.std()), 1e-9)
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-9))
 
 
 def judged(score: Values, wrong: npt.NDArray[np.bool_]) -> tuple[float, float]:
@@ -141,50 +143,72 @@ def subject_of(source: str, limit: int | None, segmenter: Segmenter) -> Subject:
     return Subject(dataset, splits, lambda record: samples[record.id], segmenter, embed)
 
 
-def cells(case: Case, shares: Sequence[float]) -> list[dict[str, Any]]:
-    """All scores on one data set at every share of wrong masks."""
-    known: dict[tuple[str, bytes], Asked] = {}
+def halved(case: Case, share: float) -> Case:
+    """A share of the masks lack the half that is left of their middle."""
+    records, before = case.subject.of(), case.subject.load
+    chosen = sorted(records, key=lambda record: stable_hash(f"noise:{case.seed}:{record.id}"))
+    wrong = {record.id for record in chosen[: round(share * len(records))]}
+
+    def read(record: Record) -> Sample:
+        sample = before(record)
+        if record.id not in wrong:
+            return sample
+        masks = sample.masks.copy()
+        for mask in masks:
+            mask[:, : int(np.median(np.nonzero(mask)[1])) + 1] = False
+        return replace(sample, masks=masks)
+
+    return case.with_subject(load=read)
+
+
+NOISE: dict[str, Callable[[Case, float], Case]] = {"another image's": others_masks, "halved": halved}
+
+
+def cells(case: Case, noise: str, share: float) -> list[dict[str, Any]]:
+    """All scores on one data set with a share of wrong masks of one kind."""
+    planted = NOISE[noise](case, share).subject
+    samples = [planted.load(record) for record in planted.of()]
+    wrong = np.array([not np.array_equal(one.masks, case.subject.load(one.record).masks) for one in samples])
+    found = belonging([facts_of(sample, planted.splits[sample.id]) for sample in samples])
+    if not found.comparable:
+        raise UsageError("expected data whose masks can be told apart, got too few images or one mask in all")
+    own = {fact.id: value for fact, value in zip(found.facts, found.own, strict=True)}
+    edges = np.array([own.get(sample.id, 0.0) for sample in samples])
+    asked = [ask(planted, sample) for sample in samples]
+    iou = np.array([one.iou for one in asked])
+    given = np.array([small(sample.masks.any(0)) > 0.5 for sample in samples])
+    scores = {
+        OURS: standing(edges) + standing(iou),
+        EDGES: edges,
+        BASE: iou,
+        CLEANLAB: cleanlab_scores(given, np.array([one.probability for one in asked])),
+        CLEANLAB_FOLDS: cleanlab_scores(given, cross_validated(planted, samples)),
+    }
+    finding = label_noise(found, planted)
+    named = np.array([str(sample.record.mask or sample.record.image) in finding.files for sample in samples])
+    check = {"alarm": finding.level != "pass", "named": int(named.sum()), "right": int((named & wrong).sum())}
     rows = []
-    for share in shares:
-        planted = others_masks(case, share).subject
-        records = planted.of()
-        samples = [planted.load(record) for record in records]
-        wrong = np.array([not np.array_equal(one.masks, case.subject.load(one.record).masks) for one in samples])
-        found = belonging([facts_of(sample, planted.splits[sample.id]) for sample in samples])
-        if not found.comparable:
-            raise UsageError("expected data whose masks can be told apart, got too few images or one mask in all")
-        own = {fact.id: value for fact, value in zip(found.facts, found.own, strict=True)}
-        edges = np.array([own.get(sample.id, 0.0) for sample in samples])
-        keys = [(sample.id, np.packbits(sample.masks).tobytes()) for sample in samples]
-        for key, sample in zip(keys, samples, strict=True):
-            known[key] = known.get(key) or ask(planted, sample)
-        iou = np.array([known[key].iou for key in keys])
-        given = np.array([small(sample.masks.any(0)) > 0.5 for sample in samples])
-        scores = {
-            EDGES: edges,
-            BASE: iou,
-            OURS: standing(edges) + standing(iou),
-            CLEANLAB: cleanlab_scores(given, np.array([known[key].probability for key in keys])),
-            CLEANLAB_FOLDS: cleanlab_scores(given, cross_validated(planted, samples)),
-        }
-        finding = label_noise(found, planted)
-        named = np.array([str(sample.record.mask or sample.record.image) in finding.files for sample in samples])
-        check = {"alarm": finding.level != "pass", "named": int(named.sum()), "right": int((named & wrong).sum())}
-        for name, score in scores.items():
-            area, precision = judged(score, wrong)
-            rows.append({"share": share, "score": name, "auroc": area, "precision": precision, **check})
+    for name, score in scores.items():
+        area, precision = judged(score, wrong)
+        row = {"noise": noise, "share": share, "score": name, "auroc": area, "precision": precision}
+        rows.append(row | check)
     return rows
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over data sets by share and score, in percent, and the interval of ours minus each on the same sets."""
     lines = []
-    for (share, name), part in rows.groupby(["share", "score"], sort=False):
-        ours = rows[(rows["share"] == share) & (rows["score"] == OURS)].set_index("set")["auroc"]
-        gap = bootstrap_mean(np.asarray(ours - part.set_index("set")["auroc"], np.float64))
-        row = {"share": 100 * float(str(share)), "score": name, "AUROC": 100 * part["auroc"].mean()}
-        row |= {"precision": 100 * part["precision"].mean(), "ours ahead": 100 * gap.mean}
-        lines.append(row | {"low": 100 * gap.low, "high": 100 * gap.high, "sets": len(part)})
+    for (noise, share, name), part in rows.groupby(["noise", "share", "score"], sort=False):
+        ours = rows[(rows["noise"] == noise) & (rows["share"] == share) & (rows["score"] == OURS)]
+        gap = np.asarray(ours.set_index("set")["auroc"] - part.set_index("set")["auroc"], np.float64)
+        row = {
+            "wrong masks": noise,
+            "share": 100 * float(str(share)),
+            "score": name,
+            "AUROC": 100 * part["auroc"].mean(),
+        }
+        row |= {"precision": 100 * part["precision"].mean(), "sets": len(part)}
+        lines.append(row | {"ours ahead": "" if name == OURS else points(bootstrap_mean(gap))})
     return pd.DataFrame(lines).round(1)
 
 
@@ -198,12 +222,12 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     segmenter = load_model("nano")
-    todo = {f"scenes-{seed}": (seed, "", None) for seed in range(args.seeds)}
+    todo: dict[str, tuple[int, str, int | None]] = {f"scenes-{seed}": (seed, "", None) for seed in range(args.seeds)}
     for name in args.sources:
         source, _, limit = name.partition("@")
         todo[name] = (0, source, int(limit) if limit else None)
     journal = Journal(args.out / "label_noise.jsonl")
-    wanted = {name: digest(name, args.shares) for name in todo}
+    wanted = {name: digest(name, args.shares, list(NOISE)) for name in todo}
     done = journal.finished(wanted)
     for name, (seed, source, limit) in todo.items():
         if name in done:
@@ -212,7 +236,8 @@ def main() -> None:
             source = str(args.out / "data" / name)
             write_dataset(Path(source), IMAGES, SIDE, 60_000 + 1000 * seed, CAMOUFLAGE)
         case = Case(subject_of(source, limit, segmenter), args.out, seed, TrainSettings())
-        journal.put(name, wanted[name], cells(case, args.shares))
+        both = [(noise, share) for noise in NOISE for share in args.shares]
+        journal.put(name, wanted[name], [row for each in both for row in cells(case, *each)])
         say(f"finished {name}")
     rows = pd.DataFrame([row | {"set": name} for name, answer in journal.answers(wanted) for row in answer])
     pd.set_option("display.width", 200, "display.max_columns", 20)
@@ -221,7 +246,11 @@ def main() -> None:
     for name, part in parts.items():
         if len(part):
             say(f"{name}, in percent\n{table(part).to_string(index=False)}")
-            check = part.drop_duplicates(["set", "share"]).groupby("share")[["alarm", "named", "right"]].mean()
+            check = (
+                part.drop_duplicates(["set", "noise", "share"])
+                .groupby(["noise", "share"])[["alarm", "named", "right"]]
+                .mean()
+            )
             say(f"the check itself: share of alarms, masks named, of them wrong (means)\n{check.round(2).to_string()}")
 
 

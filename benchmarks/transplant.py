@@ -80,10 +80,13 @@ SMALLER: dict[str, Callable[[Segmenter, Path, SpecializeSettings], Segmenter]] =
 
 
 def values(job: Job, model: Segmenter) -> dict[str, list[float]]:
-    """IoU an image of the test split by one click, of the job's base and of `model`."""
+    """IoU of each object of the test split by one click, of the job's base and of `model`."""
     main = job.settings.evaluate.model_copy(update={"strategies": (job.settings.main_strategy,)})
     frame = measured(job, model, job.plan.of("test"), main, None).only(metric="iou", output="single").frame
-    return {name: frame[frame["model"] == name].sort_values("image")["value"].tolist() for name in (BASE, PILOT)}
+    return {
+        name: frame[frame["model"] == name].sort_values(["record", "object"])["value"].tolist()
+        for name in (BASE, PILOT)
+    }
 
 
 def native(job: Job) -> Segmenter:
@@ -94,7 +97,7 @@ def native(job: Job) -> Segmenter:
 
 
 def run(out: Path, kind: str, images: int, models: dict[str, str], settings: SpecializeSettings) -> dict[str, Any]:
-    """All that is measured on one set: IoU an image of base, native and transplanted decoder, by encoder."""
+    """All that is measured on one set: IoU an object of base, native and transplanted decoder, by encoder."""
     camouflage, cracks, seed = KINDS[kind]
     source = str(out / "data" / kind)
     write_dataset(Path(source), images, SIDE, seed, camouflage, cracks=cracks)

@@ -102,9 +102,7 @@ def test_a_written_transplant_stands_on_its_new_base_and_says_so(
         load_specialist(out, large)
 
 
-def test_a_decoder_of_another_width_is_refused_in_one_line(
-    models: tuple[Segmenter, Segmenter], tmp_path: Path
-) -> None:
+def test_a_decoder_of_another_width_is_refused_in_one_line(models: tuple[Segmenter, Segmenter], tmp_path: Path) -> None:
     _, folder = tuned_on(models[0], tmp_path / "leaves")
     with pytest.raises(ModelError, match=r"same decoder") as caught:
         load_specialist(folder, model(replace(SMALL, channels=64), tmp_path, 2), transplant=True)
