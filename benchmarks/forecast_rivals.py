@@ -200,7 +200,8 @@ def said_of(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         for rival, values in said.items():
             mean, low, high = (100 * value for value in values)
             row = {"set": Path(one["set"]).name, "train": one["train"], "rival": rival, "forecast": mean}
-            rows.append(row | {"low": low, "high": high, "measured": 100 * gains[number], "n test": len(one["test"])})
+            row |= {"low": low, "high": high, "measured": 100 * gains[number], "n test": len(one["test"])}
+            rows.append(row | {"noise": 100 * float(np.std(one["test"]) / np.sqrt(len(one["test"])))})
     return pd.DataFrame(rows)
 
 
@@ -213,15 +214,23 @@ def _gain(one: Mapping[str, Any]) -> float:
 
 
 def summary(said: pd.DataFrame) -> pd.DataFrame:
-    """A line a rival: mean absolute error, bias, width, coverage in percent, interval score (Gneiting 2007)."""
+    """A line a rival: mean absolute error, bias, width, coverage in percent, interval score (Gneiting 2007).
+
+    The measured gain is that of a few test images: `true gain` is the coverage where each half of an interval is
+    widened by their noise (the root of the sum of squares).
+    """
     missed = np.maximum(said["low"] - said["measured"], 0) + np.maximum(said["measured"] - said["high"], 0)
+    sides = {"low": said["forecast"] - said["low"], "high": said["high"] - said["forecast"]}
+    low, high = (np.hypot(side, 1.96 * said["noise"]) for side in sides.values())
+    gap = said["measured"] - said["forecast"]
     each = pd.DataFrame(
         {
             "rival": said["rival"],
-            "error": (said["forecast"] - said["measured"]).abs(),
-            "bias": said["forecast"] - said["measured"],
+            "error": gap.abs(),
+            "bias": -gap,
             "width": said["high"] - said["low"],
             "coverage": 100.0 * (missed == 0),
+            "true gain": 100.0 * ((gap >= -low) & (gap <= high)),
             "score": said["high"] - said["low"] + 2 / 0.05 * missed,
         }
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from specialsam.cli.options import read_settings
 from specialsam.core.console import say
 from specialsam.core.ledger import Journal, digest
 from specialsam.evaluation.statistics import bootstrap_mean, points
-from specialsam.models.folder import load_pretrained, save_pretrained
+from specialsam.models.folder import save_pretrained
 from specialsam.models.load import load_model
 from specialsam.models.nano import build_nano
 from specialsam.models.segmenter import Segmenter
@@ -104,14 +105,16 @@ def run(out: Path, kind: str, images: int, models: dict[str, str], settings: Spe
     request = Request(source, "nano", out / "runs" / f"{kind}-large", store=out / "embeddings")
     run_specialize(request, settings, measured=False)
     specialist = request.folder / "specialist"
-    with open_job("transplant, large", Request(source, "nano", out / "runs" / f"{kind}-own"), settings) as job:
+    own_folder = replace(request, folder=out / "runs" / f"{kind}-own")
+    with open_job("transplant, large", own_folder, settings) as job:
         job.prepare()
         own = values(job, load_specialist(specialist, job.segmenter))
     found: dict[str, Any] = {"large": {"base": own[BASE], "native": own[PILOT]}}
     for name, model in models.items():
-        with open_job("transplant", Request(source, model, out / "runs" / f"{kind}-{name}"), settings) as job:
+        here = replace(request, model=model, folder=out / "runs" / f"{kind}-{name}")
+        with open_job("transplant", here, settings) as job:
             job.prepare()
-            folder = transplant(specialist, job.segmenter, model, out / "runs" / f"{kind}-{name}" / "transplanted")
+            folder = transplant(specialist, job.segmenter, model, here.folder / "transplanted")
             tuned, moved = values(job, native(job)), values(job, load_specialist(folder, job.segmenter))
             untuned = Segmenter("large's", clone(job.segmenter).sam, job.segmenter.side)
             parts = {k: v for k, v in load_model("nano").sam.state_dict().items() if not k.startswith("vision_encoder")}
@@ -153,7 +156,6 @@ def main() -> None:
         folder = args.out / "models" / name
         if not (folder / "config.json").exists():
             save_pretrained(make(large, args.out, settings), folder)
-        load_pretrained(folder)
         models[name] = str(folder)
     journal = Journal(args.out / "transplant.jsonl")
     wanted = {kind: digest(kind, args.images, settings.model_dump_json()) for kind in args.kinds}
