@@ -1,6 +1,6 @@
 """The advisor's forecast beside plain rivals, from the same pilots: error, width and coverage.
 
-    python benchmarks/forecast_rivals.py OUT [--generated] [SOURCE[@LIMIT] ...] [-s train.epochs=4 ...]
+    python benchmarks/forecast_rivals.py OUT [SOURCE[@LIMIT] ...] [--generated] [-s train.epochs=4 ...]
 
 For each data set pilots are run as `specialsam advise` runs them, each rival forecasts the gain at all training images,
 and the decoder is then tuned on all of them and measured on the test split. Finished data sets are lines of
