@@ -31,7 +31,7 @@ from specialsam.advice.forecast.curve import Pilot, forecast
 from specialsam.cli.options import read_settings
 from specialsam.core.console import say
 from specialsam.core.ledger import Journal, digest
-from specialsam.evaluation.statistics import bootstrap_mean
+from specialsam.evaluation.statistics import bootstrap_mean, points
 from specialsam.pipeline.advise import run_pilots
 from specialsam.pipeline.general import training_data
 from specialsam.pipeline.job import Job, Request, open_job
@@ -234,7 +234,15 @@ def summary(said: pd.DataFrame) -> pd.DataFrame:
             "score": said["high"] - said["low"] + 2 / 0.05 * missed,
         }
     )
-    return each.groupby("rival", sort=False).mean().assign(sets=each.groupby("rival").size()).round(1)
+    rivals = each.groupby("rival", sort=False)
+    table = rivals.mean().round(1).assign(sets=rivals.size())
+    own = each[each["rival"] == "ours"]
+    for column in ("error", "score"):
+        gaps = {
+            name: (part[column].to_numpy() - own[column].to_numpy()) / 100 for name, part in rivals if name != "ours"
+        }
+        table[f"{column} above ours"] = pd.Series({name: points(bootstrap_mean(gap)) for name, gap in gaps.items()})
+    return table.fillna("")
 
 
 def main() -> None:
@@ -260,9 +268,11 @@ def main() -> None:
     said.to_csv(args.out / "forecasts.csv", index=False)
     pd.set_option("display.width", 200, "display.max_rows", 500, "display.max_columns", 20)
     say(said[said["rival"] == "ours"].round(1).to_string(index=False))
-    half = said["set"].isin(sorted(said["set"].unique())[::2])
-    for name, part in {"all": said, "one half": said[half], "the other": said[~half]}.items():
-        say(f"{name}, IoU points\n{summary(part).to_string()}")
+    first = said["set"].str.endswith(tuple(f"-{count}" for count in COUNTS[::2]))
+    parts = {"all": said, "generated, 40 and 110 images": said[first], "the others": said[~first]}
+    for name, part in parts.items():
+        if len(part):
+            say(f"{name}, IoU points\n{summary(part).to_string()}")
 
 
 if __name__ == "__main__":
