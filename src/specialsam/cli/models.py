@@ -233,3 +233,21 @@ def models_verify(name: Annotated[str, typer.Argument(help="a zoo name")], debug
     from specialsam.models.zoo import card
 
     say(f"{verify_bundled() if name == 'nano' else verify(card(name))}: as published")
+
+
+@models_app.command("transplant")
+def models_transplant(
+    specialist: Annotated[Path, typer.Argument(help="specialist folder, tuned on another model", show_default=False)],
+    model: Annotated[str, typer.Argument(help="the model whose encoder it shall stand on", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the new specialist")],
+    debug: Debug = False,
+) -> None:
+    """Put a specialist's decoder on another encoder, as where it is tuned on a large one and runs on a small one."""
+    from specialsam.core.errors import UsageError
+    from specialsam.models.load import load_model
+    from specialsam.models.specialist import transplant
+
+    if out.exists():
+        raise UsageError(f"expected a new folder for the transplant, got {out}, which is there already")
+    wanted = str(Path(model).resolve()) if Path(model).exists() else model
+    say(f"wrote {transplant(specialist, load_model(model), wanted, out)}; measure it before it is used")

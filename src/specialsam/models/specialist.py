@@ -121,19 +121,66 @@ def read_card(folder: Path) -> SpecialistCard:
         ) from error
 
 
-def load_specialist(folder: Path, base: Segmenter) -> Segmenter:
+def load_specialist(folder: Path, base: Segmenter, transplant: bool = False) -> Segmenter:
     """The specialist on its base (which stays as it is), on the base's device.
+
+    With `transplant` on another model whose decoder has the same tensors: everything outside the encoder is then the
+    specialist's, and nothing but a measurement says whether it understands that encoder's embeddings.
 
     Raises ModelError in one line for another base, and for weights that are not those which the card was written for:
     unreadable, tensors missing, unknown or of another shape, not finite, or of another hash.
     """
     card = read_card(folder)
-    _check_base(card, base)
+    if transplant:
+        _check_transplant(card, folder, base)
+    else:
+        _check_base(card, base)
     weights = _read_weights(folder / WEIGHTS, card, base)
     sam = clone(base, share_encoder=card.tuned not in ENCODER_MODES).sam
     sam.load_state_dict(weights, strict=False)  # what is missing is the base's encoder
     backend = base.backend if card.tuned not in ENCODER_MODES else None
     return Segmenter(card.name, sam.eval().requires_grad_(False), base.side, str(folder), backend)
+
+
+def transplant(folder: Path, base: Segmenter, wanted: str, out: Path) -> Path:
+    """Write the specialist in `folder` anew in `out`, on the encoder of `base`, which `load_model` takes as `wanted`.
+
+    Its card says so. Finder, alarm and scores belong to the embeddings that it was tuned on and are left behind. Raises
+    ModelError in one line for a base whose decoder has other tensors, and for a specialist with an encoder of its own.
+    """
+    card = read_card(folder)
+    moved = load_specialist(folder, base, transplant=True)
+    note = (
+        f"transplanted: tuned on embeddings of {card.base} (encoder {card.base_encoder_id}) and put on {wanted}; "
+        "measure it here before it is used"
+    )
+    own: dict[str, Any] = {
+        "name": f"{card.name}-on-{base.name}",
+        "base": wanted,
+        "base_encoder_id": base.encoder_id,
+        "base_decoder_id": base.decoder_id,
+        "side": base.side,
+        "note": note,
+        "scores": {},
+        "alarm": Alarm(),
+    }
+    return save_specialist(moved, card.model_copy(update=own), out)
+
+
+def _check_transplant(card: SpecialistCard, folder: Path, base: Segmenter) -> None:
+    if card.tuned in ENCODER_MODES:
+        raise ModelError(
+            f"expected a specialist whose decoder alone was tuned for a transplant, got {card.name}, which has an "
+            f"encoder of its own ({card.tuned}); tune a decoder instead"
+        )
+    own, theirs = base.sam.state_dict(), read_tensors(folder / WEIGHTS)
+    wanted = {name: value for name, value in own.items() if _belongs(name, card)}
+    other = [n for n in {**wanted, **theirs} if n not in wanted or n not in theirs or not _alike(theirs[n], wanted[n])]
+    if other:
+        raise ModelError(
+            f"expected a model whose decoder has the tensors of {card.name} (tuned on {card.base}) for a transplant, "
+            f"got {base.name} with {len(other)} others (first: {other[0]}); take one of the same decoder"
+        )
 
 
 def _check_base(card: SpecialistCard, base: Segmenter) -> None:

@@ -101,7 +101,7 @@ def run_advise(request: Request, settings: SpecializeSettings, pilot: PilotSetti
         if len(field.pool) < 2 or not field.apart:
             raise UsageError(f"{request.source}: expected at least 4 training images for pilots, got {len(train)}")
         with timed("pilots"):
-            piloted = _pilots(job, field, pilot)
+            piloted = run_pilots(job, field, pilot)
         with timed("blind decoder"):
             findings.append(_blind(job, piloted.largest, field, pilot))
         if pilot.tail:
@@ -135,7 +135,7 @@ class Piloted:
     results: Results
 
 
-def _pilots(job: Job, field: Ground, pilot: PilotSettings) -> Piloted:
+def run_pilots(job: Job, field: Ground, pilot: PilotSettings) -> Piloted:
     """Tune and measure pilots of all sizes and seeds."""
     settings, data = job.settings, training_data(job)
     total = len(job.plan.of("train"))

@@ -202,15 +202,16 @@ def other_model(case: Case) -> Case:
 
 def shuffled_masks(case: Case) -> Case:
     """Each image has the mask of another one."""
-    return _others_masks(case, 1.0)
+    return others_masks(case, 1.0)
 
 
 def noisy_labels(case: Case) -> Case:
     """One mask in five belongs to another image."""
-    return _others_masks(case, 0.2)
+    return others_masks(case, 0.2)
 
 
-def _others_masks(case: Case, share: float) -> Case:
+def others_masks(case: Case, share: float) -> Case:
+    """A share of the masks, exchanged among their images."""
     records, load = case.subject.of(), case.subject.load
     chosen = sorted(records, key=lambda record: stable_hash(f"noise:{case.seed}:{record.id}"))
     chosen = chosen[: round(share * len(chosen))]
