@@ -48,6 +48,8 @@ LOSSES = tuple(MIXES)
 GIVEN = "as given"
 SEARCHED = ("lr", "mode", "epochs", "corrections", "anchor", "replay")
 """Settings that are searched by their values; loss and prompts are searched by name."""
+TELLING = 10
+"""Trials that came to their end below which nothing is said of which setting mattered."""
 REPEATS = 2000
 
 
@@ -286,15 +288,12 @@ def _best(study: optuna.Study) -> Any:
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:
-    """How much of the difference between trials each setting explains; empty where there are too few."""
-    optuna = _optuna()
-    try:
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        return {
-            name: float(v) for name, v in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
-        }
-    except (ValueError, RuntimeError):
+    """How much of the difference between trials each setting explains; empty where there are too few to tell."""
+    if sum(bool(trial.user_attrs.get("ious")) for trial in study.trials) < TELLING:
         return {}
+    library = _optuna()
+    evaluator = library.importance.PedAnovaImportanceEvaluator()
+    return {name: float(v) for name, v in library.importance.get_param_importances(study, evaluator=evaluator).items()}
 
 
 def _short(value: object) -> str:
