@@ -226,7 +226,8 @@ class _Trials:
         seen, corrected = honest_gain(ious, worth - ious.mean(1), self.settings.seed)
         changed = {name: value for name, value in best.params.items() if value != complete[0].params[name]}
         says = (
-            f"{len(table)} trial{'s' * (len(table) != 1)} in {duration(self.spent()[0])}, {len(complete)} to their end. "
+            f"{len(table)} trial{'s' * (len(table) != 1)} in {duration(self.spent()[0])}, "
+            f"{len(complete)} to their end. "
             f"The best is {points(seen)} IoU points ahead of the given settings on {seen.n} validation images; chosen "
             f"and measured on different images {points(corrected)}. "
             + (f"It has {', '.join(f'{k} {_short(v)}' for k, v in changed.items())}." if changed else "It is as given.")
