@@ -58,6 +58,8 @@ def settings(**changes: Any) -> TrainSettings:
         "lr": 1e-3,
         "validation": ("interior",),
         "prompts": {"random": 1.0},
+        "corrections": 0,
+        "replay": 0.0,
     }
     return TrainSettings(**fields | changes)
 
@@ -359,7 +361,7 @@ def test_replayed_images_add_their_weighted_gradient(base: Segmenter, several: S
     both = replace(several.data, general=squares.data)
     loss, own = stepped(clone(base), several.data, made)
     _, general = stepped(clone(base), squares.data, made.model_copy(update={"batch": 8}))
-    told, found = stepped(clone(base), both, made.model_copy(update={"replay": 0.25}))
+    told, found = stepped(clone(base), both, made.model_copy(update={"replay": 0.25, "replay_truth": "masks"}))
     assert told == pytest.approx(loss, rel=1e-6)
     assert torch.allclose(found, own + 0.25 * general, rtol=1e-3, atol=1e-5)
     assert not torch.allclose(found, own, rtol=1e-3, atol=1e-5)
