@@ -329,7 +329,7 @@ def test_the_gradient_of_a_batch_is_the_mean_over_its_objects(base: Segmenter, s
 
     def step(data: TrainingData) -> tuple[float, float]:
         tuning = Tuning(tuned, data, made, optimizer, accelerator, parameters, [])
-        return loop._step(tuning, tuning.parts(1, 0), (1, 0))
+        return loop._step(tuning, tuning.parts(1, tuning.order(1), 0), (1, 0))
 
     loss, norm = step(several.data)
     losses, gradients = [], []
@@ -351,7 +351,7 @@ def stepped(
     parameters = prepare(model.sam, "decoder")
     optimizer = torch.optim.SGD(parameters, lr=0.0)
     tuning = Tuning(model, data, made, optimizer, accelerator, parameters, [], base)
-    loss, _ = loop._step(tuning, tuning.parts(1, 0), (1, 0))
+    loss, _ = loop._step(tuning, tuning.parts(1, tuning.order(1), 0), (1, 0))
     return loss, torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
 
 

@@ -71,12 +71,16 @@ class Tuning:
         """Threads that prepare steps: beside a GPU several, beside torch's own threads one."""
         return min(4, os.cpu_count() or 1) if self.segmenter.device.type == "cuda" else 1
 
-    def parts(self, epoch: int, step: int) -> list[Part]:
+    def order(self, epoch: int) -> list[int]:
+        """Places of the training items in the order in which an epoch takes them."""
+        drawn = generator(self.settings.seed, "order", epoch).permutation(len(self.data.train))
+        return [int(place) for place in drawn]
+
+    def parts(self, epoch: int, order: Sequence[int], step: int) -> list[Part]:
         """What the step works on: images of the domain, and general ones where the settings replay some."""
         data, settings = self.data, self.settings
         purpose = (epoch, (epoch - 1) * self.steps_an_epoch + step)
         share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        order = generator(settings.seed, "order", epoch).permutation(len(data.train))
         chosen = [data.train[i] for i in order[step * settings.batch :][: settings.batch]]
         found = [prepared(data, chosen, settings, purpose, share)]
         if settings.replay and data.general is not None:
@@ -89,7 +93,6 @@ class Tuning:
 
 def _begun(segmenter: Segmenter, data: TrainingData, settings: TrainSettings, place: Place) -> Tuning:
     """The model on its device with what its mode tunes set free, an optimiser, and what is kept of the base."""
-    segmenter.forget_ids()
     sam: Any = segmenter.sam
     sam.to(place.accelerator.device)
     distilled = settings.replay > 0 and settings.replay_truth == "base" and data.general is not None
@@ -121,6 +124,7 @@ def train(
         raise TrainingError("expected at least one training image with an object, got none; check masks and splits")
     sam: Any = segmenter.sam
     accelerator, home = place.accelerator, segmenter.device
+    segmenter.forget_ids()
     base_decoder, encoder_before = segmenter.decoder_id, fingerprint(segmenter.encoder)
     tuning = _begun(segmenter, data, settings, place)
     state = State(folder / "training.pt", sam, tuning.optimizer, base_decoder, settings, data)
@@ -166,7 +170,7 @@ def _epoch(tuning: Tuning, state: State, progress: Progress | None) -> None:
     """The steps that are left of the state's epoch; the next ones are prepared while one is computed."""
     settings, epoch, count = tuning.settings, state.epoch, tuning.steps_an_epoch
     total = settings.epochs * count
-    coming = ahead(partial(tuning.parts, epoch), range(state.step, count), tuning.workers)
+    coming = ahead(partial(tuning.parts, epoch, tuning.order(epoch)), range(state.step, count), tuning.workers)
     with closing(coming):
         began = last_save = time.monotonic()
         for parts in coming:
