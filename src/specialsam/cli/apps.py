@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specialsam.cli.options import Backend, Config, Debug, Device, Model, Sets, TrustBase, read_settings
+from specialsam.cli.options import Backend, Config, Debug, Device, Model, Sets, TrustBase, needing, read_settings
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 
@@ -183,14 +183,10 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Inspect a production line: one alarm a defect, its place on the roll, nothing lost when something is down."""
-    try:
+    with needing("inspect", "line", "sqlalchemy"):
         from specialsam.apps.line.delivery import Delivery
         from specialsam.apps.line.inspect import InspectOrder
         from specialsam.apps.line.inspect import inspect as run
-    except ImportError as error:
-        if error.name != "sqlalchemy":
-            raise
-        raise UsageError("inspect needs the package sqlalchemy; install it: pip install 'specialsam[line]'") from error
     from specialsam.apps.line.settings import LineSettings
     from specialsam.apps.session import open_session
     from specialsam.core.place import here

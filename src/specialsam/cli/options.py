@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +48,19 @@ Backend = Annotated[
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+
+
+@contextmanager
+def needing(command: str, extra: str, *packages: str) -> Iterator[None]:
+    """Imports for which a command needs an extra; UsageError in one line where one of its packages is missing."""
+    try:
+        yield
+    except ImportError as error:
+        if error.name not in packages:
+            raise
+        raise UsageError(
+            f"{command} needs the package {error.name}; install it: pip install 'specialsam[{extra}]'"
+        ) from error
 
 
 LEADING_ZERO = re.compile(r"0[0-9]+")

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from specialsam.cli.options import Config, Debug, Device, Model, Sets, TrustBase, read_settings
-from specialsam.core.errors import UsageError
+from specialsam.cli.options import Config, Debug, Device, Model, Sets, TrustBase, needing, read_settings
 
 app = typer.Typer()
 
@@ -49,15 +48,9 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """A web page and a JSON API: click and see, correct and tune again, watch the line. --set changes its limits."""
-    try:
+    with needing("serve", "serve", "fastapi", "starlette", "uvicorn"):
         from specialsam.apps.web.server import Listening, ServeOrder
         from specialsam.apps.web.server import serve as run
-    except ImportError as error:
-        if error.name not in ("fastapi", "starlette", "uvicorn"):
-            raise
-        raise UsageError(
-            f"serve needs the package {error.name}; install it: pip install 'specialsam[serve]'"
-        ) from error
     from specialsam.apps.web.limits import Limits
     from specialsam.core.settings import parse_settings
 

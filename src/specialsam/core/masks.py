@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from specialsam.core.errors import DataError
-from specialsam.core.geometry import BoolArray, FloatArray, PixelArray
+from specialsam.core.geometry import BoolArray, FloatArray, PixelArray, bounding_slices
 
 FOREGROUND = 127
 """A binary mask's pixel is foreground when above this (COD10K, CAMO and MVTec AD agree on it)."""
@@ -78,10 +78,11 @@ def tight_boxes(masks: BoolArray) -> FloatArray:
     """Tight boxes float32 (P, 4) of non-empty masks: (x0, y0, x1, y1) of the outermost foreground pixels, inclusive."""
     out = np.zeros((len(masks), 4), np.float32)
     for index, mask in enumerate(masks):
-        columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-        if not len(rows):
+        where = bounding_slices(mask)
+        if where is None:
             raise DataError(f"expected a non-empty mask for a box, got an empty one (object {index})")
-        out[index] = columns[0], rows[0], columns[-1], rows[-1]
+        rows, columns = where
+        out[index] = columns.start, rows.start, columns.stop - 1, rows.stop - 1
     return out
 
 
