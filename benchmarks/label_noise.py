@@ -104,7 +104,7 @@ def cross_validated(subject: Subject, samples: Sequence[Sample]) -> npt.NDArray[
 def cleanlab_scores(given: npt.NDArray[np.bool_], probability: npt.NDArray[np.float32]) -> Values:
     """cleanlab's quality of each image, low where the label is doubted, (N,)."""
     try:
-        from cleanlab.segmentation.rank import get_label_quality_scores  # type: ignore[import-untyped]
+        from cleanlab.segmentation.rank import get_label_quality_scores
     except ImportError as error:
         raise SystemExit("cleanlab is not installed; pip install cleanlab") from error
     both = np.stack([1 - probability, probability], 1)
