@@ -1,11 +1,13 @@
 """Ways of tuning on several data sets: what each gains, what it forgets elsewhere, and what the guard hands on.
 
+python benchmarks/tuning_sets.py SETS DATA
 python benchmarks/tuning.py OUT NAME=SOURCE ... [--elsewhere SOURCE] [--ways plain,replay] [--seeds 3] [--workers 1]
 
-A cell is one way on one data set with one seed: tuned on the training split, mixed by the guard (validation images and
-generated scenes that no way replays), then base, tuned and guarded model measured on the test split and on `elsewhere`,
-labelled photographs that no way has seen. Finished cells are lines of OUT/cells.jsonl and are not run again. Ways are
-chosen by the columns of validation and scenes alone; the test columns say what that choice was worth.
+A cell is one way on one data set with one seed, by which images are split too where the set does not say it: tuned on
+the training split, mixed by the guard (validation images and generated scenes that no way replays), then base, tuned
+and guarded model measured on the test split and on `elsewhere`, labelled photographs that no way has seen. Finished
+cells are lines of OUT/cells.jsonl and are not run again. Ways are chosen by the columns of validation and scenes
+alone; the test columns say what that choice was worth.
 """
 
 from __future__ import annotations
@@ -34,48 +36,41 @@ from specialsam.pipeline.evidence import guarded
 from specialsam.pipeline.general import training_data
 from specialsam.pipeline.job import Job, Request, open_job
 from specialsam.pipeline.settings import SpecializeSettings
-from specialsam.training.loop import per_image_iou, train
+from specialsam.training.loop import train
 
-FAST: dict[str, Any] = {
-    "mode": "decoder+prompt",
-    "lr": 5e-4,
-    "epochs": 8,
-    "corrections": 1,
-    "correction_share": 0.3,
-    "validation": ("interior", "center_of_mass", "box"),
-}
-REPLAY: dict[str, Any] = {**FAST, "replay": 1.0, "replay_own": False}
-DISTIL: dict[str, Any] = {**REPLAY, "replay_truth": "base"}
+NO_REPLAY: dict[str, Any] = {"replay": 0.0}
 WAYS: dict[str, dict[str, Any]] = {
     "base": {},
-    "fast": FAST,
-    "replay": REPLAY,
-    "distil": DISTIL,
-    "distil own": {**DISTIL, "replay_own": True},
-    "distil own, anchor 10": {**DISTIL, "replay_own": True, "anchor": 10.0},
-    "distil, anchor 10": {**DISTIL, "anchor": 10.0},
-    "tail": {**DISTIL, "replay_own": True, "mode": "tail"},
-    "tail, half rate": {**DISTIL, "replay_own": True, "mode": "tail", "lr": 2.5e-4},
-    "anchor 10": {**FAST, "anchor": 10.0},
-    "replay, anchor 10": {**REPLAY, "anchor": 10.0},
-    "no corrections": {**FAST, "corrections": 0},
-    "replay 2": {**FAST, "replay": 2.0, "replay_images": 4},
-    "replay, half rate": {**REPLAY, "lr": 2.5e-4},
-    "slow": {"validation": FAST["validation"]},
-    "replay few": {**REPLAY, "replay_pool": 16},
-    "anchor 50": {**FAST, "anchor": 50.0},
-    "replay, boundary": {**REPLAY, "loss": "half_boundary"},
-    "replay, decoder": {**REPLAY, "mode": "decoder"},
-    "replay, long": {**REPLAY, "epochs": 20},
+    "default": {},
+    "no replay": NO_REPLAY,
+    "scenes alone": {"replay_own": False},
+    "masks": {"replay_truth": "masks"},
+    "no corrections": {"corrections": 0},
+    "tail": {"mode": "tail"},
+    "tail, half rate": {"mode": "tail", "lr": 2.5e-4},
+    "thin": {"loss": "thin"},
+    "missed": {"loss": "missed"},
+    "boundary": {"loss": "half_boundary"},
+    "anchor 10": {"anchor": 10.0},
+    "no replay, anchor 10": {**NO_REPLAY, "anchor": 10.0},
+    "anchor 50": {"anchor": 50.0},
+    "half rate": {"lr": 2.5e-4},
+    "long": {"epochs": 20},
+    "with prompt encoder": {"mode": "decoder+prompt"},
+    "more replay": {"replay": 2.0, "replay_images": 4},
+    "less replay": {"replay_pool": 16},
+    "slow": {**NO_REPLAY, "lr": 1e-4, "epochs": 20, "corrections": 0},
 }
-"""Settings of `train` by name; "base" tunes nothing, and "slow" is what the defaults were before."""
+"""What differs from the defaults, by name; "base" tunes nothing, and "slow" is what the defaults once were."""
 STRATEGIES = ("interior", "center_of_mass", "box", "clicks3", "clicks5")
-ELSEWHERE = 60
+ELSEWHERE = 40
 """Photographs at most on which forgetting is measured a second time."""
 
 
-def settings_of(way: str, seed: int) -> SpecializeSettings:
+def settings_of(way: str, seed: int, fractions: tuple[float, ...]) -> SpecializeSettings:
     values = {
+        "seed": seed,
+        "fractions": fractions,
         "duplicates": False,
         "train": {**WAYS[way], "seed": seed},
         "evaluate": {"strategies": STRATEGIES, "groups": ("overlap",)},
@@ -85,25 +80,31 @@ def settings_of(way: str, seed: int) -> SpecializeSettings:
     return SpecializeSettings.parse(values)
 
 
-def measured(job: Job, model: Segmenter, name: str) -> dict[str, float]:
-    """Mean IoU on the test split by each prompt (single mask), named by model and prompt."""
+def measured(job: Job, model: Segmenter, name: str) -> dict[str, dict[str, float]]:
+    """IoU (single mask) of each image of the test split by its id, by model and prompt."""
     test = job.plan.of("test")
     stamp = {"run": job.folder.name, "dataset": job.plan.dataset.name, "split": "test"}
     asked = Asked(test, job.plan.content, job.embedded.measuring(job.settings.measured, stamp), "half")
     file = job.folder / f"rows-{name}.jsonl"
     results, _ = measure({name: model}, asked, None, file, job.place, f"{name} on the test split")
-    means = results.only(metric="iou", output="single").frame.groupby("strategy", observed=True)["value"].mean()
-    return {f"{name} {strategy}": float(value) for strategy, value in means.items()}
+    frame = results.only(metric="iou", output="single").frame
+    found = {}
+    for strategy, rows in frame.groupby("strategy", observed=True):
+        means = rows.groupby("record", observed=True)["value"].mean()
+        found[f"{name} {strategy}"] = {str(record): float(value) for record, value in means.items()}
+    return found
 
 
-def cell(out: Path, elsewhere: str | None, device: str, asked: tuple[str, str, str, int]) -> dict[str, Any]:
+def cell(
+    out: Path, elsewhere: str | None, device: str, fractions: tuple[float, ...], asked: tuple[str, str, str, int]
+) -> dict[str, Any]:
     """One way on one data set with one seed."""
     torch.set_num_threads(1)
     name, source, way, seed = asked
     began = time.monotonic()
     folder = out / "cells" / f"{name}-{way}-{seed}".replace(" ", "_").replace(",", "")
     request = Request(source, "nano", folder, store=out / "embeddings", device=device)
-    with open_job("tuning", request, settings_of(way, seed)) as job:
+    with open_job("tuning", request, settings_of(way, seed, fractions)) as job:
         job.prepare()
         prepared = time.monotonic()
         found: dict[str, Any] = {"set": name, "way": way, "seed": seed, "device": str(job.place.device)}
@@ -119,8 +120,7 @@ def cell(out: Path, elsewhere: str | None, device: str, asked: tuple[str, str, s
         kept = guarded(job, tuned)
         assert kept is not None
         found |= {"best_epoch": result.best_epoch, "alpha": kept.alpha, "mixtures": [row.plain() for row in kept.rows]}
-        own = [per_image_iou(m, data, job.settings.train) for m in (job.segmenter, kept.segmenter)]
-        found["validation"] = {"base": own[0], "guarded": own[1]}
+
         found["test"] = measured(job, tuned, "tuned")
         found["test"] |= measured(job, kept.segmenter, "guarded") if 0 < kept.alpha < 1 else {}
         if general:
@@ -132,7 +132,7 @@ def cell(out: Path, elsewhere: str | None, device: str, asked: tuple[str, str, s
 
 def table(cells: list[Mapping[str, Any]]) -> pd.DataFrame:
     """A line a data set and way: means over seeds of gains and losses, in points of IoU; `s` are seconds of tuning."""
-    bases = {each["set"]: each["test"] for each in cells if each["way"] == "base"}
+    bases = {(each["set"], each["seed"]): each["test"] for each in cells if each["way"] == "base"}
     rows = []
     for each in cells:
         if each["way"] == "base":
@@ -144,26 +144,51 @@ def table(cells: list[Mapping[str, Any]]) -> pd.DataFrame:
         if each.get("elsewhere"):
             away = {name: float(np.mean(values)) for name, values in each["elsewhere"].items()}
             row |= {"photos": away["1"] - away["0"], "photos kept": away[f"{alpha:g}"] - away["0"]}
-        for strategy in STRATEGIES if each["set"] in bases else ():
-            base, tuned = bases[each["set"]][f"base {strategy}"], each["test"][f"tuned {strategy}"]
-            guarded = each["test"].get(f"guarded {strategy}", tuned if alpha else base)
-            row |= {strategy: tuned - base, f"{strategy} kept": guarded - base}
+        unspecialised = bases.get((each["set"], each["seed"]), {})
+        for strategy in STRATEGIES if unspecialised else ():
+            before = mean_of(unspecialised[f"base {strategy}"])
+            row[strategy] = mean_of(each["test"][f"tuned {strategy}"]) - before
+            row[f"{strategy} kept"] = mean_of(handed_on(each, unspecialised, strategy)) - before
         rows.append({k: v if isinstance(v, str) else 100 * v for k, v in row.items()} | {"s": each["seconds"]["train"]})
     frame = pd.DataFrame(rows)
     means = frame.groupby(["set", "way"], sort=False).mean()
     return means.assign(seeds=frame.groupby(["set", "way"], sort=False).size()).round(2)
 
 
-def gains(cells: list[Mapping[str, Any]]) -> None:
-    """Gain on validation of what is handed on, with its interval over images (mean over seeds first)."""
-    together: dict[tuple[str, str], list[Any]] = {}
-    for each in cells:
-        if each["way"] == "base":
-            continue
-        own = each["validation"]
-        together.setdefault((each["set"], each["way"]), []).append(np.subtract(own["guarded"], own["base"]))
-    for (name, way), parts in together.items():
-        say(f"{name:10} {way:22} handed on {points(bootstrap_mean(np.mean(parts, 0)))} on validation")
+def mean_of(values: Mapping[str, float]) -> float:
+    return float(np.mean(list(values.values())))
+
+
+def handed_on(each: Mapping[str, Any], base: Mapping[str, Any], strategy: str) -> dict[str, float]:
+    """IoU by image of what the guard hands on: a mixture, the tuned model or the base."""
+    found: dict[str, float] = each["test"].get(f"guarded {strategy}")
+    return found or (each["test"][f"tuned {strategy}"] if each["alpha"] else base[f"base {strategy}"])
+
+
+def differences(cells: list[Mapping[str, Any]]) -> None:
+    """Test IoU of what is handed on, over the base and over what the defaults hand on, by prompt.
+
+    Differences of an image are averaged over seeds first; intervals are over images.
+    """
+    by_key = {(each["set"], each["way"], each["seed"]): each for each in cells}
+    for name, way in dict.fromkeys((each["set"], each["way"]) for each in cells if each["way"] != "base"):
+        for strategy in STRATEGIES:
+            line = f"{name:8} {way:22} {strategy:16}"
+            for rival in ("base", "default"):
+                together: dict[str, list[float]] = {}
+                for seed in sorted({each["seed"] for each in cells}):
+                    this, base = by_key.get((name, way, seed)), by_key.get((name, "base", seed))
+                    other = by_key.get((name, rival, seed))
+                    if this is None or base is None or other is None:
+                        continue
+                    before = base["test"] if rival == "base" else other["test"]
+                    old = before[f"base {strategy}"] if rival == "base" else handed_on(other, base["test"], strategy)
+                    for record, value in handed_on(this, base["test"], strategy).items():
+                        together.setdefault(record, []).append(value - old[record])
+                if together and way != rival:
+                    gain = points(bootstrap_mean([float(np.mean(values)) for values in together.values()]))
+                    line += f"  over {rival} {gain} (n {len(together)})"
+            say(line)
 
 
 def main() -> None:
@@ -175,16 +200,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--fractions", default="0.7,0.15,0.15", help="of sets that state no splits")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     journal = Journal(asked.out / "cells.jsonl")
     ways = [way.replace(";", ", ") for way in asked.ways.split(",")]
     sets = [text.split("=", 1) for text in asked.sets]
-    todo = [(n, s, w, seed) for seed in range(asked.seeds) for w in ways for n, s in sets if w != "base" or not seed]
-    wanted = {" ".join(map(str, (n, way, seed))): digest(WAYS[way], n, seed) for n, _, way, seed in todo}
+    todo = [(n, s, w, seed) for seed in range(asked.seeds) for w in ways for n, s in sets]
+    fractions = tuple(float(share) for share in asked.fractions.split(","))
+    made = (fractions, asked.elsewhere)
+    wanted = {" ".join(map(str, (n, way, seed))): digest(WAYS[way], n, s, seed, made) for n, s, way, seed in todo}
     done = journal.finished(wanted)
     left = [one for one in todo if " ".join(map(str, (one[0], *one[2:]))) not in done]
-    work = partial(cell, asked.out, asked.elsewhere, asked.device)
+    work = partial(cell, asked.out, asked.elsewhere, asked.device, fractions)
     with multiprocessing.get_context("spawn").Pool(asked.workers, maxtasksperchild=8) as pool:
         for number, found in enumerate(pool.imap_unordered(work, left), 1):
             name = " ".join(map(str, (found["set"], found["way"], found["seed"])))
@@ -194,7 +222,7 @@ def main() -> None:
     if any(each["way"] != "base" for each in cells):
         pd.set_option("display.width", 250, "display.max_columns", 40, "display.max_rows", 200)
         say(table(cells).to_string())
-        gains(cells)
+        differences(cells)
 
 
 if __name__ == "__main__":
