@@ -66,11 +66,13 @@ def grid(folder: Path, data: Path, side: int, images: int) -> None:
     counts = {"train": round(0.75 * images), "val": round(0.25 * images)}
     recipe = load_recipe("carpet", "revised", {"data": counts})
     assert isinstance(recipe, CarpetRecipe)
-    whole = folder.with_name("grid-whole")
-    prepare_carpet(str(data / "mvtec_grid"), recipe, "nano", None, whole)
-    with_objects = [record for record in open_dataset(f"folder:{whole}").records if record.mask_kind != "none"]
+    parts = folder.with_name("grid-parts")
+    prepare_carpet(str(data / "mvtec_grid"), recipe, "nano", None, parts / "whole")
+    with_objects = [
+        record for record in open_dataset(f"folder:{parts / 'whole'}").records if record.mask_kind != "none"
+    ]
     shrunk(with_objects, folder, side, split=True)
-    shutil.rmtree(whole)
+    shutil.rmtree(parts)
 
 
 def fabric(folder: Path, data: Path, side: int, images: int) -> None:
