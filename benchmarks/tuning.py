@@ -63,7 +63,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """What differs from the defaults, by name; "base" tunes nothing, and "slow" is what the defaults once were."""
 STRATEGIES = ("interior", "center_of_mass", "box", "clicks3", "clicks5")
-ELSEWHERE = 40
+ELSEWHERE = 30
 """Photographs at most on which forgetting is measured a second time."""
 
 
@@ -124,7 +124,7 @@ def cell(
         found["test"] = measured(job, tuned, "tuned")
         found["test"] |= measured(job, kept.segmenter, "guarded") if 0 < kept.alpha < 1 else {}
         if general:
-            shares = {f"{share:g}": interpolate(job.segmenter, tuned, share) for share in job.settings.guard.alphas}
+            shares = {f"{share:g}": interpolate(job.segmenter, tuned, share) for share in {0.0, kept.alpha, 1.0}}
             found["elsewhere"] = {name: retention_iou(model, general).tolist() for name, model in shares.items()}
     found["seconds"] = {"prepare": prepared - began, "train": trained - prepared, "rest": time.monotonic() - trained}
     return found

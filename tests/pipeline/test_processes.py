@@ -16,7 +16,7 @@ from disc_data import discs
 from safetensors.torch import load_file
 
 SETTINGS = ("train.epochs=2", "train.lr=3e-4", "evaluate.groups=[overlap]", "evaluate.strategies=[interior,box]")
-SETTINGS += ("duplicates=false", "guard.retention_images=6", "probes=6", "train.replay_pool=6")
+SETTINGS += ("duplicates=false", "guard.retention_images=6", "probes=6", "train.replay_pool=6", "finder.epochs=3")
 KEY = ["model", "record", "object", "strategy", "output", "metric"]
 
 
