@@ -71,12 +71,50 @@ def _per_object(x: Tensor, index: Tensor) -> Tensor:
     return x.expand(index.shape[0], *x.shape[1:]) if x.shape[0] == 1 else x[index]
 
 
+def _read(attention: Any, tokens: Tensor, positioned: Tensor, keys: Tensor) -> Tensor:
+    """Attention of tokens (N, T, D) to image features (N, hw, D), `positioned` as keys and `keys` as values.
+
+    The image is never projected: its projections are moved to the few tokens, as q (x W) = (q W') x and P (x W) =
+    (P x) W. A constant that all keys of a query share (the keys' bias) is nothing to a softmax, and weights sum to one
+    (the values' bias).
+    """
+    heads, (count, length, width) = attention.num_attention_heads, tokens.shape
+    query = attention.q_proj(tokens).reshape(count, length, heads, -1).transpose(1, 2)
+    of_keys, of_values = (linear.weight.reshape(heads, -1, width) for linear in (attention.k_proj, attention.v_proj))
+    asked = (query @ of_keys * query.shape[-1] ** -0.5).flatten(1, 2)
+    weights = torch.softmax(asked @ positioned.transpose(1, 2), -1)
+    read = (weights @ keys).reshape(count, heads, length, width) @ of_values.transpose(1, 2)
+    out: Tensor = attention.out_proj(read.transpose(1, 2).flatten(2) + attention.v_proj.bias)
+    return out
+
+
+def _written(attention: Any, positioned: Tensor, keys: Tensor, tokens: Tensor, values: Tensor) -> Tensor:
+    """`keys` (N, hw, D) plus the attention of `positioned` (N or 1, hw, D) to tokens (N, T, D) with `values` (N, T, D).
+
+    As in `_read` the image is not projected; both projections and their biases are the tokens'.
+    """
+    heads, (count, length, width) = attention.num_attention_heads, tokens.shape
+    key, value = (
+        projected.reshape(count, length, heads, -1).transpose(1, 2)
+        for projected in (attention.k_proj(tokens), attention.v_proj(values))
+    )
+    key = key * key.shape[-1] ** -0.5
+    asked = (key @ attention.q_proj.weight.reshape(heads, -1, width)).flatten(1, 2)
+    constant = (key * attention.q_proj.bias.reshape(heads, 1, -1)).sum(-1)
+    scores = (asked @ positioned.transpose(1, 2)).reshape(count, heads, length, -1) + constant[..., None]
+    of_out = attention.out_proj.weight.reshape(width, heads, -1).permute(1, 2, 0)
+    told = (value @ of_out + attention.out_proj.bias / heads).flatten(1, 2)
+    return torch.baddbmm(keys, torch.softmax(scores, 2).flatten(1, 2).transpose(1, 2), told)
+
+
 def two_way(transformer: Any, tokens: Tensor, image: Tensor, position: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """SAM's two-way transformer on tokens (N, T, D) and image features (B, hw, D) with positions (hw, D).
 
-    Returns tokens (N, T, D) and image features (N, hw, D) of every object.
+    Returns tokens (N, T, D) and image features (N, hw, D) of every object. The first layer's keys and values depend on
+    the image alone and are projected once an image; from there on the image differs from object to object, and nothing
+    of it is projected at all.
     """
-    queries, keys, shared = tokens, image, True
+    queries, keys = tokens, image
     for number, layer in enumerate(transformer.layers):
         attention = layer.self_attn
         with_position = queries if number == 0 else queries + tokens
@@ -85,25 +123,18 @@ def two_way(transformer: Any, tokens: Tensor, image: Tensor, position: Tensor, i
         )
         queries = layer.layer_norm1(mixed if number == 0 else queries + mixed)
 
-        positioned = keys + position
-        attention = layer.cross_attn_token_to_image
-        key, value = attention.k_proj(positioned), attention.v_proj(keys)
-        if shared:
-            key, value = _per_object(key, index), _per_object(value, index)
-        queries = layer.layer_norm2(queries + _attend(attention, attention.q_proj(queries + tokens), key, value))
+        positioned, attention = keys + position, layer.cross_attn_token_to_image
+        if number == 0:
+            key, value = (_per_object(x, index) for x in (attention.k_proj(positioned), attention.v_proj(keys)))
+            mixed = _attend(attention, attention.q_proj(queries + tokens), key, value)
+            positioned, keys = positioned if len(image) == 1 else positioned[index], _per_object(keys, index)
+        else:
+            mixed = _read(attention, queries + tokens, positioned, keys)
+        queries = layer.layer_norm2(queries + mixed)
         queries = layer.layer_norm3(queries + layer.mlp(queries))
+        keys = layer.layer_norm4(_written(layer.cross_attn_image_to_token, positioned, keys, queries + tokens, queries))
 
-        attention = layer.cross_attn_image_to_token
-        query = attention.q_proj(positioned)
-        if shared:
-            query, keys, shared = _per_object(query, index), _per_object(keys, index), False
-        mixed = _attend(attention, query, attention.k_proj(queries + tokens), attention.v_proj(queries))
-        keys = layer.layer_norm4(keys + mixed)
-
-    attention = transformer.final_attn_token_to_image
-    mixed = _attend(
-        attention, attention.q_proj(queries + tokens), attention.k_proj(keys + position), attention.v_proj(keys)
-    )
+    mixed = _read(transformer.final_attn_token_to_image, queries + tokens, keys + position, keys)
     return transformer.layer_norm_final_attn(queries + mixed), keys
 
 
@@ -122,6 +153,12 @@ def _upscale(decoder: Any, image: Tensor) -> Tensor:
     second = functional.linear(first, *weight(decoder.upscale_conv2)).reshape(*first.shape[:3], 4, -1)
     out: Tensor = decoder.activation(second).flatten(1, 3)
     return out
+
+
+def _row_by_row(height: int, width: int, device: torch.device) -> Tensor:
+    """Places (16 hw,) among `_upscale`'s sub-cells, in the order of the pixels of a (4h, 4w) mask."""
+    places = torch.arange(16 * height * width, device=device).reshape(height, width, 2, 2, 2, 2)
+    return places.permute(0, 2, 4, 1, 3, 5).reshape(-1)
 
 
 def decode(
@@ -158,6 +195,5 @@ def decode(
     networks = list(decoder.output_hypernetworks_mlps)[outputs]
     chosen = queries[:, 1 : 1 + decoder.num_mask_tokens][:, outputs]
     hyper = torch.stack([network(chosen[:, i]) for i, network in enumerate(networks)], -1)
-    logits = _upscale(decoder, keys) @ hyper
-    logits = logits.reshape(index.shape[0], height, width, 2, 2, 2, 2, -1).permute(0, 7, 1, 3, 5, 2, 4, 6)
-    return logits.reshape(index.shape[0], -1, 4 * height, 4 * width), scores
+    logits = (_upscale(decoder, keys) @ hyper).index_select(1, _row_by_row(height, width, index.device))
+    return logits.transpose(1, 2).reshape(index.shape[0], -1, 4 * height, 4 * width), scores

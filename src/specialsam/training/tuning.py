@@ -32,9 +32,20 @@ class LoraLinear(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5), generator=generator)
         self.to(base.weight.device)
 
+    @property
+    def weight(self) -> Tensor:
+        """The base's weight with the low-rank change, (O, I), as `decode` reads it of any linear layer."""
+        changed: Tensor = self.base.weight + self.scale * self.up @ self.down
+        return changed
+
+    @property
+    def bias(self) -> Tensor:
+        """The base's bias, (O,)."""
+        return self.base.bias
+
     def forward(self, x: Tensor) -> Tensor:
         """Features (..., I) to (..., O), by the base's weight and the low-rank change."""
-        return functional.linear(x, self.base.weight + self.scale * self.up @ self.down, self.base.bias)
+        return functional.linear(x, self.weight, self.bias)
 
     def merged(self) -> nn.Linear:
         """An ordinary linear layer that computes the same."""
