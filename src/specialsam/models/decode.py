@@ -127,7 +127,7 @@ def two_way(transformer: Any, tokens: Tensor, image: Tensor, position: Tensor, i
         if number == 0:
             key, value = (_per_object(x, index) for x in (attention.k_proj(positioned), attention.v_proj(keys)))
             mixed = _attend(attention, attention.q_proj(queries + tokens), key, value)
-            positioned, keys = positioned if len(image) == 1 else positioned[index], _per_object(keys, index)
+            positioned, keys = positioned if image.shape[0] == 1 else positioned[index], _per_object(keys, index)
         else:
             mixed = _read(attention, queries + tokens, positioned, keys)
         queries = layer.layer_norm2(queries + mixed)
