@@ -56,7 +56,7 @@ def check_terms(card: SpecialistCard, terms: Terms) -> tuple[SpecialistCard, str
             "name the one that it is with --base"
         )
     known = NANO if base == NANO.name else CARDS.get(base)
-    base_licence = known.licence if known else terms.base_licence
+    base_licence = card.base_licence or (known.licence if known else terms.base_licence)
     if not base_licence:
         raise UsageError(f"expected the licence of the base {base}, which is not known here; state it: --base-licence")
     stated = card.data_licence if card.data_licence.strip().lower() not in ("", "unknown") else ""
