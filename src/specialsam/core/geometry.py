@@ -99,12 +99,18 @@ class Geometry:
         return self.points_to_original(array.reshape(*array.shape[:-1], 2, 2)).reshape(array.shape)
 
     def image_to_model(self, image: ImageArray) -> ImageArray:
-        """Scale a uint8 (height, width, 3) image to (*resized, 3) as SAM does: PIL, bilinear, antialiased; unpadded."""
+        """Scale a uint8 (height, width, 3) image to (*resized, 3), bilinear, antialiased; unpadded.
+
+        By PIL as SAM does; where the image is stretched by torch as transformers does for SAM 2 and 3 (they agree to a
+        grey level, and Meta's own code, which does not round, to another).
+        """
         if image.shape[:2] != (self.height, self.width):
             raise DataError(f"expected an image of {self.height}x{self.width}, got {image.shape[0]}x{image.shape[1]}")
         height, width = self.resized
         if (height, width) == (self.height, self.width):
             return image
+        if self.stretched:
+            return _scaled_by_torch(image, height, width)
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
     @property
@@ -152,13 +158,20 @@ class Geometry:
         return rows @ torch.from_numpy(masks).to(device).float() @ columns.T
 
     def logits_to_original(self, logits: torch.Tensor) -> torch.Tensor:
-        """Low-res logits (P, C, L, L) to original pixels (P, C, height, width), bilinear in two steps as SAM does."""
+        """Low-res logits (P, C, L, L) to original pixels (P, C, height, width), bilinear.
+
+        In two steps by way of the model's frame as SAM does, in one where the image was stretched, as SAM 2 and 3 do.
+        """
         import torch.nn.functional as functional
 
         if logits.ndim != 4 or logits.shape[2] != logits.shape[3]:
             raise DataError(f"expected square low-res logits (P, C, L, L), got {tuple(logits.shape)}")
         if not len(logits):
             return logits.new_zeros((0, logits.shape[1], self.height, self.width))
+        if self.stretched:
+            return functional.interpolate(
+                logits.float(), (self.height, self.width), mode="bilinear", align_corners=False
+            )
         height, width = self.resized
         square = functional.interpolate(logits.float(), (self.side, self.side), mode="bilinear", align_corners=False)
         return functional.interpolate(
@@ -168,6 +181,15 @@ class Geometry:
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, for indexes and files; `Geometry(**d)` makes it again."""
         return asdict(self)
+
+
+def _scaled_by_torch(image: ImageArray, height: int, width: int) -> ImageArray:
+    import torch
+    from torch.nn import functional
+
+    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    scaled = functional.interpolate(planes, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    return np.ascontiguousarray(scaled[0].permute(1, 2, 0).numpy())
 
 
 def bounding_slices(plane: npt.NDArray[np.bool_ | np.float32]) -> tuple[slice, slice] | None:

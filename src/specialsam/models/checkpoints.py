@@ -37,7 +37,6 @@ OTHERS = {
     "image_encoder.trunk.": f"a part of SAM 2, or one of a size that is not known here; {WHOLE}",
     "detector.": f"a part of SAM 3, or one that is not known here; {WHOLE}",
     "tracker.": f"a part of SAM 3, or one that is not known here; {WHOLE}",
-    "memory_attention.": f"a part of SAM 2; {WHOLE}",
     "patch_embed.proj.weight": "an image encoder alone; save the state_dict() of the whole model",
     "image_encoder.": f"an encoder of SAM's family that is not known here, or of another size; {INSTEAD}",
 }

@@ -42,8 +42,8 @@ class Preprocessing:
 
 HALF = (127.5, 127.5, 127.5)
 FAMILIES = {
-    "sam2": Preprocessing("square-pil-bilinear-1", True),
-    "sam3_tracker": Preprocessing("square-pil-bilinear-half-1", True, HALF, HALF),
+    "sam2": Preprocessing("square-torch-bilinear-1", True),
+    "sam3_tracker": Preprocessing("square-torch-bilinear-half-1", True, HALF, HALF),
 }
 """By transformers' `model_type`, those whose way is not SAM's."""
 DECODE_CHUNK = 64
