@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,20 @@ from specialsam.core.errors import ModelError
 from specialsam.core.geometry import Geometry
 from specialsam.core.types import Prompts
 from specialsam.embeddings import EmbeddingStore
+from specialsam.embeddings.shards import Entry, checksum
 from specialsam.models import levels
 from specialsam.models.architectures import build, to_official, to_transformers
 from specialsam.models.checkpoints import identify, said_of
 from specialsam.models.decode import dynamic_single
 from specialsam.models.export import NOTICE, export_model
+from specialsam.models.finder import Finder, propose
 from specialsam.models.folder import PROCESSOR, save_pretrained
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import ALL, SINGLE, THREE, Segmenter
 from specialsam.models.specialist import SpecialistCard, clone, licence_of, load_specialist, save_specialist
 from specialsam.models.zoo import CARDS as ZOO
 from specialsam.models.zoo import SAM3_LICENCE, Card, HieraNumbers, PerceptionNumbers
+from specialsam.training.finder import targets
 from specialsam.training.tuning import prepare
 
 TOLERANCE = 1e-4
@@ -444,6 +448,39 @@ def test_the_store_holds_all_levels_in_the_promised_room(
         torch.testing.assert_close(found.tensor.float(), embedding.tensor, atol=0.03, rtol=0.01)
         (tmp_path / precision / "someone" / "index.parquet").unlink()
         assert EmbeddingStore(tmp_path / precision, "someone", precision).get("0" * 64).geometry == embedding.geometry  # type: ignore[arg-type]
+
+
+def test_what_was_stored_before_there_were_stretched_frames_is_read_as_ever() -> None:
+    """Oracle: an entry of the earlier format, without the two new fields, and its sum by the earlier rule."""
+    facts = {"key": "k", "record": "r", "view": "", "height": 60, "width": 97, "side": 128}
+    shape = {"channels": 4, "rows": 8, "columns": 8}
+    entry = Entry(**facts, shard="s", **shape, precision="half", encoder="e", created=1.0)  # type: ignore[arg-type]
+    assert entry.geometry == Geometry(60, 97, 128)
+    values = torch.randn(4, 8, 8).half()
+    said = json.dumps([*facts.values(), 4, 8, 8, "half", "e"]).encode()
+    assert checksum(entry, None, values) == zlib.crc32(values.numpy().tobytes(), zlib.crc32(said))
+    assert checksum(replace(entry, stretched=True), None, values) != checksum(entry, None, values)
+
+
+@MODELS
+def test_a_finder_of_a_stretched_frame_learns_boxes_where_they_are(kind: str) -> None:
+    """Oracle: the box of the mask by hand, scaled with each side, to a logit; proposals lie in the image."""
+    own = segmenter(kind)
+    mask = np.zeros((1, 60, 97), np.bool_)
+    mask[0, 12:40, 20:70] = True
+    truth = targets(mask, own.geometry((60, 97)))
+    row, column = (int(place) for place in torch.nonzero(truth.middle == 1)[0])
+    cell, side = own.geometry((60, 97)).cell, own.side
+    left, top, right, bottom = (float(value) for value in truth.sides[:, row, column])
+    x, y = column * cell + cell / 2, row * cell + cell / 2
+    expected = np.array([20 / 97, 12 / 60, 70 / 97, 40 / 60]) * side
+    np.testing.assert_allclose([x - left, y - top, x + right, y + bottom], expected, atol=4)
+    torch.manual_seed(0)
+    found = propose(Finder(own.embedding_shape[0]).eval(), own.encode(image((60, 97))))
+    assert len(found)
+    assert (found.points >= 0).all()
+    assert (found.points <= [96, 59]).all()
+    assert (found.boxes[:, 2:] <= [96, 59]).all()
 
 
 def test_embeddings_of_another_frame_are_refused() -> None:

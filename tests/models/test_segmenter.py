@@ -16,7 +16,17 @@ from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding, Prompts
 from specialsam.models.decode import decode_with_presence, positional_grid
 from specialsam.models.nano import build_nano
-from specialsam.models.segmenter import ALL, DECODE_CHUNK, PIXEL_MEAN, PIXEL_STD, THREE, Segmenter, fingerprint
+from specialsam.models.segmenter import (
+    ALL,
+    DECODE_CHUNK,
+    FAMILIES,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    THREE,
+    Preprocessing,
+    Segmenter,
+    fingerprint,
+)
 from specialsam.models.specialist import clone
 
 torch.set_num_threads(1)
@@ -223,7 +233,7 @@ def test_the_encoder_id_follows_weights_buffers_and_preprocessing(
     assert weight.decoder_id == segmenter.decoder_id
     assert decoder.encoder_id == prompt.encoder_id == segmenter.encoder_id
     assert len({segmenter.decoder_id, decoder.decoder_id, prompt.decoder_id}) == 3
-    monkeypatch.setattr("specialsam.models.segmenter.PREPROCESSING", "another way")
+    monkeypatch.setitem(FAMILIES, "sam", Preprocessing("another way"))
     assert clone(segmenter).encoder_id != segmenter.encoder_id
 
 

@@ -238,7 +238,7 @@ def test_a_card_of_a_newer_format_says_so(base: Segmenter, tmp_path: Path) -> No
     told = json.loads((tmp_path / "specialist.json").read_text())
     (tmp_path / "specialist.json").write_text(json.dumps(told | {"format": 6, "colour": "red"}))
     line = refusal(tmp_path, base)
-    assert "got format 5, which a newer specialsam wrote; update specialsam" in line
+    assert "got format 6, which a newer specialsam wrote; update specialsam" in line
 
 
 SAVE_FIVE = """

@@ -187,7 +187,7 @@ def _scaled_by_torch(image: ImageArray, height: int, width: int) -> ImageArray:
     import torch
     from torch.nn import functional
 
-    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     scaled = functional.interpolate(planes, (height, width), mode="bilinear", align_corners=False, antialias=True)
     return np.ascontiguousarray(scaled[0].permute(1, 2, 0).numpy())
 

@@ -175,7 +175,7 @@ def transplant(folder: Path, base: Segmenter, wanted: str, out: Path) -> Path:
         "base": wanted,
         "base_encoder_id": base.encoder_id,
         "base_decoder_id": base.decoder_id,
-        "base_licence": licence_of(base) or card.base_licence,
+        "base_licence": SAM3_LICENCE if card.base_licence == SAM3_LICENCE else licence_of(base),
         "side": base.side,
         "preprocessing": base.preprocessing.version,
         "note": note,
