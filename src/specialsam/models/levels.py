@@ -35,6 +35,7 @@ def adopt(sam: Any) -> Any:
     `Sam3TrackerModel` adds the embedding of "no memory" to that one, where `Sam3TrackerVideoModel` and Meta's own code
     add it to the last of three.
     """
+    sam.config.model_type = type(sam).config_class.model_type  # where it came from a folder that is made for videos
     encoder, decoder = sam.vision_encoder, sam.mask_decoder
     if hasattr(encoder.neck, "fpn_layers"):
         encoder.neck.fpn_layers = encoder.neck.fpn_layers[:LEVELS]
