@@ -226,13 +226,14 @@ class Segmenter:
         The single one is chosen as the model's makers do: that of SAM 2 and 3 gives way where it is unstable.
         """
         geometry = embedding.geometry
-        if geometry.side != self.side:
+        if geometry != self.geometry((geometry.height, geometry.width)):
+            frame = "a stretched" if geometry.stretched else "a padded"
             raise ModelError(
-                f"expected an embedding made at side {self.side} ({self.name}), got one of side {geometry.side}; "
-                "encode the image with this model"
+                f"expected an embedding made at side {self.side} ({self.name}), got one of side {geometry.side} of "
+                f"{frame} image; encode the image with this model"
             )
         shape = tuple(embedding.tensor.shape)
-        if shape != (expected := self.embedding_shape) or geometry != self.geometry((geometry.height, geometry.width)):
+        if shape != (expected := self.embedding_shape):
             raise ModelError(
                 f"expected an embedding of {expected} ({self.name}), got one of {shape}; "
                 "encode the image with this model"
