@@ -210,3 +210,76 @@ def test_wrong_sizes_are_told_with_expected_and_actual(call: object, expected: s
     assert callable(call)
     with pytest.raises(DataError, match=expected):
         call()
+
+
+@st.composite
+def stretched(draw: st.DrawFn, most: int = 600) -> Geometry:
+    """Frames of SAM 2 and 3: the image fills the square, and a logit may cover three model pixels and a half."""
+    cell = draw(st.sampled_from([14, 16]))
+    return Geometry(draw(st.integers(1, most)), draw(st.integers(1, most)), 8 * cell, cell, True)
+
+
+@given(stretched(), st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=5))
+def test_points_of_a_stretched_image_scale_with_each_side(
+    geometry: Geometry, shares: list[tuple[float, float]]
+) -> None:
+    """Oracle: a share of a side of the image is that share of the square's."""
+    size = np.array([geometry.width, geometry.height], np.float32)
+    points = np.array(shares, np.float32) * size
+    there = geometry.points_to_model(points)
+    np.testing.assert_allclose(there, points / size * geometry.side, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(geometry.points_to_original(there), points, rtol=1e-5, atol=1e-4)
+
+
+def test_frames_of_sam_2_and_3_by_hand() -> None:
+    two, three = Geometry(300, 400, 1024, 16, True), Geometry(300, 400, 1008, 14, True)
+    assert (two.resized, two.logits_side, two.logits_stride) == ((1024, 1024), 256, 4)
+    assert (three.resized, three.logits_side, three.logits_stride) == ((1008, 1008), 288, 3.5)
+    assert two.valid_logits().min() == three.valid_logits().min() == 1
+    assert Geometry(**three.to_dict()) == three
+    with pytest.raises(DataError, match="multiple of 14"):
+        Geometry(300, 400, 1024, 14, True)
+
+
+@settings(deadline=None, max_examples=40)
+@given(stretched())
+@example(Geometry(1, 1, 112, 14, True))
+@example(Geometry(7, 600, 112, 14, True))
+@example(Geometry(28, 28, 112, 14, True))
+def test_masks_of_a_stretched_image_keep_their_share_of_it(geometry: Geometry) -> None:
+    """Oracle: the mean of a half-filled image's mask, to the blur of one logit at its edge."""
+    mask = np.zeros((1, geometry.height, geometry.width), np.bool_)
+    mask[:, :, : (geometry.width + 1) // 2] = True
+    coverage = geometry.masks_to_logits(mask)
+    assert coverage.shape == (1, geometry.logits_side, geometry.logits_side)
+    assert coverage.mean() == pytest.approx(mask.mean(), abs=1 / geometry.logits_side)
+    np.testing.assert_allclose(geometry.masks_to_logits(np.ones_like(mask)), 1, atol=1e-5)
+    torch.testing.assert_close(geometry.masks_to_logits_on(mask, torch.device("cpu")), torch.from_numpy(coverage))
+
+
+def test_a_logit_of_half_pixels_is_their_mean_by_hand() -> None:
+    """An image of the model's own size, where nothing is resized: a pixel that two logits share counts half in each."""
+    geometry = Geometry(112, 112, 112, 14, True)
+    mask = np.zeros((1, 112, 112), np.bool_)
+    mask[:, :, 3] = True
+    coverage = geometry.masks_to_logits(mask)[0]
+    np.testing.assert_allclose(coverage[:, :3], np.broadcast_to([0.5 / 3.5, 0.5 / 3.5, 0], (32, 3)), atol=1e-6)
+
+
+def test_logits_of_a_stretched_image_come_back_in_one_step() -> None:
+    """Oracle: torch's own bilinear interpolation from the logits to the image, as SAM 2's processor has it."""
+    logits = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.interpolate(logits, (37, 90), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(Geometry(37, 90, 128, 16, True).logits_to_original(logits), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 90), (300, 200), (1, 50)])
+def test_a_stretched_image_is_scaled_as_transformers_does(height: int, width: int) -> None:
+    """Oracles: torch's antialiased interpolation of bytes, to which torchvision's resize comes down, and PIL's."""
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    ours = Geometry(height, width, 112, 14, True).image_to_model(image)
+    planes = torch.from_numpy(image).permute(2, 0, 1)[None]
+    theirs = torch.nn.functional.interpolate(planes, (112, 112), mode="bilinear", antialias=True)
+    np.testing.assert_array_equal(ours, theirs[0].permute(1, 2, 0).numpy())
+    by_pil = np.asarray(Image.fromarray(image).resize((112, 112), Image.Resampling.BILINEAR))
+    assert np.abs(ours.astype(int) - by_pil).max() <= 1

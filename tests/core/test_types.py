@@ -79,10 +79,9 @@ def test_types_are_frozen() -> None:
         RECORD.id = "b"  # type: ignore[misc]
 
 
-def test_sample_knows_its_size_and_frames() -> None:
+def test_sample_knows_its_size() -> None:
     sample = Sample(RECORD, IMAGE, np.zeros((0, 4, 6), np.bool_))
     assert (sample.id, sample.size) == ("a", (4, 6))
-    assert sample.geometry(32) == Geometry(4, 6, 32)
     assert len(Dataset("d", Path(), "folder", (RECORD,))) == 1
 
 

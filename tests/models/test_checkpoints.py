@@ -389,7 +389,7 @@ def test_the_scale_goes_into_the_first_layer_exactly(official: State) -> None:
     [
         (["image_encoder.pos_embed", "mask_decoder.hf_token.weight"], "SAM-HQ, whose decoder"),
         (["vision_encoder.pos_embed", "mask_decoder.hq_token.weight"], "SAM-HQ"),
-        (["image_encoder.trunk.pos_embed", "sam_mask_decoder.iou_token.weight"], "architecture; start from SAM"),
+        (["image_encoder.trunk.pos_embed", "sam_mask_decoder.iou_token.weight"], "a part of SAM 2"),
         (["patch_embed.proj.weight", "pos_embed"], "an image encoder alone"),
         (["image_encoder.stages.0.weight", "mask_decoder.iou_token.weight"], "SAM's family that is not known"),
         (["vision_encoder.stem.0.0.weight", "mask_decoder.iou_token.weight"], "nano; give its folder"),

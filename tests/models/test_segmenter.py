@@ -14,9 +14,19 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from specialsam.core.errors import DataError, ModelError, UsageError
 from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding, Prompts
-from specialsam.models.decode import decode, positional_grid
+from specialsam.models.decode import decode_with_presence, positional_grid
 from specialsam.models.nano import build_nano
-from specialsam.models.segmenter import ALL, DECODE_CHUNK, PIXEL_MEAN, PIXEL_STD, THREE, Segmenter, fingerprint
+from specialsam.models.segmenter import (
+    ALL,
+    DECODE_CHUNK,
+    FAMILIES,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    THREE,
+    Preprocessing,
+    Segmenter,
+    fingerprint,
+)
 from specialsam.models.specialist import clone
 
 torch.set_num_threads(1)
@@ -135,9 +145,9 @@ def test_content_and_click_move_together(height: int, width: int, monkeypatch: p
 
     def spy(sam: Any, embeddings: torch.Tensor, index: torch.Tensor, sparse: torch.Tensor, *more: Any) -> Any:
         seen.append(sparse[0, 0])
-        return decode(sam, embeddings, index, sparse, *more)
+        return decode_with_presence(sam, embeddings, index, sparse, *more)
 
-    monkeypatch.setattr("specialsam.models.segmenter.decode", spy)
+    monkeypatch.setattr("specialsam.models.segmenter.decode_with_presence", spy)
     segmenter = Segmenter("cells", sam, SIDE)
     cell = max(height, width) // 8
     for row in range(height // cell):
@@ -223,7 +233,7 @@ def test_the_encoder_id_follows_weights_buffers_and_preprocessing(
     assert weight.decoder_id == segmenter.decoder_id
     assert decoder.encoder_id == prompt.encoder_id == segmenter.encoder_id
     assert len({segmenter.decoder_id, decoder.decoder_id, prompt.decoder_id}) == 3
-    monkeypatch.setattr("specialsam.models.segmenter.PREPROCESSING", "another way")
+    monkeypatch.setitem(FAMILIES, "sam", Preprocessing("another way"))
     assert clone(segmenter).encoder_id != segmenter.encoder_id
 
 

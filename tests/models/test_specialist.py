@@ -226,7 +226,7 @@ def test_a_card_of_the_first_format_names_no_hash_and_loads(base: Segmenter, tmp
     tuned = moved(clone(base, "tuned"), "mask_decoder")
     save_specialist(tuned, card(base), tmp_path)
     told = json.loads((tmp_path / "specialist.json").read_text())
-    assert told.pop("format") == FORMAT == 4
+    assert told.pop("format") == FORMAT == 5
     del told["weights_sha256"]
     (tmp_path / "specialist.json").write_text(json.dumps(told))
     assert (read_card(tmp_path).format, read_card(tmp_path).weights_sha256) == (1, "")
@@ -236,9 +236,9 @@ def test_a_card_of_the_first_format_names_no_hash_and_loads(base: Segmenter, tmp
 def test_a_card_of_a_newer_format_says_so(base: Segmenter, tmp_path: Path) -> None:
     save_specialist(clone(base), card(base), tmp_path)
     told = json.loads((tmp_path / "specialist.json").read_text())
-    (tmp_path / "specialist.json").write_text(json.dumps(told | {"format": 5, "colour": "red"}))
+    (tmp_path / "specialist.json").write_text(json.dumps(told | {"format": 6, "colour": "red"}))
     line = refusal(tmp_path, base)
-    assert "got format 5, which a newer specialsam wrote; update specialsam" in line
+    assert "got format 6, which a newer specialsam wrote; update specialsam" in line
 
 
 SAVE_FIVE = """

@@ -30,6 +30,7 @@ DATA = Path(os.environ.get("SPECIALSAM_REAL_DATA", Path(__file__).parents[2].par
 PARITY = DATA.parent / "parity"
 TINY = Card("tiny", "T", "", "tiny.pth", None, "none", "none", 1, 64, "vit", VitNumbers(32, 2, 2, (1,), 2), 32)
 STAGES = TinyVitNumbers((8, 12, 16, 20), (1, 1, 2, 1), (1, 2, 2, 4), (7, 3, 4, 3), 5)
+SAMS = [card for card in CARDS.values() if card.encoder in ("vit", "tinyvit")]
 TINY_MOBILE = replace(TINY, name="tiny_mobile", encoder="tinyvit", numbers=STAGES)
 
 
@@ -70,7 +71,7 @@ def test_published_keys_become_those_of_sam_model_and_back(name: str) -> None:
     assert weights.identify(state) == name
 
 
-@pytest.mark.parametrize("card", [TINY, TINY_MOBILE, *CARDS.values()], ids=lambda card: card.name)
+@pytest.mark.parametrize("card", [TINY, TINY_MOBILE, *SAMS], ids=lambda card: card.name)
 def test_conversion_there_and_back_changes_nothing(card: Card) -> None:
     state = dict(build(card, "meta").state_dict())
     state[SHARED_TOO] = state[SHARED]

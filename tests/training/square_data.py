@@ -81,7 +81,7 @@ class SquareData:
 
     def pixels(self, item: Item) -> tuple[torch.Tensor, Geometry]:
         sample = self.samples[item.id]
-        return self.segmenter.pixels(sample.image), sample.geometry(SIDE)
+        return self.segmenter.pixels(sample.image), self.segmenter.geometry(sample.size)
 
 
 def weights(segmenter: Segmenter) -> dict[str, Any]:

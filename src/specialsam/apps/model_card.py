@@ -56,7 +56,7 @@ def check_terms(card: SpecialistCard, terms: Terms) -> tuple[SpecialistCard, str
             "name the one that it is with --base"
         )
     known = NANO if base == NANO.name else CARDS.get(base)
-    base_licence = known.licence if known else terms.base_licence
+    base_licence = card.base_licence or (known.licence if known else terms.base_licence)
     if not base_licence:
         raise UsageError(f"expected the licence of the base {base}, which is not known here; state it: --base-licence")
     stated = card.data_licence if card.data_licence.strip().lower() not in ("", "unknown") else ""
@@ -172,10 +172,11 @@ def _protocol(card: SpecialistCard) -> str:
     asked = card.recipe.get("evaluate")
     strategies = asked.get("strategies") if isinstance(asked, dict) else None
     named = f" Strategies: {', '.join(map(str, strategies))}." if strategies else ""
+    scaled = "both sides are stretched" if card.preprocessing.startswith("square-") else "the longest side is scaled"
     return (
         "Prompts come from the true masks, the same for base and specialist: scores say how well an object is outlined "
-        f"that somebody points at, not whether it is found.{named} Points and boxes are in pixels of the picture; the "
-        f"longest side is scaled to {card.side}."
+        f"that somebody points at, not whether it is found.{named} Points and boxes are in pixels of the picture; "
+        f"{scaled} to {card.side}."
     )
 
 

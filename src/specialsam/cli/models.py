@@ -197,7 +197,7 @@ def models_list(debug: Debug = False) -> None:
 
     for card in (NANO, *CARDS.values()):
         here = "bundled" if card is NANO else "here" if weights_path(card).exists() else "not fetched"
-        say(f"{card.name:12} {card.parameters / 1e6:7.1f} M  {card.side} px  {card.licence:12} {here:12} {card.title}")
+        say(f"{card.name:22} {card.parameters / 1e6:7.1f} M  {card.side} px  {card.licence:12} {here:12} {card.title}")
 
 
 @models_app.command("show")

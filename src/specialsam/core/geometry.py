@@ -2,14 +2,16 @@
 
 A SAM image encoder sees a square of side S. The original image (height, width) is scaled so that its longest side is S,
 placed in the upper left corner, and padded right and bottom with zeros (Kirillov et al. 2023, "Segment Anything",
-`ResizeLongestSide`). The mask decoder answers with logits on a square grid of L = S / 4 that covers the same square.
+`ResizeLongestSide`); for SAM 2 and 3 it is stretched to the whole square instead. The embedding is a grid of cells on
+that square, and the mask decoder answers with logits on a grid L four times as fine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from math import gcd
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -30,37 +32,48 @@ LabelArray = npt.NDArray[np.integer]
 PixelArray = npt.NDArray[np.bool_ | np.number]
 """Values as a file holds them, of whatever type and depth."""
 
-LOGITS_STRIDE = 4
-"""Model pixels per low-res logit, the same for every SAM."""
+CELL_LOGITS = 4
+"""Low-res logits along a side of an embedding's cell, the same for every SAM."""
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Frames of one image: `height` x `width` original pixels seen by a model of side `side`.
 
-    Points are (x, y) and boxes (x0, y0, x1, y1) in pixels; arrays are indexed [y, x].
+    `cell` is the side of an embedding's cell in model pixels (16; SAM 3 has 14, so that a logit covers 3.5),
+    `stretched` whether the image fills the square. Points are (x, y) and boxes (x0, y0, x1, y1) in pixels; arrays are
+    indexed [y, x].
     """
 
     height: int
     width: int
     side: int
+    cell: int = 16
+    stretched: bool = False
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise DataError(f"expected an image of at least 1x1 pixels, got {self.height}x{self.width}")
-        if self.side < 1 or self.side % 16:
-            raise DataError(f"expected a model side that is a positive multiple of 16, got {self.side}")
+        if self.cell < 1 or self.side < 1 or self.side % self.cell:
+            raise DataError(f"expected a model side that is a positive multiple of {self.cell}, got {self.side}")
 
     @property
     def resized(self) -> tuple[int, int]:
         """(height, width) of the scaled image inside the model's square, at least 1 each."""
+        if self.stretched:
+            return self.side, self.side
         scale = self.side / max(self.height, self.width)
         return max(1, int(self.height * scale + 0.5)), max(1, int(self.width * scale + 0.5))
 
     @property
     def logits_side(self) -> int:
         """Side L of the low-res logits."""
-        return self.side // LOGITS_STRIDE
+        return self.side // self.cell * CELL_LOGITS
+
+    @property
+    def logits_stride(self) -> float:
+        """Model pixels along a side of a low-res logit."""
+        return self.cell / CELL_LOGITS
 
     @property
     def _factors(self) -> FloatArray:
@@ -86,19 +99,25 @@ class Geometry:
         return self.points_to_original(array.reshape(*array.shape[:-1], 2, 2)).reshape(array.shape)
 
     def image_to_model(self, image: ImageArray) -> ImageArray:
-        """Scale a uint8 (height, width, 3) image to (*resized, 3) as SAM does: PIL, bilinear, antialiased; unpadded."""
+        """Scale a uint8 (height, width, 3) image to (*resized, 3), bilinear, antialiased; unpadded.
+
+        By PIL as SAM does; where the image is stretched by torch as transformers does for SAM 2 and 3 (they agree to a
+        grey level, and Meta's own code, which does not round, to another).
+        """
         if image.shape[:2] != (self.height, self.width):
             raise DataError(f"expected an image of {self.height}x{self.width}, got {image.shape[0]}x{image.shape[1]}")
         height, width = self.resized
         if (height, width) == (self.height, self.width):
             return image
+        if self.stretched:
+            return _scaled_by_torch(image, height, width)
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
     @property
     def logits_extent(self) -> tuple[float, float]:
         """(height, width) of the image within the logits frame, in logits (fractions allowed)."""
         height, width = self.resized
-        return height / LOGITS_STRIDE, width / LOGITS_STRIDE
+        return height / self.logits_stride, width / self.logits_stride
 
     def valid_logits(self) -> FloatArray:
         """Share of each low-res logit that lies on the image and not on padding, float32 (L, L) in 0..1."""
@@ -139,22 +158,38 @@ class Geometry:
         return rows @ torch.from_numpy(masks).to(device).float() @ columns.T
 
     def logits_to_original(self, logits: torch.Tensor) -> torch.Tensor:
-        """Low-res logits (P, C, L, L) to original pixels (P, C, height, width), bilinear in two steps as SAM does."""
+        """Low-res logits (P, C, L, L) to original pixels (P, C, height, width), bilinear.
+
+        In two steps by way of the model's frame as SAM does, in one where the image was stretched, as SAM 2 and 3 do.
+        """
         import torch.nn.functional as functional
 
         if logits.ndim != 4 or logits.shape[2] != logits.shape[3]:
             raise DataError(f"expected square low-res logits (P, C, L, L), got {tuple(logits.shape)}")
         if not len(logits):
             return logits.new_zeros((0, logits.shape[1], self.height, self.width))
+        if self.stretched:
+            return functional.interpolate(
+                logits.float(), (self.height, self.width), mode="bilinear", align_corners=False
+            )
         height, width = self.resized
         square = functional.interpolate(logits.float(), (self.side, self.side), mode="bilinear", align_corners=False)
         return functional.interpolate(
             square[..., :height, :width], (self.height, self.width), mode="bilinear", align_corners=False
         )
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain fields, for indexes and files; `Geometry(**d)` makes it again."""
-        return {"height": self.height, "width": self.width, "side": self.side}
+        return asdict(self)
+
+
+def _scaled_by_torch(image: ImageArray, height: int, width: int) -> ImageArray:
+    import torch
+    from torch.nn import functional
+
+    planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    scaled = functional.interpolate(planes, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    return np.ascontiguousarray(scaled[0].permute(1, 2, 0).numpy())
 
 
 def bounding_slices(plane: npt.NDArray[np.bool_ | np.float32]) -> tuple[slice, slice] | None:
@@ -172,16 +207,19 @@ def _logits_operators(frame: Geometry) -> tuple[csc_array, csc_array]:
 
     Resizing to the model's frame and averaging blocks of it are linear and separable: what OpenCV makes of unit vectors
     along one axis is the matrix of that axis. Each row is divided by the share of its logits that lies on the image.
+    Where a logit covers no whole number of model pixels, these are first repeated until it does.
     """
     from scipy.sparse import csc_array
 
     resized, side = frame.resized, frame.logits_side
-    mode = cv2.INTER_AREA if resized[0] <= frame.height else cv2.INTER_LINEAR
+    repeats = CELL_LOGITS // gcd(frame.cell, CELL_LOGITS)
     found = []
     for length, inside, extent in zip((frame.height, frame.width), resized, frame.logits_extent, strict=True):
+        shrinks = inside <= length if frame.stretched else resized[0] <= frame.height
+        mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         padded = np.zeros((frame.side, length), np.float32)
         padded[:inside] = cv2.resize(np.eye(length, dtype=np.float32), (length, inside), interpolation=mode)
-        blocks = padded.reshape(side, LOGITS_STRIDE, length).mean(1)
+        blocks = padded.repeat(repeats, 0).reshape(side, -1, length).mean(1)
         valid = np.clip(extent - np.arange(side, dtype=np.float32), 0, 1)[:, None]
         found.append(csc_array(np.divide(blocks, valid, out=np.zeros_like(blocks), where=valid > 0)))
     return found[0], found[1]

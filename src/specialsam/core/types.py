@@ -181,10 +181,6 @@ class Sample(_Labelled):
             )
         self._check_labels()
 
-    def geometry(self, side: int) -> Geometry:
-        """Frames of this image for a model of side `side`."""
-        return Geometry(*self.size, side)
-
 
 @dataclass(frozen=True)
 class Prompts:
@@ -240,7 +236,10 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Embedding:
-    """What the image encoder says of one image: `tensor` float (C, h, w), its frames, and its content key."""
+    """What the image encoder says of one image: `tensor` float (C, h, w), its frames, and its content key.
+
+    Finer levels, which SAM 2 and 3 have, lie in further channels (`models.levels`).
+    """
 
     tensor: torch.Tensor
     geometry: Geometry
@@ -253,11 +252,15 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the mask decoder answers for P objects: `logits` (P, C, L, L) low-res, `scores` (P, C) predicted IoU."""
+    """What the mask decoder answers for P objects: `logits` (P, C, L, L) low-res, `scores` (P, C) predicted IoU.
+
+    `present` (P,) are logits that the object is there at all, None for a SAM that does not say.
+    """
 
     logits: torch.Tensor
     scores: torch.Tensor
     geometry: Geometry
+    present: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 4 or tuple(self.scores.shape) != tuple(self.logits.shape[:2]):
@@ -275,7 +278,8 @@ class Prediction:
 
         index = self.scores.argmax(1)
         rows = torch.arange(len(self))
-        return Prediction(self.logits[rows, index][:, None], self.scores[rows, index][:, None], self.geometry)
+        logits, scores = self.logits[rows, index][:, None], self.scores[rows, index][:, None]
+        return Prediction(logits, scores, self.geometry, self.present)
 
     def masks(self, threshold: float = 0.0) -> BoolArray:
         """Masks in original pixels, bool (P, C, H, W): logits above `threshold`. The only place that thresholds."""

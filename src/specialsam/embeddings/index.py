@@ -40,7 +40,8 @@ def write_index(folder: Path, shards: dict[str, list[Entry]], changed: set[str])
     theirs = {name: entries for name, entries in read_index(folder).items() if name not in changed}
     merged = {**mine, **theirs}
     rows = [asdict(entry) for name in sorted(merged) for entry in merged[name]]
-    kinds = {"str": arrow.string(), "int": arrow.int64(), "float": arrow.float64(), "Precision": arrow.string()}
+    kinds = {"str": arrow.string(), "int": arrow.int64(), "float": arrow.float64(), "bool": arrow.bool_()}
+    kinds["Precision"] = arrow.string()
     schema = arrow.schema([(part.name, kinds[str(part.type)]) for part in fields(Entry)])
     table = arrow.Table.from_pylist(rows, schema=schema)
     write_whole(folder / INDEX, lambda path: parquet.write_table(table, path))

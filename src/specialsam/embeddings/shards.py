@@ -70,6 +70,8 @@ class Entry:
     offset: int = 0
     bytes: int = 0
     crc: int = 0
+    cell: int = 16
+    stretched: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -78,7 +80,7 @@ class Entry:
 
     @property
     def geometry(self) -> Geometry:
-        return Geometry(self.height, self.width, self.side)
+        return Geometry(self.height, self.width, self.side, self.cell, self.stretched)
 
     @property
     def end(self) -> int:
@@ -120,6 +122,8 @@ def pack(tensor: Tensor, precision: Precision) -> tuple[Tensor | None, Tensor]:
 def checksum(entry: Entry, scale: Tensor | None, values: Tensor) -> int:
     """CRC-32 over what is known of an embedding and its bytes: scale (C,), values (C, h, w); neither changes unseen."""
     facts = [entry.key, entry.record, entry.view, entry.height, entry.width, entry.side, *entry.shape, entry.precision]
+    if entry.stretched:  # what was stored before there were stretched frames keeps its sum
+        facts += [entry.cell, entry.stretched]
     crc = zlib.crc32(json.dumps([*facts, entry.encoder]).encode())
     if scale is not None:
         crc = zlib.crc32(raw(scale), crc)

@@ -1,6 +1,7 @@
 """From a card to a transformers `SamModel`, and from the official names of its tensors to transformers' and back.
 
-The official layout is that of segment-anything and MobileSAM: `image_encoder.*`, `prompt_encoder.*`, `mask_decoder.*`.
+The official layout is that of segment-anything and MobileSAM: `image_encoder.*`, `prompt_encoder.*`, `mask_decoder.*`;
+those of SAM 2 and 3 are in `sam2`.
 
 transformers' modules deviate from the original implementations in these points, all mended here by configuration:
 
@@ -19,8 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from specialsam.core.errors import ModelError
+from specialsam.models.sam2 import (
+    SAM2_NAMES,
+    SAM3_NAMES,
+    build_sam2,
+    joined_points,
+    only_images,
+    parted_points,
+    split_official,
+)
 from specialsam.models.tinyvit import TinyViT
-from specialsam.models.zoo import Card, TinyVitNumbers, VitNumbers
+from specialsam.models.zoo import Card, HieraNumbers, PerceptionNumbers, TinyVitNumbers, VitNumbers
 
 State = dict[str, Tensor]
 DECODER_EPSILON = 1e-5
@@ -79,11 +89,14 @@ def build(card: Card, device: torch.device | str = "cpu", epsilon: float = DECOD
     """A `SamModel` of this card's architecture with random weights, in eval mode and without gradients.
 
     `epsilon` is that of the mask decoder's layer normalisations. On the meta device nothing is allocated; fill it with
-    `load_state_dict(state, assign=True)`: these models have no buffer outside their state. Raises ModelError for a card
-    whose encoder is built elsewhere.
+    `load_state_dict(state, assign=True)`: these models, but for SAM 3's, have no buffer outside their state. Raises
+    ModelError for a card whose encoder is built elsewhere.
     """
     from transformers import SamModel
 
+    if isinstance(card.numbers, (HieraNumbers, PerceptionNumbers)):
+        with torch.device(device):
+            return tied(build_sam2(card)).eval().requires_grad_(False)
     if card.encoder == "vit" and not isinstance(card.numbers, VitNumbers):
         raise ModelError(f"expected the numbers of a ViT on the card of {card.name}, got {card.numbers}")
     if card.encoder != "vit" and card.encoder not in ENCODERS:
@@ -93,6 +106,12 @@ def build(card: Card, device: torch.device | str = "cpu", epsilon: float = DECOD
         if card.encoder != "vit":
             sam.vision_encoder = ENCODERS[card.encoder](card)
     return sam.eval().requires_grad_(False)
+
+
+def tied(sam: Any) -> Any:
+    """The same model, whose prompt encoder has the image's positional encoding."""
+    sam.prompt_encoder.shared_embedding.positional_embedding = sam.shared_image_embedding.positional_embedding
+    return sam
 
 
 SHARED = "shared_image_embedding.positional_embedding"
@@ -133,6 +152,8 @@ NAMES = {
 
 
 def _names(card: Card) -> dict[str, str]:
+    if card.encoder in ("hiera", "perception"):
+        return SAM2_NAMES if card.encoder == "hiera" else SAM3_NAMES
     return VIT_NAMES | NAMES if card.encoder == "vit" else NAMES
 
 
@@ -150,9 +171,14 @@ def official_name(key: str, card: Card) -> str:
 
 
 def to_transformers(state: Mapping[str, Tensor], card: Card) -> State:
-    """Names of the official layout to those of `SamModel`; the tensors are the same objects, none is dropped."""
-    names = _names(card)
-    out = {_rename(names, key): value for key, value in state.items()}
+    """Names of the official layout to those of `SamModel`; the tensors are the same objects, none is dropped.
+
+    Of SAM 2 and 3 (names as in `levels`) what a single image does not need is, and some are cut or joined.
+    """
+    names, several = _names(card), card.encoder in ("hiera", "perception")
+    given = split_official(only_images(state)) if several else state
+    out = {_rename(names, key): value for key, value in given.items()}
+    out = joined_points(out) if several else out
     if SHARED in out:
         out[SHARED_TOO] = out[SHARED]
     return out
@@ -167,4 +193,5 @@ def to_official(state: Mapping[str, Tensor], card: Card) -> State:
     if one is not None and other is not None and not one.is_meta and not torch.equal(one, other):
         raise ModelError(f"expected one positional encoding for {card.name}, got two that differ; tie them first")
     names = {new: old for old, new in _names(card).items()}
+    state = parted_points(state) if card.encoder == "hiera" else state
     return {_rename(names, key): value for key, value in state.items() if key != SHARED_TOO or one is None}

@@ -16,20 +16,27 @@ from torch import Tensor
 
 from specialsam.core.errors import ModelError
 from specialsam.models.architectures import SHARED, State
+from specialsam.models.sam2 import SAM3_TRUNK
 from specialsam.models.segmenter import PIXEL_MEAN, PIXEL_STD
-from specialsam.models.zoo import CARDS, Card, VitNumbers
+from specialsam.models.zoo import CARDS, Card, HieraNumbers, PerceptionNumbers, VitNumbers
 
 TRANSFORMERS = "a transformers SamModel"
 ADAPTER = "a LoRA adapter"
 DECODER = "a mask decoder alone"
-INSTEAD = "start from SAM or MobileSAM instead, or use the program that it came from"
+INSTEAD = "start from SAM, SAM 2 or MobileSAM instead, or use the program that it came from"
+EDGETAM = f"EdgeTAM, whose encoder needs timm, which is not used here; {INSTEAD}"
+WHOLE = "save the state_dict() of the whole model"
 OTHERS = {
     "mask_decoder.hf_token.weight": f"SAM-HQ, whose decoder has an output that SAM has not; {INSTEAD}",
     "mask_decoder.hq_token.weight": f"SAM-HQ, whose decoder has an output that SAM has not; {INSTEAD}",
-    "sam_mask_decoder.": f"SAM 2, which is another architecture; {INSTEAD}",
-    "image_encoder.trunk.": f"SAM 2, which is another architecture; {INSTEAD}",
-    "vision_encoder.backbone.": f"SAM 2, which is another architecture; {INSTEAD}",
-    "memory_attention.": f"SAM 2, which is another architecture; {INSTEAD}",
+    "image_encoder.trunk.body.": EDGETAM,
+    "vision_encoder.backbone.timm_model.": EDGETAM,
+    "spatial_perceiver.": EDGETAM,
+    "detector_model.": "SAM 3 as transformers saves it; give its folder",
+    "sam_mask_decoder.": f"a part of SAM 2, or one of a size that is not known here; {WHOLE}",
+    "image_encoder.trunk.": f"a part of SAM 2, or one of a size that is not known here; {WHOLE}",
+    "detector.": f"a part of SAM 3, or one that is not known here; {WHOLE}",
+    "tracker.": f"a part of SAM 3, or one that is not known here; {WHOLE}",
     "patch_embed.proj.weight": "an image encoder alone; save the state_dict() of the whole model",
     "image_encoder.": f"an encoder of SAM's family that is not known here, or of another size; {INSTEAD}",
 }
@@ -186,6 +193,8 @@ def identify(state: Mapping[str, Tensor]) -> str:
         f"{prefix}.stem.0.0.weight" in state for prefix in ("vision_encoder", "specialsam_encoder", "image_encoder")
     ):
         return "nano"
+    if (found := _official_levels(state)) is not None:
+        return found.name
     for beginning, said in OTHERS.items():
         if beginning != "image_encoder." and any(key.startswith(beginning) for key in state):
             return said
@@ -210,6 +219,31 @@ def identify(state: Mapping[str, Tensor]) -> str:
     return "unknown"
 
 
+def _official_levels(state: Mapping[str, Tensor]) -> Card | None:
+    """The zoo card of SAM 2 or 3 whose sizes a whole model by official names has."""
+    for prefix, trunk, kind in (
+        ("", "image_encoder.trunk.", HieraNumbers),
+        ("tracker.", SAM3_TRUNK, PerceptionNumbers),
+    ):
+        if f"{prefix}sam_mask_decoder.iou_token.weight" in state:
+            return _of_trunk(state, f"{trunk}patch_embed.proj.weight", f"{trunk}blocks.", kind)
+    return None
+
+
+def _of_trunk(
+    state: Mapping[str, Tensor], patches: str, blocks: str, kind: type[HieraNumbers | PerceptionNumbers]
+) -> Card | None:
+    """The zoo card with that width and number of blocks, both read from the names that a trunk has."""
+    count = len({key.removeprefix(blocks).split(".")[0] for key in state if key.startswith(blocks)})
+    for card in CARDS.values():
+        numbers = card.numbers
+        if isinstance(numbers, kind) and patches in state:
+            whole = numbers.blocks if isinstance(numbers.blocks, int) else sum(numbers.blocks)
+            if len(state[patches]) == numbers.width and count == whole:
+                return card
+    return None
+
+
 def said_of(state: Mapping[str, Tensor]) -> str:
     """`identify` in words that a person can act on, for a refusal."""
     looks = identify(state)
@@ -223,6 +257,13 @@ def said_of(state: Mapping[str, Tensor]) -> str:
 
 def transformers_card(state: Mapping[str, Tensor]) -> Card | None:
     """The zoo card with the encoder of a `SamModel`'s tensors, None where no published model has its sizes."""
+    backbone = "vision_encoder.backbone."
+    for patches, blocks, kind in (
+        ("patch_embed.projection.weight", "blocks.", HieraNumbers),
+        ("embeddings.patch_embeddings.projection.weight", "layers.", PerceptionNumbers),
+    ):
+        if backbone + patches in state:
+            return _of_trunk(state, backbone + patches, backbone + blocks, kind)
     position = state.get("vision_encoder.pos_embed")
     for card in CARDS.values():
         numbers = card.numbers

@@ -16,13 +16,15 @@ from specialsam.core.geometry import ImageArray
 from specialsam.models.architectures import to_official
 from specialsam.models.folder import encoder_kind, save_pretrained
 from specialsam.models.labeling_files import CONFIG, export_labeling
+from specialsam.models.levels import has_levels
 from specialsam.models.load import load_model
 from specialsam.models.onnx_files import Agreement, export_onnx
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import is_specialist, load_finder
+from specialsam.models.specialist import is_specialist, licence_of, load_finder
 from specialsam.models.traced import need
-from specialsam.models.zoo import CARDS, Card, VitNumbers
+from specialsam.models.zoo import CARDS, SAM3_LICENCE, Card, VitNumbers
 
+NOTICE = "NOTICE"
 LABELING = "x-anylabeling"
 FORMATS = ("torch", "onnx", "openvino", LABELING)
 
@@ -48,6 +50,12 @@ def export_model(
     if kind != "torch" and out.suffix in (".pth", ".pt"):
         raise UsageError(f"expected a folder to export {kind} files to, got {out}")
     segmenter = load_model(model, base, trust_base=trust_base)
+    if has_levels(segmenter.sam) and (kind != "torch" or out.suffix in (".pth", ".pt")):
+        asked = f"--format {kind}" if kind != "torch" else f"{out.suffix} files"
+        raise ModelError(
+            f"expected a model of SAM's, MobileSAM's or nano's architecture for {asked}, got {segmenter.name}, which "
+            "answers with several levels; export it to a transformers folder (--format torch)"
+        )
     if kind == LABELING:
         need("onnxruntime")
         say(f"writing the pair for X-AnyLabeling and checking it on {len(check)} pictures: about half a minute")
@@ -56,6 +64,7 @@ def export_model(
     if out.suffix not in (".pth", ".pt"):
         try:
             folder = save_pretrained(segmenter, out)
+            _pass_licence_on(segmenter, folder)
             if kind != "torch":
                 _for_runtimes(segmenter, folder, check, kind)
             return folder
@@ -66,6 +75,17 @@ def export_model(
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
     write_whole(out, lambda path: torch.save(plain, path))
     return out
+
+
+def _pass_licence_on(segmenter: Segmenter, folder: Path) -> None:
+    """Say beside an exported model, and on the console, under which licence it is where that passes on."""
+    if licence_of(segmenter) == SAM3_LICENCE:
+        text = (
+            f"{segmenter.name} was made from SAM 3 and is under Meta's {SAM3_LICENCE} as that is: who passes it on "
+            "does so under the same terms, with a copy of them (https://github.com/facebookresearch/sam3/blob/main/LICENSE)."
+        )
+        write_whole(folder / NOTICE, lambda path: path.write_text(f"{text}\n", encoding="utf-8"))
+        say(f"note: {text}")
 
 
 def _for_runtimes(segmenter: Segmenter, folder: Path, check: Sequence[ImageArray], kind: str) -> None:

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from specialsam.core.geometry import LOGITS_STRIDE, BoolArray, FloatArray, Geometry
+from specialsam.core.geometry import CELL_LOGITS, BoolArray, FloatArray, Geometry
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.models.nano import Mixer
 from specialsam.models.segmenter import Segmenter
 
 By = Literal["box", "point", "both"]
 """With what a proposal is put to the decoder."""
-STRIDE = 4 * LOGITS_STRIDE
-"""Model pixels of an embedding's cell, the same for every SAM."""
+UNIT = 16
+"""Model pixels in which the head answers with distances: about an embedding's cell."""
 PROPOSALS = 10
 """Proposals an image at most, where nothing else is asked for."""
 SAME = 0.5
@@ -70,7 +70,7 @@ class Finder(nn.Module):
         self.after = Mixer(width)
         self.middle = nn.Conv2d(width, 1, 1)
         self.sides = nn.Conv2d(width, 4, 1)
-        self.dense = nn.Conv2d(width, LOGITS_STRIDE**2, 1)
+        self.dense = nn.Conv2d(width, CELL_LOGITS**2, 1)
         self.presence = nn.Linear(2 * width, 1)
         self.register_buffer("calibration", torch.tensor([1.0, *[0.0] * (len(FEATURES) - 1), 0.0]))
         self.register_buffer("threshold", torch.tensor(0.5))
@@ -84,10 +84,10 @@ class Finder(nn.Module):
         x = self.body(self.enter(embeddings) * seen)
         x = self.after(x + self.context(_pooled(x, seen))[..., None, None])
         middle = self.middle(x)[:, 0].masked_fill(~valid, -30.0)
-        sides = functional.softplus(self.sides(x)) * STRIDE
+        sides = functional.softplus(self.sides(x)) * UNIT
         fine = valid[:, None].float()
-        fine = functional.interpolate(fine, scale_factor=LOGITS_STRIDE, mode="nearest")[:, 0] > 0
-        dense = functional.pixel_shuffle(self.dense(x), LOGITS_STRIDE)[:, 0].masked_fill(~fine, -30.0)
+        fine = functional.interpolate(fine, scale_factor=CELL_LOGITS, mode="nearest")[:, 0] > 0
+        dense = functional.pixel_shuffle(self.dense(x), CELL_LOGITS)[:, 0].masked_fill(~fine, -30.0)
         return FinderMaps(middle, sides, dense, self.presence(_pooled(x, seen))[:, 0])
 
 
@@ -100,8 +100,8 @@ def _pooled(x: Tensor, seen: Tensor) -> Tensor:
 def valid_cells(geometry: Geometry) -> BoolArray:
     """Which cells of an embedding show a part of the image, bool (h, w)."""
     shown = geometry.valid_logits()
-    cells = len(shown) // LOGITS_STRIDE
-    return np.asarray(shown.reshape(cells, LOGITS_STRIDE, cells, LOGITS_STRIDE).max((1, 3)) > 0)
+    cells = len(shown) // CELL_LOGITS
+    return np.asarray(shown.reshape(cells, CELL_LOGITS, cells, CELL_LOGITS).max((1, 3)) > 0)
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,14 @@ def propose(finder: Finder, embedding: Embedding, most: int = PROPOSALS) -> Prop
     order = torch.where(peaks, middle, -torch.inf).flatten().argsort(descending=True, stable=True)
     kept = order[: min(most, int(peaks.sum()))]
     rows, columns = kept // middle.shape[1], kept % middle.shape[1]
-    centres = torch.stack([columns, rows], 1).float() * STRIDE + STRIDE / 2
+    centres = torch.stack([columns, rows], 1).float() * geometry.cell + geometry.cell / 2
     found = sides[:, rows, columns].T
     boxes = torch.cat([centres - found[:, :2], centres + found[:, 2:]], 1).numpy()
     limit = np.array([geometry.width - 1, geometry.height - 1] * 2, np.float32)
     boxes = np.clip(geometry.boxes_to_original(boxes), 0, limit)
     boxes[:, 2:] = np.maximum(boxes[:, 2:], np.minimum(boxes[:, :2] + 1, limit[:2]))
-    points = np.clip(geometry.points_to_original(_likeliest(dense, rows, columns)), 0, limit[:2])
+    likeliest = _likeliest(dense, rows, columns, geometry.logits_stride)
+    points = np.clip(geometry.points_to_original(likeliest), 0, limit[:2])
     return Proposals(
         points.astype(np.float32),
         boxes.astype(np.float32),
@@ -161,13 +162,13 @@ def propose(finder: Finder, embedding: Embedding, most: int = PROPOSALS) -> Prop
     )
 
 
-def _likeliest(dense: Tensor, rows: Tensor, columns: Tensor) -> FloatArray:
-    """In each cell (N,) the logit most likely on an object, as a point (N, 2) in model pixels."""
-    cells = dense.reshape(len(dense) // LOGITS_STRIDE, LOGITS_STRIDE, -1, LOGITS_STRIDE)[rows, :, columns]
+def _likeliest(dense: Tensor, rows: Tensor, columns: Tensor, stride: float) -> FloatArray:
+    """In each cell (N,) the logit most likely on an object, as a point (N, 2) in model pixels, `stride` a logit."""
+    cells = dense.reshape(len(dense) // CELL_LOGITS, CELL_LOGITS, -1, CELL_LOGITS)[rows, :, columns]
     place = cells.flatten(1).argmax(1)
-    y = rows * LOGITS_STRIDE + place // LOGITS_STRIDE
-    x = columns * LOGITS_STRIDE + place % LOGITS_STRIDE
-    return np.asarray((torch.stack([x, y], 1).float() * LOGITS_STRIDE + LOGITS_STRIDE / 2 - 0.5).numpy(), np.float32)
+    y = rows * CELL_LOGITS + place // CELL_LOGITS
+    x = columns * CELL_LOGITS + place % CELL_LOGITS
+    return np.asarray((torch.stack([x, y], 1).float() * stride + stride / 2 - 0.5).numpy(), np.float32)
 
 
 @dataclass(frozen=True)

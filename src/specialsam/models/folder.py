@@ -1,6 +1,7 @@
 """A segmenter as a plain transformers folder: `config.json` and `model.safetensors`.
 
-A model with SAM's own ViT encoder is saved as it is, and `SamModel.from_pretrained` gives the same masks. A plain
+A model with SAM's own ViT encoder is saved as it is, and `SamModel.from_pretrained` gives the same masks; so do
+`Sam2Model` and `Sam3TrackerModel` of theirs. A plain
 `SamModel` cannot hold our convolutional encoder or TinyViT; such a folder holds them under `specialsam_encoder.*`,
 beside a prompt encoder and mask decoder that `SamModel` reads as usual: give it `image_embeddings` and masks are the
 same. Its own vision encoder is a placeholder of NaN, so that forgetting the embeddings shows at once.
@@ -16,8 +17,8 @@ from typing import Any
 import torch
 
 from specialsam.core.errors import ModelError
-from specialsam.core.geometry import LOGITS_STRIDE
-from specialsam.models.segmenter import PIXEL_MEAN, PIXEL_STD, Segmenter
+from specialsam.models.levels import has_levels, theirs
+from specialsam.models.segmenter import Segmenter, side_of
 
 ENCODER_KEY = "specialsam_encoder"
 """Field of config.json and prefix of the tensors of an encoder that a plain `SamModel` cannot hold."""
@@ -25,34 +26,48 @@ ENCODER_KEY = "specialsam_encoder"
 
 PROCESSOR = "preprocessor_config.json"
 """How `SamProcessor.from_pretrained` makes the model's input: the same pixels as `Segmenter.pixels`."""
+PROCESSORS = {
+    "hiera": ("Sam2ImageProcessor", "Sam2Processor"),
+    "perception": ("Sam3ImageProcessor", "Sam3TrackerProcessor"),
+}
+"""transformers' image processor and processor where they are not SAM's."""
 
 
-def _processor(side: int) -> dict[str, Any]:
-    """Its content for a model of that input side."""
-    square, small = {"height": side, "width": side}, side // LOGITS_STRIDE
-    return {
+def _processor(segmenter: Segmenter) -> dict[str, Any]:
+    """Its content for a model."""
+    side, way = segmenter.side, segmenter.preprocessing
+    low = segmenter.geometry((side, side)).logits_side
+    square, small = {"height": side, "width": side}, {"height": low, "width": low}
+    own: dict[str, Any] = {
         "image_processor_type": "SamImageProcessor",
         "processor_class": "SamProcessor",
+        "size": {"longest_edge": side},
+        "do_pad": True,
+        "pad_size": square,
+        "mask_size": {"longest_edge": low},
+        "mask_pad_size": small,
+    }
+    if way.stretched:
+        image, whole = PROCESSORS[encoder_kind(segmenter)]
+        own = {"image_processor_type": image, "processor_class": whole, "size": square, "mask_size": small}
+    return own | {
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"longest_edge": side},
         "resample": 2,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": [value / 255 for value in PIXEL_MEAN],
-        "image_std": [value / 255 for value in PIXEL_STD],
-        "do_pad": True,
-        "pad_size": square,
-        "mask_size": {"longest_edge": small},
-        "mask_pad_size": {"height": small, "width": small},
+        "image_mean": [value / 255 for value in way.mean],
+        "image_std": [value / 255 for value in way.std],
     }
 
 
 def encoder_kind(segmenter: Segmenter) -> str:
-    """Which encoder a segmenter has: a kind of `nano.ENCODERS`, or vit."""
+    """Which encoder a segmenter has: a kind of `nano.ENCODERS`, vit, hiera (SAM 2) or perception (SAM 3)."""
     from specialsam.models.nano import ENCODERS
 
+    if has_levels(segmenter.sam):
+        return "hiera" if hasattr(segmenter.encoder.neck, "convs") else "perception"
     return next((kind for kind, own in ENCODERS.items() if isinstance(segmenter.encoder, own.module)), "vit")
 
 
@@ -66,7 +81,7 @@ def save_pretrained(segmenter: Segmenter, folder: Path, half: bool = False) -> P
     beside.mkdir(parents=True)
     try:
         _write(segmenter, beside, half)
-        (beside / PROCESSOR).write_text(json.dumps(_processor(segmenter.side), indent=2) + "\n")
+        (beside / PROCESSOR).write_text(json.dumps(_processor(segmenter), indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
     finally:
@@ -81,6 +96,12 @@ def _write(segmenter: Segmenter, folder: Path, half: bool) -> None:
     kind = encoder_kind(segmenter)
     if kind == "vit":
         sam.save_pretrained(folder)
+        return
+    if has_levels(sam):
+        sam.config.architectures = [type(sam).__name__]
+        sam.config.save_pretrained(folder)
+        state = {name: _stored(value, half) for name, value in theirs(sam.state_dict()).items()}
+        save_file(state, folder / "model.safetensors", {"format": "pt"})
         return
     plain = _placeholder(sam.config)
     own = sam.state_dict()
@@ -144,7 +165,7 @@ def load_pretrained(folder: Path, name: str = "") -> Segmenter:
     from specialsam.models.weights import load_transformers
 
     sam = load_transformers(folder)
-    return Segmenter(name or folder.name, sam, int(sam.config.vision_config.image_size), str(folder))
+    return Segmenter(name or folder.name, sam, side_of(sam), str(folder))
 
 
 def _load_own(folder: Path, config: dict[str, Any], name: str) -> Segmenter:

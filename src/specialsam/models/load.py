@@ -16,7 +16,7 @@ import torch
 
 from specialsam.core.console import say
 from specialsam.core.errors import ModelError, UsageError
-from specialsam.models.segmenter import Segmenter, usable_device
+from specialsam.models.segmenter import Segmenter, side_of, usable_device
 
 CHECKPOINTS = (".pth", ".pt", ".safetensors", ".bin", ".ckpt")
 MEDSAM = "medsam"
@@ -158,7 +158,7 @@ def _from_hub(name: str, search: _Search) -> Segmenter:
         )
     _say_medsam(name)
     sam = load_transformers(name, local)
-    return Segmenter(name, sam, int(sam.config.vision_config.image_size), name)
+    return Segmenter(name, sam, side_of(sam), name)
 
 
 def _from_adapter(folder: Path, given: str | None, search: _Search) -> Segmenter:

@@ -156,7 +156,7 @@ def agreement(segmenter: Segmenter, folder: Path, images: Sequence[ImageArray]) 
     encoder, decoder = (session(runtime, folder / name) for name in (ENCODER, DECODER))
     found: list[float] = []
     for image in images:
-        geometry = Geometry(image.shape[0], image.shape[1], segmenter.side)
+        geometry = segmenter.geometry(image.shape)
         pixels = segmenter.pixels(image)[None]
         points, labels = questions(geometry)
         masks = np.zeros((len(points), 1, geometry.logits_side, geometry.logits_side), np.float32)

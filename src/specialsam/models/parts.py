@@ -15,6 +15,7 @@ from specialsam.core.errors import ModelError
 from specialsam.models.architectures import State, official_name, to_transformers
 from specialsam.models.checkpoints import strip
 from specialsam.models.folder import ENCODER_KEY, encoder_kind
+from specialsam.models.levels import has_levels
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
 from specialsam.models.weights import fill, read_checkpoint, require_finite, tie
@@ -36,6 +37,7 @@ def put_on(base: Segmenter, state: State, path: Path) -> Segmenter:
     Each part (image encoder, prompt encoder, mask decoder) is there whole or not at all. Raises ModelError in one line
     for a part of which tensors are missing, and for tensors that are unknown, of another shape or not finite.
     """
+    _require_one_level(base, f"a part of a model ({path})")
     card, official = _names(base, state)
     ready = tie(to_transformers(state, card) if official else state, path)
     parts = sorted({key.split(".")[0] for key in ready})
@@ -44,6 +46,14 @@ def put_on(base: Segmenter, state: State, path: Path) -> Segmenter:
     say = (lambda key: official_name(key, card)) if official else str
     fill(whole.sam, ready, path, what, say, [f"{part}." for part in parts])
     return _frozen(whole, path, ENCODER in parts)
+
+
+def _require_one_level(base: Segmenter, what: str) -> None:
+    if has_levels(base.sam):
+        raise ModelError(
+            f"expected a SAM or MobileSAM to put {what} on, got {base.name}, for which this is not known here; "
+            "save the whole model and load that"
+        )
 
 
 def _frozen(whole: Segmenter, path: Path, other_encoder: bool) -> Segmenter:
@@ -106,6 +116,7 @@ def load_adapter(folder: Path, config: Mapping[str, Any], base: Segmenter) -> Se
     W + scale * B A for each pair, with scale = alpha / r (alpha / sqrt(r) for rsLoRA); tensors that the adapter holds
     whole (`modules_to_save`, biases) replace the base's. Raises ModelError in one line for tensors that fit nothing.
     """
+    _require_one_level(base, f"a LoRA adapter ({folder})")
     path = next((folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), None)
     if path is None:
         raise ModelError(f"expected {' or '.join(ADAPTER_WEIGHTS)} beside {ADAPTER_CONFIG}, found none in {folder}")

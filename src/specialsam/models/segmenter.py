@@ -18,15 +18,34 @@ import torch
 from torch import Tensor, nn
 
 from specialsam.core.errors import DataError, ModelError, UsageError
-from specialsam.core.geometry import LOGITS_STRIDE, Geometry, ImageArray
+from specialsam.core.geometry import Geometry, ImageArray
 from specialsam.core.types import Embedding, Prediction, Prompts
-from specialsam.models.decode import decode, embed_prompts
+from specialsam.models import levels
+from specialsam.models.decode import decode_with_presence, dynamic_single, embed_prompts, is_dynamic
 from specialsam.models.vit import FastViT, is_vit
 
 PREPROCESSING = "longest-side-pil-bilinear-1"
-"""Version of the way from image to encoder input; part of every embedding's key."""
+"""Version of SAM's way from image to encoder input."""
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The way from image to encoder input; its `version` is part of every embedding's key."""
+
+    version: str = PREPROCESSING
+    stretched: bool = False
+    mean: tuple[float, float, float] = PIXEL_MEAN
+    std: tuple[float, float, float] = PIXEL_STD
+
+
+HALF = (127.5, 127.5, 127.5)
+FAMILIES = {
+    "sam2": Preprocessing("square-torch-bilinear-1", True),
+    "sam3_tracker": Preprocessing("square-torch-bilinear-half-1", True, HALF, HALF),
+}
+"""By transformers' `model_type`, those whose way is not SAM's."""
 DECODE_CHUNK = 64
 """Objects decoded at once by `Segmenter.decode`: bounds its memory, whatever the number of objects."""
 SINGLE, THREE, ALL = slice(0, 1), slice(1, 4), slice(0, 4)
@@ -58,7 +77,7 @@ class Segmenter:
     @cached_property
     def encoder_id(self) -> str:
         """Hash of the encoder's weights, buffers and preprocessing, and its arithmetic: who made an embedding."""
-        own = fingerprint(self.encoder, PREPROCESSING, str(self.side))[:16]
+        own = fingerprint(self.encoder, self.preprocessing.version, str(self.side))[:16]
         return f"{own}-{self.backend.arithmetic}" if self.backend and self.backend.arithmetic else own
 
     @cached_property
@@ -78,6 +97,26 @@ class Segmenter:
         return encoder
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """How this model sees images."""
+        config: Any = self.sam.config
+        return FAMILIES.get(config.model_type, Preprocessing())
+
+    def geometry(self, size: Sequence[int]) -> Geometry:
+        """Frames of an image of `size` (height, width, ...) for this model."""
+        config: Any = self.sam.config
+        return Geometry(
+            size[0], size[1], self.side, config.prompt_encoder_config.patch_size, self.preprocessing.stretched
+        )
+
+    @property
+    def embedding_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of this model's embeddings, finer levels within C."""
+        config: Any = self.sam.config
+        cells = self.side // int(config.prompt_encoder_config.patch_size)
+        return levels.channels(self.sam), cells, cells
+
+    @property
     def device(self) -> torch.device:
         return next(self.sam.parameters()).device
 
@@ -95,10 +134,10 @@ class Segmenter:
         """Encoder input float32 (3, side, side) of one image: scaled, normalised, zeros right and below."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise DataError(f"expected a uint8 (H, W, 3) image, got {image.dtype} {image.shape}")
-        geometry = Geometry(image.shape[0], image.shape[1], self.side)
-        small = torch.from_numpy(np.array(geometry.image_to_model(image))).permute(2, 0, 1).float()
+        small = torch.from_numpy(np.array(self.geometry(image.shape).image_to_model(image))).permute(2, 0, 1).float()
         out = torch.zeros(3, self.side, self.side)
-        mean, std = torch.tensor(PIXEL_MEAN)[:, None, None], torch.tensor(PIXEL_STD)[:, None, None]
+        way = self.preprocessing
+        mean, std = torch.tensor(way.mean)[:, None, None], torch.tensor(way.std)[:, None, None]
         out[:, : small.shape[1], : small.shape[2]] = (small - mean) / std
         return out
 
@@ -126,10 +165,7 @@ class Segmenter:
         self.encoder.eval()
         with torch.no_grad():
             tensors = self.encode_pixels(torch.stack([self.pixels(image) for image in images])).cpu()
-        return [
-            Embedding(tensor, Geometry(image.shape[0], image.shape[1], self.side))
-            for tensor, image in zip(tensors, images, strict=True)
-        ]
+        return [Embedding(tensor, self.geometry(image.shape)) for tensor, image in zip(tensors, images, strict=True)]
 
     def encode(self, image: ImageArray) -> Embedding:
         """Encode one image."""
@@ -144,8 +180,14 @@ class Segmenter:
     ) -> tuple[Tensor, Tensor]:
         """Low-res logits (N, C, L, L) and scores (N, C) of all objects of B images, image after image, with gradients.
 
-        `embeddings` (B, D, h, w), one geometry and one `Prompts` an image; all prompts hold the same kinds and K.
+        `embeddings` (B, C, h, w), one geometry and one `Prompts` an image; all prompts hold the same kinds and K.
         """
+        return self._forward(embeddings, geometries, prompts, outputs)[:2]
+
+    def _forward(
+        self, embeddings: Tensor, geometries: Sequence[Geometry], prompts: Sequence[Prompts], outputs: slice
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """As `forward`, and logits (N,) that each object is there where the model says so."""
         if not len(embeddings) == len(geometries) == len(prompts):
             raise DataError(
                 f"expected one geometry and one Prompts an image, "
@@ -158,7 +200,7 @@ class Segmenter:
             raise DataError(f"expected prompts of the same kinds and number of points in a batch, got {sorted(shapes)}")
         wrong = [p.masks.shape for g, p in pairs if p.masks is not None and p.masks.shape[1] != g.logits_side]
         if wrong:
-            side = self.side // LOGITS_STRIDE
+            side = geometries[0].logits_side
             raise DataError(f"expected mask prompts of {side}x{side} logits, got {wrong[0][1]}x{wrong[0][2]}")
 
         def gather(parts: list[Any]) -> Tensor | None:
@@ -172,23 +214,26 @@ class Segmenter:
         masks = gather([p.masks for p in prompts])
         index = torch.from_numpy(np.repeat(np.arange(len(prompts)), [len(p) for p in prompts])).to(device)
         sparse, dense = embed_prompts(self.sam, points, labels, boxes, masks)
-        return decode(self.sam, embeddings.to(device, torch.float32), index, sparse, dense, outputs)
+        return decode_with_presence(self.sam, embeddings.to(device, torch.float32), index, sparse, dense, outputs)
 
     def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool = False) -> Prediction:
         """Masks of the objects that `prompts` point at, one each, or three with `multimask`; bounded memory."""
         return self.decode_outputs(embedding, prompts, THREE if multimask else SINGLE)
 
     def decode_outputs(self, embedding: Embedding, prompts: Prompts, outputs: slice) -> Prediction:
-        """Like `decode`, with any of the decoder's masks: SINGLE, THREE, or ALL four (the single one first)."""
+        """Like `decode`, with any of the decoder's masks: SINGLE, THREE, or ALL four (the single one first).
+
+        The single one is chosen as the model's makers do: that of SAM 2 and 3 gives way where it is unstable.
+        """
         geometry = embedding.geometry
-        if geometry.side != self.side:
+        if geometry != self.geometry((geometry.height, geometry.width)):
+            frame = "a stretched" if geometry.stretched else "a padded"
             raise ModelError(
-                f"expected an embedding made at side {self.side} ({self.name}), got one of side {geometry.side}; "
-                "encode the image with this model"
+                f"expected an embedding made at side {self.side} ({self.name}), got one of side {geometry.side} of "
+                f"{frame} image; encode the image with this model"
             )
-        config: Any = self.sam.config
-        shape, cells = tuple(embedding.tensor.shape), self.side // config.prompt_encoder_config.patch_size
-        if shape != (expected := (config.prompt_encoder_config.hidden_size, cells, cells)):
+        shape = tuple(embedding.tensor.shape)
+        if shape != (expected := self.embedding_shape):
             raise ModelError(
                 f"expected an embedding of {expected} ({self.name}), got one of {shape}; "
                 "encode the image with this model"
@@ -197,23 +242,39 @@ class Segmenter:
             self.sam.eval()
         with torch.no_grad():
             parts = [
-                self.forward(embedding.tensor[None], [geometry], [prompts[slice(start, start + DECODE_CHUNK)]], outputs)
+                self._answers(embedding, prompts[slice(start, start + DECODE_CHUNK)], outputs)
                 for start in range(0, len(prompts), DECODE_CHUNK)
             ]
         if not parts:
             count = outputs.stop - outputs.start
             empty = torch.zeros(0, count, geometry.logits_side, geometry.logits_side)
             return Prediction(empty, torch.zeros(0, count), geometry)
-        return Prediction(
-            torch.cat([logits for logits, _ in parts]).cpu(), torch.cat([scores for _, scores in parts]).cpu(), geometry
-        )
+        logits, scores = torch.cat([part[0] for part in parts]).cpu(), torch.cat([part[1] for part in parts]).cpu()
+        present = [part[2] for part in parts if part[2] is not None]
+        return Prediction(logits, scores, geometry, torch.cat(present).cpu() if present else None)
+
+    def _answers(self, embedding: Embedding, prompts: Prompts, outputs: slice) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits (N, C, L, L), scores (N, C), logits (N,) of presence; the single mask chosen as the model has it."""
+        asked = [embedding.geometry], [prompts]
+        if outputs.start or not is_dynamic(self.sam):
+            return self._forward(embedding.tensor[None], *asked, outputs)
+        logits, scores, present = self._forward(embedding.tensor[None], *asked, ALL)
+        logits, scores = dynamic_single(self.sam, logits, scores)
+        return logits[:, outputs], scores[:, outputs], present
 
 
 def encoded(encoder: Callable[[Tensor], Any], pixels: Tensor) -> Tensor:
     """Embeddings (B, C, h, w) of encoder inputs (B, 3, S, S): transformers' encoders answer with more than a tensor."""
     answer = encoder(pixels)
+    if hasattr(answer, "fpn_hidden_states"):
+        return levels.embedded(encoder, answer.fpn_hidden_states)
     embeddings: Tensor = answer if isinstance(answer, Tensor) else answer.last_hidden_state
     return embeddings
+
+
+def side_of(sam: Any) -> int:
+    """The side of a model's square input, as its configuration says."""
+    return int(getattr(sam.config.vision_config, "image_size", sam.config.prompt_encoder_config.image_size))
 
 
 def weights_of(encoder_id: str) -> str:

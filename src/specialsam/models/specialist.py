@@ -21,10 +21,14 @@ from specialsam.core.types import Look
 from specialsam.models.finder_files import Alarm, FinderCard, FinderParts, read_parts, read_tensors, save_parts
 from specialsam.models.segmenter import PREPROCESSING, Segmenter, tensors_sha256, weights_of
 from specialsam.models.weights import require_finite
+from specialsam.models.zoo import CARDS, NANO, SAM3_LICENCE
 
 FILE, WEIGHTS = "specialist.json", "model.safetensors"
-FORMAT = 4
-"""Of `specialist.json`. 1 had neither `format` nor `weights_sha256`, 2 no `finder` and no `memory`, 3 no `look`."""
+FORMAT = 5
+"""Of `specialist.json`.
+
+1 had neither `format` nor `weights_sha256`, 2 no `finder` and no `memory`, 3 no `look`, 4 no `base_licence`.
+"""
 ENCODER = "vision_encoder."
 ENCODER_MODES = ("tail", "tail+lora", "all")
 """Ways of tuning after which a specialist has an encoder of its own."""
@@ -40,6 +44,7 @@ class SpecialistCard(BaseModel):
     base: str = Field(description="zoo name, checkpoint or folder that `load_model` takes")
     base_encoder_id: str
     base_decoder_id: str
+    base_licence: str = Field("", description="of the base where it is known; some pass on to all that is made from it")
     side: int
     weights_sha256: str = Field("", description="`tensors_sha256` of the folder's tensors; set when it is saved")
     preprocessing: str = PREPROCESSING
@@ -80,6 +85,17 @@ def save_specialist(tuned: Segmenter, card: SpecialistCard, folder: Path, parts:
     write_whole(folder / WEIGHTS, lambda path: save_file(keep, path, {"format": "pt"}))
     write_card(folder, whole)
     return folder
+
+
+def licence_of(model: Segmenter) -> str:
+    """The licence that a model is under as far as it is known, "" otherwise: SAM 3's for all of its architecture."""
+    config: Any = model.sam.config
+    if config.model_type == "sam3_tracker":
+        return SAM3_LICENCE
+    if model.source and is_specialist(Path(model.source)):
+        return read_card(Path(model.source)).base_licence
+    known = NANO if model.name == NANO.name else CARDS.get(model.name)
+    return known.licence if known else ""
 
 
 def write_card(folder: Path, card: SpecialistCard) -> None:
@@ -159,7 +175,9 @@ def transplant(folder: Path, base: Segmenter, wanted: str, out: Path) -> Path:
         "base": wanted,
         "base_encoder_id": base.encoder_id,
         "base_decoder_id": base.decoder_id,
+        "base_licence": SAM3_LICENCE if card.base_licence == SAM3_LICENCE else licence_of(base),
         "side": base.side,
+        "preprocessing": base.preprocessing.version,
         "note": note,
         "scores": {},
         "alarm": Alarm(),

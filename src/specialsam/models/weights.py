@@ -22,10 +22,12 @@ from specialsam.models.architectures import (
     State,
     build,
     official_name,
+    tied,
     to_official,
     to_transformers,
 )
 from specialsam.models.checkpoints import (
+    EDGETAM,
     INSTEAD,
     TRANSFORMERS,
     fold_unit_pixels,
@@ -33,9 +35,19 @@ from specialsam.models.checkpoints import (
     read_checkpoint,
     transformers_card,
 )
+from specialsam.models.levels import adopt, has_levels, ours
 from specialsam.models.zoo import CARDS, Card
 
 Progress = Callable[[int, int, str], None]
+KINDS = {
+    "sam": "SamModel",
+    "sam2": "Sam2Model",
+    "sam2_video": "Sam2Model",
+    "sam3_tracker": "Sam3TrackerModel",
+    "sam3_tracker_video": "Sam3TrackerModel",
+    "sam3_video": "Sam3TrackerModel",
+}
+"""transformers' model for a folder's `model_type`: of what is made for videos the part for single images."""
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0
@@ -60,12 +72,11 @@ def load_checkpoint(path: Path, card: Card, unit_pixels: bool = False) -> Any:
         advice = f"use --model {looks}" if looks in CARDS else "give its folder instead of the file"
         raise ModelError(f"expected weights of {card.name}, got what looks like {looks} ({path}); {advice}")
     epsilon = TRANSFORMERS_EPSILON if theirs else DECODER_EPSILON
-    model = build(card, "meta", epsilon)
+    model = build(card, "cpu" if card.encoder == "perception" else "meta", epsilon)
     state = fold_unit_pixels(state) if unit_pixels else state
-    ready = state if theirs else to_transformers(state, card)
+    ready = to_transformers(state, card) if not theirs else ours(state) if has_levels(model) else state
     fill(model, tie(ready, path), path, card.name, str if theirs else lambda key: official_name(key, card))
-    model.prompt_encoder.shared_embedding.positional_embedding = model.shared_image_embedding.positional_embedding
-    return model.eval().requires_grad_(False)
+    return tied(model).eval().requires_grad_(False)
 
 
 def tie(state: State, path: Path | str) -> State:
@@ -211,24 +222,27 @@ def is_cached(hub_id: str) -> bool:
 
 
 def load_transformers(source: Path | str, local: bool = False) -> Any:
-    """A `SamModel` from a transformers folder or a hub id, in eval mode, frozen, float32; `local`: without a network.
+    """The model of a transformers folder or hub id (KINDS), in eval mode, frozen, float32; `local`: without a network.
 
     Its own configuration counts: published folders say epsilon 1e-6 for the decoder where the original has 1e-5, which
     moves logits by up to 1e-3. Raises ModelError in one line where it cannot be read, is no SAM, is incomplete, or has
     weights that are not finite.
     """
-    from transformers import PreTrainedConfig, SamModel
+    import transformers
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        kind = PreTrainedConfig.get_config_dict(str(source), local_files_only=local)[0].get("model_type")
-        if kind != "sam":
+        config, _ = transformers.PreTrainedConfig.get_config_dict(str(source), local_files_only=local)
+        kind = str(config.get("model_type"))
+        if kind.startswith("edgetam"):
+            raise ModelError(f"expected a SAM, got {EDGETAM} ({source})")
+        if kind not in KINDS:
             raise ModelError(
                 f"expected a transformers folder or hub id of a SAM, got one of type {kind!r} ({source}); {INSTEAD}"
             )
-        model, info = SamModel.from_pretrained(
+        model, info = getattr(transformers, KINDS[kind]).from_pretrained(
             str(source), output_loading_info=True, dtype=torch.float32, local_files_only=local
         )
     except ModelError:
@@ -244,8 +258,9 @@ def load_transformers(source: Path | str, local: bool = False) -> Any:
     wrong = {kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
     found = ", ".join(f"{len(names)} {kind} (first: {names[0]})" for kind, names in wrong.items() if names)
     if found:
-        raise ModelError(f"expected all tensors of a SamModel in {source}, got {found}")
+        raise ModelError(f"expected all tensors of a {KINDS[kind]} in {source}, got {found}")
     require_finite(model.state_dict(), source)
+    model = model if KINDS[kind] == "SamModel" else tied(adopt(model))
     return model.eval().requires_grad_(False)
 
 

@@ -2,7 +2,7 @@
 
 The six digits in Meta's file names begin the file's MD5, not its SHA-256. Meta publishes no SHA-256 and the authors of
 MobileSAM publish no hash at all; the ones here were recorded for the official downloads by many independent projects,
-micro-sam among them for all four, and they agree.
+micro-sam among them for all of SAM, MobileSAM and SAM 2.1, and they agree; none of the files was hashed by us.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 from specialsam.core.errors import UsageError
 
-EncoderKind = Literal["vit", "tinyvit", "conv", "lite"]
+EncoderKind = Literal["vit", "tinyvit", "conv", "lite", "hiera", "perception"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,45 @@ class TinyVitNumbers:
 
 
 @dataclass(frozen=True)
+class HieraNumbers:
+    """SAM 2's Hiera (Ravi et al. 2024): four stages, each half as fine and twice as wide as the one before.
+
+    `heads` are those of the first stage, `windows` in cells of each, `background` the side of the learned positions
+    that are spread over the whole image.
+    """
+
+    width: int
+    heads: int
+    blocks: tuple[int, int, int, int]
+    global_blocks: tuple[int, ...]
+    windows: tuple[int, int, int, int] = (8, 4, 14, 7)
+    background: int = 7
+
+
+@dataclass(frozen=True)
+class PerceptionNumbers:
+    """SAM 3's perception encoder, a ViT with rotary positions; `inner` is the width within its perceptrons,
+    `trained_side` the side of the images whose learned positions are repeated over larger ones."""
+
+    width: int = 1024
+    inner: int = 4736
+    blocks: int = 32
+    heads: int = 16
+    global_blocks: tuple[int, ...] = (7, 15, 23, 31)
+    window: int = 24
+    patch: int = 14
+    trained_side: int = 336
+
+
+@dataclass(frozen=True)
 class Card:
     """One published set of weights.
 
     `parameters` counts the elements of the checkpoint that are learned or fixed weights (statistics of batch
     normalisation left out), `side` is the side of the model's square input in pixels, `numbers` the encoder's
-    architecture (None for one that is built elsewhere), `channels` the width of the embedding. `sha256` is None where
-    none is known; such a file is not verified.
+    architecture (None for one that is built elsewhere), `channels` the width of the embedding (of its coarsest level).
+    `sha256` is None where none is known; such a file is not verified. Of SAM 2 and 3 only what a single image needs is
+    counted: the checkpoints hold what videos and texts need beside it.
     """
 
     name: str
@@ -58,7 +90,7 @@ class Card:
     parameters: int
     side: int
     encoder: EncoderKind
-    numbers: VitNumbers | TinyVitNumbers | None = None
+    numbers: VitNumbers | TinyVitNumbers | HieraNumbers | PerceptionNumbers | None = None
     channels: int = 256
 
 
@@ -80,6 +112,30 @@ def _sam(size: str, digits: str, sha256: str, parameters: int, numbers: VitNumbe
         parameters=parameters,
         side=1024,
         encoder="vit",
+        numbers=numbers,
+    )
+
+
+SEGMENT_ANYTHING_2 = "https://dl.fbaipublicfiles.com/segment_anything_2/092824"
+SAM2_PAPER = "Ravi et al. 2024, SAM 2: Segment Anything in Images and Videos, arXiv:2408.00714"
+SAM3_PAPER = "Carion et al. 2025, SAM 3: Segment Anything with Concepts, arXiv:2511.16719"
+SAM3_LICENCE = "SAM License"
+"""Of SAM 3, by Meta: whoever passes on what was made from it does so under the same terms, with their text."""
+
+
+def _sam2(size: str, sha256: str, parameters: int, numbers: HieraNumbers) -> Card:
+    filename = f"sam2.1_hiera_{size}.pt"
+    return Card(
+        name=filename.removesuffix(".pt"),
+        title=f"SAM 2.1, Hiera-{size.replace('_plus', '+')}",
+        url=f"{SEGMENT_ANYTHING_2}/{filename}",
+        filename=filename,
+        sha256=sha256,
+        licence="Apache-2.0",
+        paper=SAM2_PAPER,
+        parameters=parameters,
+        side=1024,
+        encoder="hiera",
         numbers=numbers,
     )
 
@@ -120,6 +176,43 @@ CARDS: dict[str, Card] = {
             side=1024,
             encoder="tinyvit",
             numbers=TinyVitNumbers(),
+        ),
+        _sam2(
+            "tiny",
+            "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+            31_440_721,
+            HieraNumbers(width=96, heads=1, blocks=(1, 2, 7, 2), global_blocks=(5, 7, 9)),
+        ),
+        _sam2(
+            "small",
+            "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+            38_538_577,
+            HieraNumbers(width=96, heads=1, blocks=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
+        ),
+        _sam2(
+            "base_plus",
+            "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+            73_328_401,
+            HieraNumbers(width=112, heads=2, blocks=(2, 3, 16, 3), global_blocks=(12, 16, 20), background=14),
+        ),
+        _sam2(
+            "large",
+            "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+            216_924_865,
+            HieraNumbers(width=144, heads=2, blocks=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)),
+        ),
+        Card(
+            name="sam3_tracker",
+            title="SAM 3, its tracker on single images (access on request)",
+            url="https://huggingface.co/facebook/sam3/resolve/main/sam3.pt",
+            filename="sam3.pt",
+            sha256="9999e2341ceef5e136daa386eecb55cb414446a00ac2b55eb2dfd2f7c3cf8c9e",
+            licence=SAM3_LICENCE,
+            paper=SAM3_PAPER,
+            parameters=457_407_889,
+            side=1008,
+            encoder="perception",
+            numbers=PerceptionNumbers(),
         ),
     )
 }

@@ -270,7 +270,7 @@ class Embedded:
         def pixels(item: Item) -> tuple[torch.Tensor, Geometry]:
             record, view = by_id[item.id]
             sample = apply(view, load(record))
-            return self.segmenter.pixels(sample.image), sample.geometry(self.segmenter.side)
+            return self.segmenter.pixels(sample.image), self.segmenter.geometry(sample.size)
 
         return TrainingData(
             self._split_items("train"), self._split_items("val"), self._embeddings, self._filled, pixels

@@ -27,7 +27,7 @@ from specialsam.evaluation.results import Asked, Results, measure
 from specialsam.evaluation.rivals import disc_radius
 from specialsam.models.finder_files import Alarm
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import SpecialistCard, clone, save_specialist
+from specialsam.models.specialist import SpecialistCard, clone, licence_of, save_specialist
 from specialsam.pipeline.evidence import BASE, SPECIALIST, gather_evidence, guarded
 from specialsam.pipeline.finding import Learned, finding_lines, learn_to_find
 from specialsam.pipeline.general import retention, training_data
@@ -187,7 +187,9 @@ def _save_specialist(
         base=str(Path(model).resolve()) if Path(model).exists() else model,
         base_encoder_id=base.encoder_id,
         base_decoder_id=base.decoder_id,
+        base_licence=licence_of(base),
         side=base.side,
+        preprocessing=base.preprocessing.version,
         tuned=settings.train.mode if alpha else "base",
         alpha=alpha,
         recipe=settings.model_dump(mode="json") | layout.reading(),

@@ -18,11 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from specialsam.core.console import Progress
-from specialsam.core.geometry import LOGITS_STRIDE, BoolArray, FloatArray, Geometry
+from specialsam.core.geometry import CELL_LOGITS, BoolArray, FloatArray, Geometry
 from specialsam.metrics.overlaps import pairwise_iou
 from specialsam.models.finder import (
     SAME,
-    STRIDE,
     By,
     Finder,
     FinderMaps,
@@ -66,18 +65,17 @@ def targets(masks: BoolArray, geometry: Geometry) -> FinderTargets:
     sides = np.zeros((4, cells, cells), np.float32)
     coverage = geometry.masks_to_logits(masks)
     dense = coverage.max(0, initial=0.0)
-    centre = np.arange(cells, dtype=np.float32) * STRIDE + STRIDE / 2
+    centre = np.arange(cells, dtype=np.float32) * geometry.cell + geometry.cell / 2
     for plane in sorted(coverage, key=lambda plane: -float(plane.sum())):
         inside = (plane > 0.5) if (plane > 0.5).any() else plane == plane.max()
         depth = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
         share = np.minimum(_by_cell(np.asarray(depth / depth.max(), np.float32)) ** 4, 0.99)
         deepest = np.unravel_index(int(depth.argmax()), depth.shape)
-        share[deepest[0] // LOGITS_STRIDE, deepest[1] // LOGITS_STRIDE] = 1.0
+        share[deepest[0] // CELL_LOGITS, deepest[1] // CELL_LOGITS] = 1.0
         middle = np.maximum(middle, share)
         own = share > 0.4
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-        x0, x1 = columns[0] * LOGITS_STRIDE, (columns[-1] + 1) * LOGITS_STRIDE
-        y0, y1 = rows[0] * LOGITS_STRIDE, (rows[-1] + 1) * LOGITS_STRIDE
+        (x0, x1), (y0, y1) = (np.array([on[0], on[-1] + 1]) * geometry.logits_stride for on in (columns, rows))
         span = np.broadcast_arrays(centre[None] - x0, centre[:, None] - y0, x1 - centre[None], y1 - centre[:, None])
         sides[:, own] = np.maximum(np.stack(span)[:, own], 1.0)
         near |= own
@@ -93,8 +91,8 @@ def targets(masks: BoolArray, geometry: Geometry) -> FinderTargets:
 
 def _by_cell(plane: FloatArray) -> FloatArray:
     """The largest value of each cell, (h, w), of a plane (L, L)."""
-    cells = len(plane) // LOGITS_STRIDE
-    return np.asarray(plane.reshape(cells, LOGITS_STRIDE, cells, LOGITS_STRIDE).max((1, 3)), np.float32)
+    cells = len(plane) // CELL_LOGITS
+    return np.asarray(plane.reshape(cells, CELL_LOGITS, cells, CELL_LOGITS).max((1, 3)), np.float32)
 
 
 def loss_of(maps: FinderMaps, truth: FinderTargets) -> Tensor:
@@ -104,7 +102,7 @@ def loss_of(maps: FinderMaps, truth: FinderTargets) -> Tensor:
     middle = _focal(maps.middle, truth.middle, truth.valid)
     boxes = _giou(maps.sides, truth.sides)[truth.near]
     sides = boxes.mean() if len(boxes) else maps.sides.sum() * 0
-    shown = functional.interpolate(truth.valid[:, None].float(), scale_factor=LOGITS_STRIDE)[:, 0]
+    shown = functional.interpolate(truth.valid[:, None].float(), scale_factor=CELL_LOGITS)[:, 0]
     soft = maps.dense.sigmoid() * shown
     cross = functional.binary_cross_entropy_with_logits(maps.dense, truth.dense, shown, reduction="sum") / shown.sum()
     overlap = 2 * (soft * truth.dense).sum((1, 2)) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,6 @@ from specialsam.advice.checks.image_facts import ImageFacts, usable
 from specialsam.advice.subject import Subject
 from specialsam.core.errors import DataError
 from specialsam.core.findings import Finding, Level
-from specialsam.core.geometry import LOGITS_STRIDE
 from specialsam.core.sampling import evenly
 from specialsam.core.types import Problem, Record
 from specialsam.data.census import counts, inspect_masks
@@ -185,7 +185,7 @@ def object_size(subject: Subject, facts: Sequence[ImageFacts]) -> Finding:
     """Objects smaller than one cell of the model's low-res answer, which it cannot outline."""
     check = "object size"
     sizes = [
-        (one.area_px * (subject.segmenter.side / max(fact.size) / LOGITS_STRIDE) ** 2, fact)
+        (one.area_px * math.prod(subject.segmenter.geometry(fact.size).logits_extent) / math.prod(fact.size), fact)
         for fact in usable(facts)
         for one in fact.objects
     ]

@@ -12,7 +12,7 @@ import numpy as np
 from specialsam.advice.checks.data_checks import named
 from specialsam.advice.subject import Subject
 from specialsam.core.findings import Finding
-from specialsam.core.geometry import BoolArray, FloatArray, Geometry
+from specialsam.core.geometry import BoolArray, FloatArray
 from specialsam.core.masks import tight_boxes
 from specialsam.core.randomness import generator
 from specialsam.core.types import Record
@@ -137,7 +137,7 @@ def prompt_frame(subject: Subject) -> Finding:
 def _round_trip(subject: Subject, drawn: Sequence[Drawn]) -> float:
     worst = 0.0
     for height, width in {one.mask.shape for one in drawn}:
-        geometry = Geometry(height, width, subject.segmenter.side)
+        geometry = subject.segmenter.geometry((height, width))
         corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], np.float32)
         back = geometry.points_to_original(geometry.points_to_model(corners))
         worst = max(worst, float(np.abs(back - corners).max()))

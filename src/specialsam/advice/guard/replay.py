@@ -36,7 +36,7 @@ def to_replay(general: RetentionSet, segmenter: Segmenter) -> TrainingData:
 
     def pixels(item: Item) -> tuple[torch.Tensor, Geometry]:
         image = by_name[item.id].image()
-        return segmenter.pixels(image), Geometry(image.shape[0], image.shape[1], segmenter.side)
+        return segmenter.pixels(image), segmenter.geometry(image.shape)
 
     def embeddings(items: Sequence[Item]) -> list[Embedding]:
         return [by_name[item.id].embedding() for item in items]
