@@ -1,46 +1,198 @@
-"""The parquet index of a store: one row an embedding, made from the shards' headers and never trusted over them."""
+"""The index of a store: sorted partitions, mapped from disk; made from the shards' headers and never trusted over them.
+
+A partition is one Arrow file (`pyarrow.ipc.open_file` reads it): a row an embedding, sorted by key, so that a key is
+found by bisection in the mapped column `head` (the first eight bytes of each key) and nothing is held in memory. Its
+metadata lists the shards that it speaks for. Of two partitions the newer one decides what is in a shard, so one that
+lists a shard without rows says that the shard is gone. Partitions grow by merging neighbours of like size, as long as
+they stay below `MOST_ROWS`: an embedding's row is written some ten times, however large the store.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+import json
+import time
+import uuid
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from specialsam.core.files import write_whole
+from specialsam.core.folders import Folder
 from specialsam.embeddings.shards import Entry
 
-INDEX = "index.parquet"
+SUFFIX = ".arrow"
+MOST_ROWS = 1 << 20
+"""Rows beyond which partitions are not merged any more: bounds the memory of a merge."""
+KINDS = {"str": "string", "int": "int64", "float": "float64", "Precision": "string"}
+"""Arrow types of the fields of an entry, but for the shard, which is a number into the metadata's list."""
 
 
-def read_index(folder: Path) -> dict[str, list[Entry]]:
-    """Entries by shard; empty where there is no index or it cannot be read, for the shards' headers hold the same."""
+@dataclass(frozen=True)
+class Shard:
+    """What the index knows of a shard: its embeddings, its least size in bytes, when its newest one was made."""
+
+    rows: int
+    end: int
+    newest: float
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> Shard:
+        newest = max((entry.created for entry in entries), default=0.0)
+        return cls(len(entries), max((entry.end for entry in entries), default=0), newest)
+
+
+class Partition:
+    """One file of the index, mapped. `alive` marks its shards that count, in the order of `shards`."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError or ValueError for a file that is none."""
+        import pyarrow as arrow
+
+        with arrow.memory_map(str(path)) as file:
+            self.batch = arrow.ipc.open_file(file).get_batch(0)
+        self.name = path.name
+        if self.batch.schema.remove_metadata() != _schema():
+            raise ValueError("an index of another version")
+        listed = json.loads(self.batch.schema.metadata[b"shards"])
+        self.shards = {name: Shard(*facts) for name, facts in listed.items()}
+        self.names = list(self.shards)
+        self.rows: npt.NDArray[np.int64] = np.array([shard.rows for shard in self.shards.values()], np.int64)
+        self.alive: npt.NDArray[np.bool_] = np.ones(len(self.names), np.bool_)
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    @cached_property
+    def heads(self) -> memoryview:
+        """The first eight bytes of each key as a number, ascending (N,)."""
+        return memoryview(self.batch.column("head").to_numpy())
+
+    @cached_property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """The shard of each row (N,), as a place in `names`."""
+        found: npt.NDArray[np.int64] = self.batch.column("shard").to_numpy()
+        return found
+
+    def entry(self, row: int) -> Entry:
+        (found,) = self.batch.slice(row, 1).to_pylist()
+        del found["head"]
+        return Entry(**found | {"shard": self.names[found["shard"]]})
+
+    def find(self, key: str, head: int) -> Iterator[Entry]:
+        """Entries of `key` in shards that count; `head` is `head_of(key)`."""
+        keys, row = self.batch.column("key"), bisect_left(self.heads, head)
+        while row < len(self) and self.heads[row] == head:
+            if keys[row].as_py() == key and self.alive[self.numbers[row]]:
+                yield self.entry(row)
+            row += 1
+
+    def of_shard(self, shard: str) -> list[Entry]:
+        """All entries of one shard, in the order of its bytes."""
+        rows = np.flatnonzero(self.numbers == self.names.index(shard))
+        return sorted((self.entry(int(row)) for row in rows), key=lambda entry: entry.offset)
+
+    def rows_alive(self) -> npt.NDArray[np.bool_]:
+        """Which rows (N,) lie in shards that count."""
+        return np.asarray(self.alive[self.numbers], np.bool_)
+
+    @property
+    def weight(self) -> int:
+        """Rows and shards that count."""
+        return int((self.rows + 1)[self.alive].sum())
+
+
+def head_of(key: str) -> int:
+    """The first eight bytes of a key as a number that sorts as the key does."""
+    return int.from_bytes(key.encode()[:8].ljust(8, b"\0"))
+
+
+def _schema() -> Any:
     import pyarrow as arrow
-    import pyarrow.parquet as parquet
 
-    names = [part.name for part in fields(Entry)]
-    try:
-        rows = parquet.ParquetFile(folder / INDEX).read().select(names).to_pylist()
-        entries = [Entry(**row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, arrow.ArrowException):
-        return {}
-    out: dict[str, list[Entry]] = {}
-    for entry in entries:
-        out.setdefault(entry.shard, []).append(entry)
-    return out
+    kinds = {part.name: arrow.type_for_alias(KINDS[str(part.type)]) for part in fields(Entry)}
+    return arrow.schema([("head", arrow.uint64()), *(kinds | {"shard": arrow.int64()}).items()])
 
 
-def write_index(folder: Path, shards: dict[str, list[Entry]], changed: set[str]) -> None:
-    """Write the index of `shards`; what another process has written since counts for shards that are not `changed`.
+def open_index(folder: Folder, known: Iterable[Partition] = ()) -> tuple[list[Partition], list[str]]:
+    """The partitions of a folder, the oldest first, and names of damaged ones; those `known` are not opened again."""
+    mapped = {one.name: one for one in known}
+    for _ in range(3):  # another process may merge some while they are opened
+        out, damaged, gone = [], [], False
+        for name in sorted(folder.sizes(SUFFIX)):
+            try:
+                out.append(mapped.get(name) or Partition(folder.fetch(name)))
+            except FileNotFoundError:
+                gone = True
+            except (OSError, ValueError, KeyError, TypeError):
+                damaged.append(name)
+        if not gone:
+            break
+    return out, damaged
 
-    Raises SpecialSamError where the folder cannot be written.
+
+def write_partition(folder: Folder, shards: Mapping[str, Sequence[Entry]]) -> None:
+    """Write a partition that speaks for `shards`; SpecialSamError where the folder cannot be written."""
+    import pyarrow as arrow
+
+    rows = sorted((entry for entries in shards.values() for entry in entries), key=lambda entry: entry.key)
+    number = {name: place for place, name in enumerate(shards)}
+    plain = [{"head": head_of(row.key), **asdict(row), "shard": number[row.shard]} for row in rows]
+    table = arrow.RecordBatch.from_pylist(plain, schema=_schema())
+    _write(folder, f"{time.time_ns():016x}", table, {name: Shard.of(entries) for name, entries in shards.items()})
+
+
+def merge(folder: Folder, partitions: Sequence[Partition], standing: Collection[str]) -> bool:
+    """Make one of the two newest neighbours that are of like size; False where there are none.
+
+    What does not count any more is left out; that a shard is gone stays said while an older partition lists it, or its
+    file is `standing`. A reader that has the old files mapped goes on with them.
     """
     import pyarrow as arrow
-    import pyarrow.parquet as parquet
 
-    mine = {name: entries for name, entries in shards.items() if (folder / f"{name}.safetensors").exists()}
-    theirs = {name: entries for name, entries in read_index(folder).items() if name not in changed}
-    merged = {**mine, **theirs}
-    rows = [asdict(entry) for name in sorted(merged) for entry in merged[name]]
-    kinds = {"str": arrow.string(), "int": arrow.int64(), "float": arrow.float64(), "Precision": arrow.string()}
-    schema = arrow.schema([(part.name, kinds[str(part.type)]) for part in fields(Entry)])
-    table = arrow.Table.from_pylist(rows, schema=schema)
-    write_whole(folder / INDEX, lambda path: parquet.write_table(table, path))
+    for place in reversed(range(len(partitions) - 1)):
+        one, two = partitions[place : place + 2]
+        if one.weight > 2 * two.weight or one.weight + two.weight > MOST_ROWS:
+            continue
+        older = {name for part in partitions[:place] for name in part.names}
+        shards = {
+            name: shard
+            for part in (one, two)
+            for name, shard, alive in zip(part.names, part.shards.values(), part.alive, strict=True)
+            if alive and (shard.rows or name in older or name in standing)
+        }
+        number = {name: index for index, name in enumerate(shards)}
+        pieces = []
+        for part in (one, two):
+            kept = part.batch.filter(arrow.array(part.rows_alive()))
+            places = np.array([number.get(name, -1) for name in part.names] or [0], np.int64)
+            where = kept.schema.get_field_index("shard")
+            column = arrow.array(places[kept.column("shard").to_numpy()])
+            pieces.append(kept.set_column(where, "shard", column).replace_schema_metadata(None))
+        table = arrow.Table.from_batches(pieces, _schema()).sort_by("key").combine_chunks()
+        batches = table.to_batches() or [arrow.RecordBatch.from_pylist([], schema=_schema())]
+        _write(folder, two.name.split("-")[1], batches[0], shards)
+        for part in (one, two):
+            folder.remove(part.name)
+        return True
+    return False
+
+
+def _write(folder: Folder, stamp: str, batch: Any, shards: Mapping[str, Shard]) -> None:
+    import pyarrow as arrow
+
+    listed = json.dumps({name: [shard.rows, shard.end, shard.newest] for name, shard in shards.items()})
+    batch = batch.replace_schema_metadata({b"shards": listed.encode()})
+
+    def write(path: Path) -> None:
+        with arrow.ipc.new_file(str(path), batch.schema) as file:
+            file.write_batch(batch)
+
+    name = f"index-{stamp}-{uuid.uuid4().hex[:8]}{SUFFIX}"
+    write_whole(folder.path / name, write)
+    folder.publish(folder.path / name, name)

@@ -1,0 +1,247 @@
+"""A folder of whole files: on this machine as it is, elsewhere (`s3://`, `gs://`, `file://`) through local copies.
+
+What lies elsewhere is read from whole copies in a cache of limited size, so that everything behind it maps files as it
+always does. Written is a file here first, then it is put there whole: object storage shows a file whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from specialsam.core.errors import SpecialSamError, UsageError
+
+CACHE = "SPECIALSAM_CACHE"
+CACHE_GB = "SPECIALSAM_CACHE_GB"
+"""Environment variables: where local copies lie (else ~/.cache/specialsam), and how many 10^9 bytes (else 50)."""
+DEFAULT_GB = 50.0
+COPIED = ".copies"
+"""Folder below each mirrored one in which downloads begin."""
+_URL = re.compile(r"([a-z][a-z0-9+.-]+)://+(.*)", re.DOTALL)
+
+
+class Folder:
+    """A folder on this machine, one level deep; nothing is made before something is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def below(self, *names: str) -> Folder:
+        """A folder in this one."""
+        return Folder(self.path.joinpath(*names))
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write to it; False where it does not exist."""
+        return os.access(self.path, os.W_OK)
+
+    def folders(self) -> list[str]:
+        """Names of the folders in it, sorted; none where it does not exist."""
+        return sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir()) if self.path.is_dir() else []
+
+    def sizes(self, suffix: str) -> dict[str, int]:
+        """Bytes of each file with that ending, by name; one that another process removes meanwhile is not there."""
+        out: dict[str, int] = {}
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path) as listed:
+            for entry in listed:
+                if entry.name.endswith(suffix) and not entry.name.startswith("."):
+                    with suppress(FileNotFoundError):
+                        out[entry.name] = entry.stat().st_size
+        return out
+
+    def fetch(self, name: str) -> Path:
+        """A file to read or map; FileNotFoundError where there is none."""
+        return self.path / name
+
+    def publish(self, local: Path, name: str) -> None:
+        """Let everybody see a file of this folder that has been written whole."""
+
+    def remove(self, name: str) -> None:
+        """Take a file away; nothing where there is none. OSError where it cannot be."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def take(self, other: Folder, name: str) -> None:
+        """Move a file of another folder of the same kind here; what a killed call began ends in a second one."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        source, beside = other.path / name, self.path / f".{name}.{os.getpid()}.tmp"
+        try:
+            source.replace(self.path / name)
+        except OSError:  # another disk
+            shutil.copyfile(source, beside)
+            beside.replace(self.path / name)
+            source.unlink()
+
+    def clear(self) -> None:
+        """Remove it with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Mirror(Folder):
+    """A folder of a file system that fsspec knows; `path` is where its local copies lie."""
+
+    def __init__(self, url: str, system: Any = None) -> None:
+        scheme, where = _parts(url)
+        self.url, self.root = f"{scheme}://{where}", cache_folder()
+        self.system, self._where = (system, where) if system is not None else _system(self.url)
+        super().__init__(self.root / scheme / where)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def below(self, *names: str) -> Mirror:
+        return Mirror("/".join((self.url, *names)))
+
+    @property
+    def writable(self) -> bool:
+        return True
+
+    def folders(self) -> list[str]:
+        return sorted(name for name, info in self._listed().items() if info["type"] == "directory")
+
+    def sizes(self, suffix: str) -> dict[str, int]:
+        found = self._listed().items()
+        return {name: int(info["size"]) for name, info in found if info["type"] == "file" and name.endswith(suffix)}
+
+    def _listed(self) -> dict[str, dict[str, Any]]:
+        self.system.invalidate_cache(self._where)
+        try:
+            listed = self.system.ls(self._where, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {info["name"].rstrip("/").rpartition("/")[2]: info for info in listed}
+
+    def fetch(self, name: str) -> Path:
+        local = self.path / name
+        try:
+            os.utime(local)
+            return local
+        except FileNotFoundError:
+            pass
+        beside = self.path / COPIED / f"{name}.{uuid.uuid4().hex[:8]}"
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.system.get_file(f"{self._where}/{name}", str(beside))
+            make_room(self.root, beside.stat().st_size)
+            beside.replace(local)
+        finally:
+            with suppress(OSError):
+                beside.unlink()
+        return local
+
+    def publish(self, local: Path, name: str) -> None:
+        target = f"{self._where}/{name}"
+        if getattr(self.system, "protocol", None) in ("file", ("file", "local")):  # no whole files by themselves
+            beside = f"{self._where}/.{name}.{uuid.uuid4().hex[:8]}.tmp"
+            self.system.makedirs(self._where, exist_ok=True)
+            self.system.put_file(str(local), beside)
+            self.system.mv(beside, target)
+        else:
+            self.system.put_file(str(local), target)
+
+    def remove(self, name: str) -> None:
+        super().remove(name)
+        with suppress(FileNotFoundError):
+            self.system.rm_file(f"{self._where}/{name}")
+
+    def take(self, other: Folder, name: str) -> None:
+        assert isinstance(other, Mirror)
+        if self.system.exists(f"{other._where}/{name}"):
+            self.system.makedirs(self._where, exist_ok=True)
+            self.system.cp_file(f"{other._where}/{name}", f"{self._where}/{name}")
+        other.remove(name)
+
+    def clear(self) -> None:
+        super().clear()
+        with suppress(FileNotFoundError):
+            self.system.rm(self._where, recursive=True)
+
+
+def is_url(place: object) -> bool:
+    """Whether a place is named by a URL and so lies behind fsspec."""
+    return isinstance(place, str) and _URL.fullmatch(place) is not None
+
+
+def folder(place: str | Path) -> Folder:
+    """The folder that a path or URL names; UsageError where fsspec, or its package for that kind, is missing."""
+    if isinstance(place, str) and is_url(place):
+        return Mirror(place)
+    return Folder(Path(place))
+
+
+def _parts(url: str) -> tuple[str, str]:
+    found = _URL.fullmatch(url)
+    assert found is not None
+    scheme, where = found[1], found[2].strip("/")
+    if ".." in where.split("/"):
+        raise UsageError(f"expected a URL without '..', got {url}")
+    return scheme, where
+
+
+def _system(url: str) -> tuple[Any, str]:
+    try:
+        from fsspec.core import url_to_fs
+
+        system, where = url_to_fs(f"file:///{_parts(url)[1]}" if url.startswith("file://") else url)
+    except (ImportError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"{url} cannot be opened ({reason}); install what it needs: pip install 'specialsam[cluster]'"
+        ) from error
+    return system, str(where)
+
+
+def cache_folder() -> Path:
+    """Where local copies lie."""
+    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "specialsam")
+
+
+_room: dict[Path, float] = {}
+"""Bytes that may still come before the copies below a folder are counted again."""
+
+
+def make_room(root: Path, coming: int) -> None:
+    """Remove the copies that were asked for longest ago until `coming` bytes more are within the limit.
+
+    Makes a tenth of the limit free at once, so that copies are counted rarely. A file that a process has mapped stays
+    readable for it. Raises SpecialSamError for a file above the limit.
+    """
+    try:
+        limit = float(os.environ.get(CACHE_GB) or DEFAULT_GB) * 1e9
+    except ValueError as error:
+        raise UsageError(f"expected a number of gigabytes in {CACHE_GB}, got {os.environ[CACHE_GB]!r}") from error
+    if coming > limit:
+        raise SpecialSamError(
+            f"expected a cache of at least {coming / 1e9:.3g} GB, {CACHE_GB} allows {limit / 1e9:.3g}; raise it"
+        )
+    if _room.get(root, 0.0) < coming:
+        copies = _copies(root)
+        size = sum(one[1] for one in copies)
+        for _, count, path in sorted(copies):
+            if size <= min(0.9 * limit, limit - coming):
+                break
+            with suppress(OSError):
+                path.unlink()
+                size -= count
+        _room[root] = min(limit - size, 0.1 * limit + coming)  # other processes fill it, too
+    _room[root] -= coming
+
+
+def _copies(root: Path) -> list[tuple[float, int, Path]]:
+    """When it was last asked for, its bytes and its path, of each whole copy."""
+    out = []
+    for path in root.rglob("*"):
+        if COPIED not in path.parts and path.suffix not in (".part", ".journal"):
+            with suppress(OSError):
+                found = path.stat()
+                if stat.S_ISREG(found.st_mode):
+                    out.append((found.st_mtime, found.st_size, path))
+    return out
