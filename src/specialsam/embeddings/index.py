@@ -14,7 +14,7 @@ import time
 import uuid
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Partition:
         with arrow.memory_map(str(path)) as file:
             self.batch = arrow.ipc.open_file(file).get_batch(0)
         self.name = path.name
-        if self.batch.schema.remove_metadata() != _schema():
+        if self.batch.schema.remove_metadata() != schema():
             raise ValueError("an index of another version")
         listed = json.loads(self.batch.schema.metadata[b"shards"])
         self.shards = {name: Shard(*facts) for name, facts in listed.items()}
@@ -71,17 +71,30 @@ class Partition:
     @cached_property
     def heads(self) -> memoryview:
         """The first eight bytes of each key as a number, ascending (N,)."""
-        return memoryview(self.batch.column("head").to_numpy())
+        return memoryview(self._mapped("head", np.uint64))
 
     @cached_property
     def numbers(self) -> npt.NDArray[np.int64]:
         """The shard of each row (N,), as a place in `names`."""
-        found: npt.NDArray[np.int64] = self.batch.column("shard").to_numpy()
-        return found
+        return self._mapped("shard", np.int64)
+
+    def _mapped(self, column: str, kind: type[np.generic]) -> npt.NDArray[Any]:
+        """A column of numbers (N,) as it lies in the file; pyarrow's own way would first import pandas."""
+        return np.frombuffer(self.batch.column(column).buffers()[1] or b"", kind, len(self))
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[Any, bool]]:
+        """The column of each field of an entry, and whether it holds texts; numbers are read from mapped memory."""
+        out: dict[str, tuple[Any, bool]] = {}
+        for part in fields(Entry):
+            kind = "int64" if part.name == "shard" else KINDS[str(part.type)]
+            text = kind == "string"
+            mapped = self.batch.column(part.name) if text else memoryview(self._mapped(part.name, np.dtype(kind).type))
+            out[part.name] = mapped, text
+        return out
 
     def entry(self, row: int) -> Entry:
-        (found,) = self.batch.slice(row, 1).to_pylist()
-        del found["head"]
+        found = {name: column[row].as_py() if text else column[row] for name, (column, text) in self._columns.items()}
         return Entry(**found | {"shard": self.names[found["shard"]]})
 
     def find(self, key: str, head: int) -> Iterator[Entry]:
@@ -112,7 +125,8 @@ def head_of(key: str) -> int:
     return int.from_bytes(key.encode()[:8].ljust(8, b"\0"))
 
 
-def _schema() -> Any:
+def schema() -> Any:
+    """The columns of a partition."""
     import pyarrow as arrow
 
     kinds = {part.name: arrow.type_for_alias(KINDS[str(part.type)]) for part in fields(Entry)}
@@ -142,9 +156,10 @@ def write_partition(folder: Folder, shards: Mapping[str, Sequence[Entry]]) -> No
 
     rows = sorted((entry for entries in shards.values() for entry in entries), key=lambda entry: entry.key)
     number = {name: place for place, name in enumerate(shards)}
-    plain = [{"head": head_of(row.key), **asdict(row), "shard": number[row.shard]} for row in rows]
-    table = arrow.RecordBatch.from_pylist(plain, schema=_schema())
-    _write(folder, f"{time.time_ns():016x}", table, {name: Shard.of(entries) for name, entries in shards.items()})
+    columns: dict[str, list[Any]] = {part.name: [getattr(row, part.name) for row in rows] for part in fields(Entry)}
+    columns |= {"head": [head_of(row.key) for row in rows], "shard": [number[row.shard] for row in rows]}
+    batch = arrow.RecordBatch.from_pydict(columns, schema=schema())
+    write_batch(folder, f"{time.time_ns():016x}", batch, {name: Shard.of(entries) for name, entries in shards.items()})
 
 
 def merge(folder: Folder, partitions: Sequence[Partition], standing: Collection[str]) -> bool:
@@ -174,16 +189,17 @@ def merge(folder: Folder, partitions: Sequence[Partition], standing: Collection[
             where = kept.schema.get_field_index("shard")
             column = arrow.array(places[kept.column("shard").to_numpy()])
             pieces.append(kept.set_column(where, "shard", column).replace_schema_metadata(None))
-        table = arrow.Table.from_batches(pieces, _schema()).sort_by("key").combine_chunks()
-        batches = table.to_batches() or [arrow.RecordBatch.from_pylist([], schema=_schema())]
-        _write(folder, two.name.split("-")[1], batches[0], shards)
+        table = arrow.Table.from_batches(pieces, schema()).sort_by("key").combine_chunks()
+        batches = table.to_batches() or [arrow.RecordBatch.from_pylist([], schema=schema())]
+        write_batch(folder, two.name.split("-")[1], batches[0], shards)
         for part in (one, two):
             folder.remove(part.name)
         return True
     return False
 
 
-def _write(folder: Folder, stamp: str, batch: Any, shards: Mapping[str, Shard]) -> None:
+def write_batch(folder: Folder, stamp: str, batch: Any, shards: Mapping[str, Shard]) -> None:
+    """Write rows, sorted by key, as the partition of `stamp`; its shards in the order of the rows' numbers."""
     import pyarrow as arrow
 
     listed = json.dumps({name: [shard.rows, shard.end, shard.newest] for name, shard in shards.items()})
