@@ -216,7 +216,7 @@ def test_two_open_writers_and_the_index(tmp_path: Path) -> None:
     assert len(one) == 6
     table = index(tmp_path).to_pandas()
     assert sorted(table.record) == [f"r{seed}" for seed in range(6)]
-    assert table["key"].is_monotonic_increasing, "sorted, to be found by bisection"
+    assert table["head"].is_monotonic_increasing, "sorted, to be found by bisection"
     assert set(table.view) == {"flip=True"}
     assert len(set(table.shard)) == 2
 

@@ -62,8 +62,16 @@ class Folder:
         """A file to read or map; FileNotFoundError where there is none."""
         return self.path / name
 
+    def head(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of a file, without a copy of the rest; FileNotFoundError where there is none."""
+        with (self.path / name).open("rb") as file:
+            return file.read(count)
+
     def publish(self, local: Path, name: str) -> None:
-        """Let everybody see a file of this folder that has been written whole."""
+        """Let everybody see a file that has been written whole, here or in another folder of this machine."""
+        if local.parent != self.path:
+            self.path.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(local, self.path / name)
 
     def remove(self, name: str) -> None:
         """Take a file away; nothing where there is none. OSError where it cannot be."""
@@ -136,6 +144,9 @@ class Mirror(Folder):
             with suppress(OSError):
                 beside.unlink()
         return local
+
+    def head(self, name: str, count: int) -> bytes:
+        return bytes(self.system.cat_file(f"{self._where}/{name}", 0, count))
 
     def publish(self, local: Path, name: str) -> None:
         target = f"{self._where}/{name}"

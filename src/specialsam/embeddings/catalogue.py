@@ -76,7 +76,7 @@ class Catalogue:
             try:
                 entries = self.own.get(name)
                 if entries is None:
-                    entries = read_shard(self.files.fetch(f"{name}{SHARD}"))
+                    entries = read_shard(self.files, f"{name}{SHARD}")
                     fresh.add(name)
                 check_size(size, entries)
                 known[name] = entries

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from specialsam.core.types import Embedding, Record, Sample
 from specialsam.data.content import digest_record
 from specialsam.embeddings.reading import (
     Failure,
+    Found,
     Loaded,
     Pair,
     Task,
@@ -60,6 +61,12 @@ class EmbedReport:
     @property
     def images_per_second(self) -> float:
         return self.done / self.seconds if self.seconds else 0.0
+
+    def beside(self, found: Found) -> EmbedReport:
+        """This report of what was missing together with what a look at the store had found."""
+        lacking = {task.key for task in found.todo} - set(self.keys.values())
+        keys = {name: key for name, key in found.keys.items() if key not in lacking}
+        return replace(self, reused=found.reused, failed=(*found.failed, *self.failed), keys=keys)
 
     @classmethod
     def of_all(cls, parts: Sequence[EmbedReport]) -> EmbedReport:
@@ -125,9 +132,23 @@ def embed(
     """
     _check(encoder, store, batch_size)
     found = look_up(pairs, store, digest, progress)
-    failed, made = list(found.failed), set[str]()
+    return fill(found.todo, load, encoder, store, batch_size=batch_size, needs=needs, progress=progress).beside(found)
+
+
+def fill(
+    todo: Sequence[Task],
+    load: Callable[[Record], Sample],
+    encoder: Encoder,
+    store: EmbeddingStore,
+    *,
+    batch_size: int = 1,
+    needs: Callable[[Sample], bool] = with_objects,
+    progress: Progress | None = None,
+) -> EmbedReport:
+    """`embed` for what is known to be missing; its report is of these tasks alone."""
+    failed, made = list[Failure](), dict[tuple[str, str], str]()
     started, seen, empty, added, first_evicted = time.perf_counter(), 0, 0, 0, len(store.evicted)
-    with closing(read_ahead(found.todo, load, needs, batch_size)) as reader, store.writer() as writer:
+    with closing(read_ahead(list(todo), load, needs, batch_size)) as reader, store.writer() as writer:
         while batch := list(islice(reader, batch_size)):
             seen, empty = seen + len(batch), empty + sum(image is None for _, image in batch)
             for task, result in _encode(encoder, batch):
@@ -139,19 +160,18 @@ def embed(
                 except DataError as error:
                     failed.append(failure(task, error))
                     continue
-                made.add(task.key)
+                made[task.record.id, task.view.key] = task.key
                 added += entry.bytes
             if progress:
-                progress(seen, len(found.todo), "encode")
-    lacking = {task.key for task in found.todo} - made
+                progress(seen, len(todo), "encode")
     return EmbedReport(
         done=len(made),
-        reused=found.reused,
+        reused=0,
         without_objects=empty,
         failed=tuple(failed),
         seconds=time.perf_counter() - started,
         bytes=added,
-        keys={name: key for name, key in found.keys.items() if key not in lacking},
+        keys=made,
         evicted=tuple(store.evicted[first_evicted:]),
         notes=tuple(store.notes),
     )

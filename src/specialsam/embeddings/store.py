@@ -21,11 +21,21 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from specialsam.core.errors import StoreError, UsageError
+from specialsam.core.folders import Folder
 from specialsam.core.folders import folder as place
 from specialsam.core.types import Embedding
 from specialsam.embeddings.catalogue import EXACTNESS, SHARD, Catalogue, Damage
+from specialsam.embeddings.index import Shard
 from specialsam.embeddings.parts import ShardWriter
-from specialsam.embeddings.shards import PRECISIONS, Entry, Precision, ShardDamage, checksum
+from specialsam.embeddings.shards import (
+    PRECISIONS,
+    Entry,
+    Precision,
+    ShardDamage,
+    check_size,
+    checksum,
+    read_shard,
+)
 
 OPEN_SHARDS = 128
 """Most shards mapped at once by one store."""
@@ -188,6 +198,42 @@ class EmbeddingStore:
             else:
                 torch.mul(values, scale[:, None, None], out=row)
         return out
+
+    def adopt(self, other: Folder, index: bool = True) -> int:
+        """Take in the finished shards that lie in a folder of any writer, by content key; how many embeddings are new.
+
+        A shard moves here where it holds anything that the store lacks, else it is removed; one that is not whole stays
+        where it is. Interrupted and called again it comes to the same. With `index` off the index is written by a later
+        call. Raises StoreError for a shard of another encoder.
+        """
+        new = 0
+        for name, size in sorted(other.sizes(SHARD).items()):
+            try:
+                entries = read_shard(other, name)
+                check_size(size, entries)
+            except (ShardDamage, FileNotFoundError):
+                continue
+            if strangers := {entry.encoder for entry in entries} - {self.encoder_id}:
+                raise StoreError(f"expected shards of encoder {self.encoder_id} in {other}, got {strangers.pop()}")
+            lacking = [entry for entry in entries if entry.key not in self]
+            if not lacking:
+                other.remove(name)
+                continue
+            self.files.take(other, name)
+            self._catalogue.own[name.removesuffix(SHARD)] = lacking
+            self._catalogue.shards[name.removesuffix(SHARD)] = Shard.of(lacking)
+            for entry in lacking:
+                self._catalogue.adopt(entry)
+            self._used.add(name.removesuffix(SHARD))
+            new += len(lacking)
+        if index:
+            self.index()
+        return new
+
+    def index(self) -> None:
+        """Bring the index up to date and keep the store within its size."""
+        self._catalogue.save(self._writing)
+        self.evict()
 
     def writer(self) -> Writer:
         """A context in which embeddings are put; several writers, also of other processes, may be open at once."""

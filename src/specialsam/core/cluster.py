@@ -1,0 +1,138 @@
+"""Work spread over the machines of a Ray cluster: a worker a GPU (or a share of one), whole items to whoever is free.
+
+Ray Data hands the items out and starts a dead worker's item anew somewhere else, so work must do no harm done twice.
+Ray is needed here alone (extra `cluster`), and it is told to report its use to nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from specialsam.core.errors import SpecialSamError, UsageError
+
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
+LOOPBACK = "127.0.0.1"
+STORE_BYTES = 256 << 20
+"""Object store of a cluster that is started here for one call: records and answers are small, images do not pass it."""
+
+
+class ClusterSettings(BaseModel):
+    """How work is spread: which program does it, and what each worker gets.
+
+    `workers` 0 is one for each share of the GPUs, or for each CPU share where there is none. `gpus` and `cpus` are what
+    Ray sets aside for a worker (0.25 puts four on one), `images` how many images are handed out at once: so many are
+    lost to a kill, and so many lie in a shard.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by: Literal["ray"] = "ray"
+    address: str = ""
+    workers: Annotated[int, Field(ge=0)] = 0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    images: Annotated[int, Field(ge=1)] = 64
+
+
+class _Worker(Generic[Given, Answer]):
+    """One actor: makes its work once, from a pickle, and answers items; what an item raises is its answer."""
+
+    def __init__(self, make: bytes) -> None:
+        self.work: Callable[[Given], Answer] = pickle.loads(make)()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        return {"number": batch["number"], "answer": [self._answer(item) for item in batch["item"]]}
+
+    def _answer(self, item: bytes) -> bytes:
+        try:
+            return pickle.dumps((self.work(pickle.loads(item)), None))
+        except Exception as error:
+            return pickle.dumps((None, error if isinstance(error, SpecialSamError) else _told(error)))
+
+
+def _told(error: Exception) -> SpecialSamError:
+    return SpecialSamError(f"a worker of the cluster failed: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def connected(how: ClusterSettings) -> Iterator[int]:
+    """Connect to the cluster at the settings' or RAY_ADDRESS's address, else to one started here for this call.
+
+    Gives the number of workers that there is room for, or that is asked for. UsageError where Ray is not installed or
+    there is no cluster at the address.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers without a GPU: as Ray will have it
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UsageError("--cluster ray needs the package ray; install it: pip install 'specialsam[cluster]'") from error
+    address = how.address or os.environ.get("RAY_ADDRESS") or ""
+    own = not ray.is_initialized()
+    if own:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        try:
+            if address:
+                ray.init(address, **quiet)
+            else:
+                here = {"include_dashboard": False, "_node_ip_address": LOOPBACK, "object_store_memory": STORE_BYTES}
+                ray.init("local", **here, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UsageError(f"expected a Ray cluster at {address or 'this machine'}, found none ({error})") from error
+    try:
+        there = ray.cluster_resources()
+        room = there.get("GPU", 0) // how.gpus if how.gpus else there.get("CPU", 0) // how.cpus
+        if room < 1:
+            asked = f"{how.gpus:g} GPU" if how.gpus else f"{how.cpus:g} CPU"
+            raise UsageError(f"expected a cluster with room for a worker of {asked}, got {_named(there)}")
+        yield min(how.workers or int(room), int(room))
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _named(resources: dict[str, float]) -> str:
+    return ", ".join(f"{resources.get(name, 0):g} {name}" for name in ("GPU", "CPU"))
+
+
+def spread(
+    make: Callable[[], Callable[[Given], Answer]], items: Sequence[Given], how: ClusterSettings, workers: int
+) -> Iterator[tuple[int, Answer]]:
+    """(place, answer) of each item as they come, in any order; within `connected`.
+
+    `make` is called once in each worker and gives what answers an item there; it, items and answers are pickled. What an
+    item raises is raised here. An item whose worker dies is given to another one.
+    """
+    if not items:
+        return
+    import ray
+    from ray import cloudpickle
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False
+    context.max_errored_blocks = 0
+    context.wait_for_min_actors_s = 1
+    rows = [{"number": number, "item": pickle.dumps(item)} for number, item in enumerate(items)]
+    size = min(workers, len(rows))
+    answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        _Worker,
+        fn_constructor_args=(cloudpickle.dumps(make),),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=size),
+        num_cpus=how.cpus,
+        num_gpus=how.gpus or None,
+    )
+    for row in answers.iter_rows():
+        answer, error = pickle.loads(row["answer"])
+        if error is not None:
+            raise error
+        yield int(row["number"]), answer
