@@ -41,7 +41,11 @@ def fill(folder: Path, count: int, each: int) -> None:
     start = 0
     with stage("filling") as progress:
         while start < count:
-            rows = MOST_ROWS // each * each if count - start > MOST_ROWS else max(each, (count - start) * 7 // 8 // each * each)
+            rows = (
+                MOST_ROWS // each * each
+                if count - start > MOST_ROWS
+                else max(each, (count - start) * 7 // 8 // each * each)
+            )
             part(folder, range(start, min(start + rows, count)), each)
             start += rows
             progress(min(start, count), count, "entries")

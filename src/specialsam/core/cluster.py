@@ -10,11 +10,12 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from specialsam.core.errors import SpecialSamError, UsageError
+from specialsam.core.settings import Settings, parse_settings
 
 Given = TypeVar("Given")
 Answer = TypeVar("Answer")
@@ -23,22 +24,34 @@ STORE_BYTES = 256 << 20
 """Object store of a cluster that is started here for one call: records and answers are small, images do not pass it."""
 
 
-class ClusterSettings(BaseModel):
-    """How work is spread: which program does it, and what each worker gets.
+class ClusterSettings(Settings):
+    """How work is spread over a cluster: by which program, and what each worker gets."""
 
-    `workers` 0 is one for each share of the GPUs, or for each CPU share where there is none. `gpus` and `cpus` are what
-    Ray sets aside for a worker (0.25 puts four on one), `images` how many images are handed out at once: so many are
-    lost to a kill, and so many lie in a shard.
+    by: Literal["ray"] = Field("ray", description="the program that spreads work")
+    address: str = Field("", description="of the cluster's head; empty: RAY_ADDRESS, or one started for this call")
+    workers: int = Field(0, description="workers; 0: as many as there is room for", ge=0)
+    gpus: float = Field(0.0, description="share of a GPU for each worker: 0.25 puts four on one", ge=0)
+    cpus: float = Field(1.0, description="CPU cores for each worker", gt=0)
+    images: int = Field(
+        64, description="images handed out at once: so many lie in a shard, and so many a kill loses", ge=1
+    )
+
+
+def cluster_of(by: str | None, given: dict[str, object]) -> ClusterSettings | None:
+    """Take the group `cluster` out of nested settings; None where nothing is to be spread (`by` None).
+
+    UsageError for wrong values, and for settings of a cluster that is not asked for.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    by: Literal["ray"] = "ray"
-    address: str = ""
-    workers: Annotated[int, Field(ge=0)] = 0
-    gpus: Annotated[float, Field(ge=0)] = 0.0
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    images: Annotated[int, Field(ge=1)] = 64
+    stated = given.pop("cluster", None)
+    if by is None:
+        if stated is not None:
+            raise UsageError("settings: cluster: expected --cluster ray beside them, got none")
+        return None
+    if stated is not None and not isinstance(stated, dict):
+        raise UsageError(f"settings: cluster: expected settings by name, got {type(stated).__name__}")
+    if by != "ray":
+        raise UsageError(f"expected --cluster ray, got {by!r}")
+    return parse_settings(ClusterSettings, stated or {})
 
 
 class _Worker(Generic[Given, Answer]):
@@ -74,7 +87,9 @@ def connected(how: ClusterSettings) -> Iterator[int]:
         import ray
         import ray.data
     except ImportError as error:
-        raise UsageError("--cluster ray needs the package ray; install it: pip install 'specialsam[cluster]'") from error
+        raise UsageError(
+            "--cluster ray needs the package ray; install it: pip install 'specialsam[cluster]'"
+        ) from error
     address = how.address or os.environ.get("RAY_ADDRESS") or ""
     own = not ray.is_initialized()
     if own:

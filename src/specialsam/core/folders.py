@@ -19,10 +19,10 @@ from specialsam.core.errors import SpecialSamError, UsageError
 
 CACHE = "SPECIALSAM_CACHE"
 CACHE_GB = "SPECIALSAM_CACHE_GB"
-"""Environment variables: where local copies lie (else ~/.cache/specialsam), and how many 10^9 bytes (else 50)."""
+"""Environment variables: the cache (else ~/.cache/specialsam), and how many 10^9 bytes of copies it keeps (else 50)."""
 DEFAULT_GB = 50.0
-COPIED = ".copies"
-"""Folder below each mirrored one in which downloads begin."""
+COPIES, COMING = "copies", ".coming"
+"""Folder of the cache with the copies of all mirrored folders, and that below each of these in which one begins."""
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://+(.*)", re.DOTALL)
 
 
@@ -98,7 +98,7 @@ class Mirror(Folder):
 
     def __init__(self, url: str, system: Any = None) -> None:
         scheme, where = _parts(url)
-        self.url, self.root = f"{scheme}://{where}", cache_folder()
+        self.url, self.root = f"{scheme}://{where}", cache_folder() / COPIES
         self.system, self._where = (system, where) if system is not None else _system(self.url)
         super().__init__(self.root / scheme / where)
 
@@ -134,7 +134,7 @@ class Mirror(Folder):
             return local
         except FileNotFoundError:
             pass
-        beside = self.path / COPIED / f"{name}.{uuid.uuid4().hex[:8]}"
+        beside = self.path / COMING / f"{name}.{uuid.uuid4().hex[:8]}"
         beside.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.system.get_file(f"{self._where}/{name}", str(beside))
@@ -211,8 +211,9 @@ def _system(url: str) -> tuple[Any, str]:
 
 
 def cache_folder() -> Path:
-    """Where local copies lie."""
-    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "specialsam")
+    """Where copies, choices and encoders for other runtimes are kept: $SPECIALSAM_CACHE, or ~/.cache/specialsam."""
+    given = os.environ.get(CACHE)
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "specialsam"
 
 
 _room: dict[Path, float] = {}
@@ -250,7 +251,7 @@ def _copies(root: Path) -> list[tuple[float, int, Path]]:
     """When it was last asked for, its bytes and its path, of each whole copy."""
     out = []
     for path in root.rglob("*"):
-        if COPIED not in path.parts and path.suffix not in (".part", ".journal"):
+        if COMING not in path.parts and path.suffix not in (".part", ".journal"):
             with suppress(OSError):
                 found = path.stat()
                 if stat.S_ISREG(found.st_mode):

@@ -170,7 +170,9 @@ class Catalogue:
                 for name in damaged:
                     self.files.remove(name)
                 listed = {name for part in self.partitions for name in part.names}
-                self.own = {name: entries for name, entries in self.own.items() if name in unfinished or name not in listed}
+                self.own = {
+                    name: entries for name, entries in self.own.items() if name in unfinished or name not in listed
+                }
                 self.choose()
                 if not merge(self.files, self.partitions, self.shards):
                     break

@@ -14,6 +14,7 @@ from specialsam.core.errors import DataError, StoreError, UsageError
 from specialsam.core.geometry import ImageArray
 from specialsam.core.types import Embedding, Record, Sample
 from specialsam.data.content import digest_record
+from specialsam.embeddings.index import INDEX_BYTES, MOST_ROWS
 from specialsam.embeddings.reading import (
     Failure,
     Found,
@@ -215,6 +216,18 @@ def price(
                 progress(sampled, len(chosen), "measure")
     per_image = seconds / sampled if sampled else 0.0
     return Price(found.total, found.reused, len(found.todo), sampled, per_image, size, tuple(failed))
+
+
+def fleet_price(measured: Price, images: int, nodes: int, cards: int, in_shard: int, device: str) -> str:
+    """One line: what `images` embeddings take on `nodes` machines of `cards` processors like the one measured on."""
+    hours, shards = images * measured.seconds_per_image / 3600, -(-images // in_shard)
+    unit = "GPU" if device != "cpu" else "CPU"
+    return (
+        f"{images:,} embeddings on {nodes} x {cards} {unit}s like this one: {hours:,.1f} {unit} hours, "
+        f"{hours / nodes / cards:,.1f} h by the clock; {images * measured.bytes_per_image / 1e12:,.3f} TB in "
+        f"{shards:,} shards, index {images * INDEX_BYTES / GIGABYTE:,.2f} GB in {-(-images // MOST_ROWS):,} partitions; "
+        "reading and network not counted"
+    )
 
 
 def _check(encoder: Encoder, store: EmbeddingStore, batch_size: int) -> None:

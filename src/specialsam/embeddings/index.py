@@ -14,7 +14,7 @@ import json
 import time
 import uuid
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,8 @@ from specialsam.embeddings.shards import Entry
 SUFFIX = ".arrow"
 MOST_ROWS = 1 << 20
 """Rows beyond which partitions are not merged any more: bounds the memory of a merge."""
+INDEX_BYTES = 209
+"""Of one row, with short names (benchmarks/store_scale.py)."""
 GROWTH = 8
 """A partition that is at most so many times as heavy as the next one takes it in: few are left to look into."""
 REACH = 2048

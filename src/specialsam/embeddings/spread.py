@@ -26,7 +26,7 @@ from specialsam.core.folders import folder
 from specialsam.core.types import Record, Sample
 from specialsam.data.content import digest_record
 from specialsam.embeddings.catalogue import SHARD
-from specialsam.embeddings.encoding import Encoder, EmbedReport, fill, with_objects
+from specialsam.embeddings.encoding import EmbedReport, Encoder, fill, with_objects
 from specialsam.embeddings.reading import Pair, Task, look_up
 from specialsam.embeddings.shards import Precision
 from specialsam.embeddings.store import EmbeddingStore

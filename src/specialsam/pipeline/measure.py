@@ -59,7 +59,7 @@ class Comparison:
     folder: Path
     split: Literal["test", "val", "train", "all"] = "test"
     fractions: Fractions | None = None
-    store: Path | None = None
+    store: Path | str | None = None
     precision: Precision = "half"
     device: str = "auto"
     trust_base: bool = False
@@ -83,9 +83,11 @@ def run_embed(request: Request, settings: SpecializeSettings, max_gb: float | No
         replace(planned(request, settings, place), max_gb=max_gb).prepare()
 
 
-def price_embed(request: Request, settings: SpecializeSettings) -> None:
-    """Say what `run_embed` would cost."""
-    say(planned(request, settings, here(request.device)).price())
+def price_embed(
+    request: Request, settings: SpecializeSettings, nodes: int = 1, cards: int = 1, images: int | None = None
+) -> None:
+    """Say what `run_embed` would cost, here and on `nodes` machines of `cards` processors (`Embedded.price`)."""
+    say(planned(request, settings, here(request.device)).price(nodes, cards, images))
 
 
 def verify_store(request: Request, settings: SpecializeSettings) -> None:
