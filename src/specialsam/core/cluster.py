@@ -10,7 +10,8 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, Literal, TypeVar
+from functools import partial
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from pydantic import Field
 
@@ -20,6 +21,10 @@ from specialsam.core.settings import Settings, parse_settings
 Given = TypeVar("Given")
 Answer = TypeVar("Answer")
 LOOPBACK = "127.0.0.1"
+STAY_HERE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""At 0 Ray takes the loopback for this machine's address, as it does on those systems; read when Ray is imported."""
+PATIENCE = 100
+"""Workers in a row that may be killed while they start before the cluster is given up."""
 STORE_BYTES = 256 << 20
 """Object store of a cluster that is started here for one call: records and answers are small, images do not pass it."""
 
@@ -55,10 +60,14 @@ def cluster_of(by: str | None, given: dict[str, object]) -> ClusterSettings | No
 
 
 class _Worker(Generic[Given, Answer]):
-    """One actor: makes its work once, from a pickle, and answers items; what an item raises is its answer."""
+    """One actor: makes its work once, from a pickle, and answers items; what that or an item raises is its answer."""
 
     def __init__(self, make: bytes) -> None:
-        self.work: Callable[[Given], Answer] = pickle.loads(make)()
+        self.work: Callable[[Given], Answer]
+        try:
+            self.work = pickle.loads(make)()
+        except Exception as error:
+            self.work = partial(_raise, error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         return {"number": batch["number"], "answer": [self._answer(item) for item in batch["item"]]}
@@ -68,6 +77,10 @@ class _Worker(Generic[Given, Answer]):
             return pickle.dumps((self.work(pickle.loads(item)), None))
         except Exception as error:
             return pickle.dumps((None, error if isinstance(error, SpecialSamError) else _told(error)))
+
+
+def _raise(error: Exception, _: object) -> NoReturn:
+    raise error
 
 
 def _told(error: Exception) -> SpecialSamError:
@@ -83,6 +96,11 @@ def connected(how: ClusterSettings) -> Iterator[int]:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers without a GPU: as Ray will have it
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray writes into its own folder, not between our lines
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    address = how.address or os.environ.get("RAY_ADDRESS") or ""
+    if not address or address.startswith((LOOPBACK, "localhost")):
+        os.environ.setdefault(STAY_HERE, "0")
     try:
         import ray
         import ray.data
@@ -90,7 +108,6 @@ def connected(how: ClusterSettings) -> Iterator[int]:
         raise UsageError(
             "--cluster ray needs the package ray; install it: pip install 'specialsam[cluster]'"
         ) from error
-    address = how.address or os.environ.get("RAY_ADDRESS") or ""
     own = not ray.is_initialized()
     if own:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -134,8 +151,7 @@ def spread(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False
-    context.max_errored_blocks = 0
-    context.wait_for_min_actors_s = 1
+    context.max_consecutive_actor_init_deaths = PATIENCE
     rows = [{"number": number, "item": pickle.dumps(item)} for number, item in enumerate(items)]
     size = min(workers, len(rows))
     answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -146,8 +162,19 @@ def spread(
         num_cpus=how.cpus,
         num_gpus=how.gpus or None,
     )
-    for row in answers.iter_rows():
+    for row in _rows(answers):
         answer, error = pickle.loads(row["answer"])
         if error is not None:
             raise error
         yield int(row["number"]), answer
+
+
+def _rows(answers: Any) -> Iterator[dict[str, Any]]:
+    """Rows as they come; what Ray itself raises becomes one line."""
+    from ray.exceptions import RayError
+
+    try:
+        yield from answers.iter_rows()
+    except RayError as error:
+        reason = " ".join(str(error).split())[-300:]
+        raise SpecialSamError(f"the cluster gave up ({reason}); what was finished is kept, start it again") from error

@@ -6,16 +6,19 @@ always does. Written is a file here first, then it is put there whole: object st
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import stat
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from specialsam.core.errors import SpecialSamError, UsageError
+from specialsam.core.errors import DataError, SpecialSamError, UsageError
 
 CACHE = "SPECIALSAM_CACHE"
 CACHE_GB = "SPECIALSAM_CACHE_GB"
@@ -23,6 +26,8 @@ CACHE_GB = "SPECIALSAM_CACHE_GB"
 DEFAULT_GB = 50.0
 COPIES, COMING = "copies", ".coming"
 """Folder of the cache with the copies of all mirrored folders, and that below each of these in which one begins."""
+LISTING = ".listing.json"
+"""What a mirrored tree held when it was last looked at: size and version of each file."""
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://+(.*)", re.DOTALL)
 
 
@@ -96,10 +101,10 @@ class Folder:
 class Mirror(Folder):
     """A folder of a file system that fsspec knows; `path` is where its local copies lie."""
 
-    def __init__(self, url: str, system: Any = None) -> None:
+    def __init__(self, url: str) -> None:
         scheme, where = _parts(url)
         self.url, self.root = f"{scheme}://{where}", cache_folder() / COPIES
-        self.system, self._where = (system, where) if system is not None else _system(self.url)
+        self.system, self._where = _system(self.url)
         super().__init__(self.root / scheme / where)
 
     def __str__(self) -> str:
@@ -129,11 +134,10 @@ class Mirror(Folder):
 
     def fetch(self, name: str) -> Path:
         local = self.path / name
-        try:
-            os.utime(local)
-            return local
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError):
+            if local.stat().st_mtime:
+                os.utime(local)
+                return local
         beside = self.path / COMING / f"{name}.{uuid.uuid4().hex[:8]}"
         beside.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -146,7 +150,8 @@ class Mirror(Folder):
         return local
 
     def head(self, name: str, count: int) -> bytes:
-        return bytes(self.system.cat_file(f"{self._where}/{name}", 0, count))
+        with self.system.open(f"{self._where}/{name}", "rb", cache_type="none") as file:  # cat_file(0, n) fails on s3
+            return bytes(file.read(count))
 
     def publish(self, local: Path, name: str) -> None:
         target = f"{self._where}/{name}"
@@ -174,6 +179,64 @@ class Mirror(Folder):
         super().clear()
         with suppress(FileNotFoundError):
             self.system.rm(self._where, recursive=True)
+
+
+def mirrored(url: str, later: Collection[str]) -> Path:
+    """The tree at a URL as a local one: files with endings of `later` stand there without content until `at_hand`.
+
+    All others are fetched. What has gone or changed there since the last call goes here. DataError where nothing is.
+    """
+    top = Mirror(url)
+    top.system.invalidate_cache()
+    found = {str(name).removeprefix(top._where).lstrip("/"): info for name, info in _find(top).items()}
+    if not found:
+        raise DataError(f"{top}: expected a data set folder, found nothing there")
+    kept: dict[str, list[object]] = {}
+    listing = top.path / LISTING
+    with suppress(OSError, ValueError):
+        kept = json.loads(listing.read_text())
+    now = {name: [info["size"], str(info.get("ETag") or info.get("mtime", ""))] for name, info in found.items()}
+    for name in kept.keys() - now.keys():
+        (top.path / name).unlink(missing_ok=True)
+    for name, (size, _) in now.items():
+        local = top.path / name
+        if kept.get(name) == now[name] and local.exists():
+            continue
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with local.open("wb") as file:
+            file.truncate(int(str(size)))
+        os.utime(local, (0, 0))
+        if local.suffix.lower() not in later:
+            at_hand(local)
+    beside = listing.with_name(f"{LISTING}.{uuid.uuid4().hex[:8]}")
+    beside.write_text(json.dumps(now))
+    beside.replace(listing)
+    return top.path
+
+
+def _find(top: Mirror) -> dict[str, dict[str, Any]]:
+    try:
+        found: dict[str, dict[str, Any]] = top.system.find(top._where, detail=True)
+    except FileNotFoundError:
+        return {}
+    except Exception as error:  # of many kinds, a package's own
+        reason = " ".join(str(error).split())
+        raise DataError(f"{top}: expected a data set that can be read, got {type(error).__name__}: {reason}") from error
+    return found
+
+
+def at_hand(path: Path) -> Path:
+    """The same path; where it is a copy of something elsewhere that is not here, it has been fetched."""
+    copies = str(cache_folder() / COPIES)
+    if not str(path).startswith(copies + os.sep):
+        return path
+    scheme, *where = path.parent.relative_to(copies).parts
+    return _mirror(f"{scheme}://{'/'.join(where)}").fetch(path.name)
+
+
+@lru_cache(maxsize=256)
+def _mirror(url: str) -> Mirror:
+    return Mirror(url)
 
 
 def is_url(place: object) -> bool:
@@ -254,6 +317,6 @@ def _copies(root: Path) -> list[tuple[float, int, Path]]:
         if COMING not in path.parts and path.suffix not in (".part", ".journal"):
             with suppress(OSError):
                 found = path.stat()
-                if stat.S_ISREG(found.st_mode):
+                if stat.S_ISREG(found.st_mode) and found.st_mtime and path.name != LISTING:
                     out.append((found.st_mtime, found.st_size, path))
     return out

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -96,7 +97,7 @@ def embed_spread(
     found = look_up(pairs, store, digest, progress)
     work = Encoding(encoder, load, needs, str(store.root), store.precision, batch_size)
     reports: list[EmbedReport] = []
-    first_evicted, seen = len(store.evicted), 0
+    first_evicted, seen, began = len(store.evicted), 0, time.perf_counter()
     if found.todo:
         with connected(how) as workers:
             batches = batched(found.todo, how.images, workers)
@@ -111,7 +112,8 @@ def embed_spread(
         sweep(store)
     whole = EmbedReport.of_all(reports or [EmbedReport(0, 0, 0, (), 0.0, 0, {})])
     evicted = tuple(store.evicted[first_evicted:])
-    return replace(whole, evicted=evicted, notes=tuple(store.notes)).beside(found)
+    seconds = time.perf_counter() - began if found.todo else 0.0
+    return replace(whole, seconds=seconds, evicted=evicted, notes=tuple(store.notes)).beside(found)
 
 
 def sweep(store: EmbeddingStore) -> int:
