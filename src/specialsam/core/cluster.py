@@ -140,8 +140,8 @@ def spread(
 ) -> Iterator[tuple[int, Answer]]:
     """(place, answer) of each item as they come, in any order; within `connected`.
 
-    `make` is called once in each worker and gives what answers an item there; it, items and answers are pickled. What an
-    item raises is raised here. An item whose worker dies is given to another one.
+    `make` is called once in each worker and gives what answers an item there; it, items and answers are pickled. What
+    an item raises is raised here. An item whose worker dies is given to another one.
     """
     if not items:
         return

@@ -225,8 +225,8 @@ def fleet_price(measured: Price, images: int, nodes: int, cards: int, in_shard: 
     return (
         f"{images:,} embeddings on {nodes} x {cards} {unit}s like this one: {hours:,.1f} {unit} hours, "
         f"{hours / nodes / cards:,.1f} h by the clock; {images * measured.bytes_per_image / 1e12:,.3f} TB in "
-        f"{shards:,} shards, index {images * INDEX_BYTES / GIGABYTE:,.2f} GB in {-(-images // MOST_ROWS):,} partitions; "
-        "reading and network not counted"
+        f"{shards:,} shards, index {images * INDEX_BYTES / GIGABYTE:,.2f} GB in {-(-images // MOST_ROWS):,} "
+        "partitions; reading and network not counted"
     )
 
 

@@ -110,9 +110,9 @@ class Partition:
         return out
 
     def _first(self, head: int) -> int:
-        """The first row whose head is not below `head`. Heads are spread evenly, so it is looked for where it should be.
+        """The first row whose head is not below `head`.
 
-        That touches a few pages of the file instead of twenty.
+        Heads are spread evenly: looking first where it should be touches a few pages of the file instead of twenty.
         """
         heads, count = self.heads, self.count
         place = head * count >> 64

@@ -89,9 +89,9 @@ def embed_spread(
 ) -> EmbedReport:
     """`embed` by the workers of a cluster, each with an encoder of its own that `encoder` makes there.
 
-    Views of one image stay together. `load`, `needs` and `encoder` must be such as can be pickled. A killed worker loses
-    its batch, which another one does; a killed driver is started again and goes on. Raises what `embed` raises, and
-    UsageError where there is no cluster.
+    Views of one image stay together. `load`, `needs` and `encoder` must be such as can be pickled. A killed worker
+    loses its batch, which another one does; a killed driver is started again and goes on. Raises what `embed` raises,
+    and UsageError where there is no cluster.
     """
     sweep(store)
     found = look_up(pairs, store, digest, progress)

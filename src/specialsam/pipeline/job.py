@@ -42,8 +42,9 @@ class Request:
     """What is asked of a job beside its settings.
 
     `source` is a data set as `open_dataset` takes it, `model` and `base` as `load_model` takes them, `folder` where
-    everything lands. `store` is a shared embedding store, a path or a URL (else one in the folder), `limit` a stable subset of so many
-    labelled images, `believed` the images with objects that the user believes to have, `backend` how the encoder runs.
+    everything lands. `store` is a shared embedding store, a path or a URL (else one in the folder), `limit` a stable
+    subset of so many labelled images, `believed` the images with objects that the user believes to have, `backend` how
+    the encoder runs, `cluster` whose workers encode.
     """
 
     source: str
