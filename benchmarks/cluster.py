@@ -208,8 +208,9 @@ def speed(out: Path, images: int) -> None:
                 each = (last - first) / (total - done)
                 spent = 1e3 * (each * count - 1 / plain.images_per_second)
                 say(
-                    f"{name}: {count} workers {report.images_per_second:.1f} images/s with their start, {1 / each:.1f} after "
-                    f"the first answer, {spent:+.1f} ms an image and worker beside the plain loop; {report.done} done"
+                    f"{name}: {count} workers {report.images_per_second:.1f} images/s with their start, "
+                    f"{1 / each:.1f} after the first answer, {spent:+.1f} ms an image and worker beside the plain "
+                    f"loop; {report.done} done"
                 )
 
 
@@ -225,8 +226,9 @@ def memory(out: Path, records: int) -> None:
         report = embed_spread(pairs, load, partial(StandIn, 0.0), store, how, batch_size=16, needs=everything)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     say(
-        f"{records} records, {report.done} done in {time.perf_counter() - began:.0f} s: peak {before:.0f} MB with the list "
-        f"of records, {ready:.0f} MB with Ray, {after:.0f} MB at the end, {1e3 * (after - ready) / records:.2f} kB each"
+        f"{records} records, {report.done} done in {time.perf_counter() - began:.0f} s: peak {before:.0f} MB with the "
+        f"list of records, {ready:.0f} MB with Ray, {after:.0f} MB at the end, "
+        f"{1e3 * (after - ready) / records:.2f} kB each"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -182,8 +183,10 @@ def s3() -> Iterator[str]:
 def address(s3: str) -> Iterator[str]:
     """A cluster of two nodes on this machine, which know the S3 server."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", STAY_HERE: "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    from ray import cloudpickle
     from ray.cluster_utils import Cluster
 
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
     node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20, "node_ip_address": LOOPBACK}
     cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
     try:

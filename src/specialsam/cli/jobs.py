@@ -178,13 +178,16 @@ def evaluate(
     sets: Sets = None,
     zoom: Annotated[bool, typer.Option("--zoom", help="also look a second time where each mask lies")] = False,
     prompts: Annotated[str, typer.Option(help="truth: drawn from the masks; none: what is found without")] = "truth",
-    store: Annotated[Path | None, typer.Option(help="embedding store to read and fill")] = None,
+    store: Annotated[str | None, typer.Option(help="embedding store to read and fill, a folder or URL")] = None,
+    cluster: Cluster = None,
     device: Device = "auto",
     base: Base = None,
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """Measure any models on the same images and prompts, with trivial rivals and intervals."""
+    from specialsam.core.cluster import cluster_of
+    from specialsam.core.folders import is_url
     from specialsam.core.settings import parse_settings
     from specialsam.data.read_settings import reading_of
     from specialsam.evaluation.evaluate import EvaluateSettings
@@ -197,17 +200,21 @@ def evaluate(
         raise UsageError(f"expected a --split of test, val, train or all, got {split!r}")
     given = read_settings(config, sets)
     data = reading_of(given)
+    how = cluster_of(cluster, given)
+    if how is not None and prompts == "none":
+        raise UsageError("expected no --cluster beside --prompts none, which is measured on one machine")
     settings = parse_settings(EvaluateSettings, given | {"zoom": True} if zoom else given)
     asked = Comparison(
         source,
         models,
         out,
         split,  # type: ignore[arg-type]
-        store=store,
+        store=store if store is None or is_url(store) else Path(store),
         device=device,
         trust_base=trust_base,
         data=data,
         base=base,
+        cluster=how,
     )
     if prompts == "none":
         table = run_evaluate_found(asked, settings.seed)

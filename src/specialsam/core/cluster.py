@@ -169,6 +169,24 @@ def spread(
         yield int(row["number"]), answer
 
 
+def in_order(work: Callable[[Given], Answer], items: Sequence[Given], how: ClusterSettings) -> Iterator[Answer]:
+    """`work(item)` of each item in order, as `place.alone` gives it; `work` is pickled with all that it holds."""
+    with connected(how) as workers:
+        size = max(1, min(how.images, -(-len(items) // (4 * workers))))
+        chunks = [items[start : start + size] for start in range(0, len(items), size)]
+        early: dict[int, list[Answer]] = {}
+        due = 0
+        for number, answers in spread(partial(_all_by, work), chunks, how, workers):
+            early[number] = answers
+            while due in early:
+                yield from early.pop(due)
+                due += 1
+
+
+def _all_by(work: Callable[[Given], Answer]) -> Callable[[Sequence[Given]], list[Answer]]:
+    return lambda chunk: [work(item) for item in chunk]
+
+
 def _rows(answers: Any) -> Iterator[dict[str, Any]]:
     """Rows as they come; what Ray itself raises becomes one line."""
     from ray.exceptions import RayError

@@ -325,6 +325,26 @@ def item_id(record: Record, view: View) -> str:
     return f"{record.id}|{view.key}" if view.key else record.id
 
 
+@dataclass
+class Stored:
+    """Embeddings from the stores in a folder, live where they are not there; a worker of a cluster opens its own."""
+
+    folder: Path | str
+    precision: Precision = "half"
+    _stores: dict[str, EmbeddingStore] = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Stored, (self.folder, self.precision)
+
+    def __call__(self, truth: Truth, segmenter: Segmenter) -> Embedding:
+        name = segmenter.encoder_id
+        if name not in self._stores:
+            self._stores[name] = EmbeddingStore(self.folder, name, self.precision)
+        store = self._stores[name]
+        key = store.key(digest_record(truth.record))
+        return store.get(key) if key in store else live(truth, segmenter)
+
+
 @contextmanager
 def embeddings_of(folder: Path | str | None, precision: Precision = "half") -> Iterator[Embed]:
     """How to get an image's embedding: from a store that fills as it is asked, or live where there is no folder."""
