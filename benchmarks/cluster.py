@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from specialsam.core.types import Embedding, Record, Sample
 from specialsam.data.images import write_png
 from specialsam.data.loading import load
 from specialsam.data.views import IDENTITY
-from specialsam.embeddings import EmbeddingStore, embed
+from specialsam.embeddings import EmbeddingStore, Encoder, embed
 from specialsam.embeddings.spread import embed_spread
 from specialsam.models.load import load_model
 from specialsam.synth.scenes import write_dataset
@@ -58,7 +58,7 @@ class StandIn:
     def encode_batch(self, images: Sequence[ImageArray], /) -> list[Embedding]:
         time.sleep(self.seconds * len(images))
         means = [torch.full((4, 2, 2), float(image.mean()) / 255) for image in images]
-        return [Embedding(mean, Geometry(*image.shape[:2], 64)) for mean, image in zip(means, images, strict=True)]
+        return [Embedding(mean, Geometry(image.shape[0], image.shape[1], 64)) for mean, image in zip(means, images, strict=True)]
 
 
 class TwoNodes:
@@ -153,7 +153,7 @@ def kills(out: Path, count: int, seed: int) -> bool:
                     os.kill(draw.choice(running), signal.SIGKILL)
                 elif kind == "node":
                     nodes.lose()
-                elif kind == "driver":
+                elif kind == "driver" and driver is not None:
                     driver.kill()
                     driver.communicate()
                     driver = None
@@ -186,6 +186,7 @@ def speed(out: Path, images: int) -> None:
     scenes = out / "scenes"
     write_dataset(scenes, 120, 192, seed=7, camouflage=0.5)
     real = [(Record(path.stem, path), IDENTITY) for path in sorted((scenes / "images").iterdir())]
+    cases: dict[str, tuple[list[tuple[Record, Any]], Callable[[], Encoder]]]
     cases = {"stand-in, 50 ms": (pictures(out / "tiny", images), StandIn), "nano": (real, partial(load_model, "nano"))}
     with two_nodes() as nodes:
         for name, (pairs, make) in cases.items():

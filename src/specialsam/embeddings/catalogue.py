@@ -59,11 +59,11 @@ class Catalogue:
         """Finish orphaned parts, take in shards of other writers, notice lost ones; `writing` are this run's parts."""
         writable = self.files.writable
         if writable:
-            for part in sorted(self.folder.glob("*.part")):
+            for orphan in sorted(self.folder.glob("*.part")):
                 try:
-                    recover(part, self.files)
+                    recover(orphan, self.files)
                 except OSError as error:
-                    self.notes.append(f"{part.name} is left as it is: {write_error(self.folder, error)}")
+                    self.notes.append(f"{orphan.name} is left as it is: {write_error(self.folder, error)}")
         self.partitions, _ = open_index(self.files, self.partitions)
         sizes = {name.removesuffix(SHARD): size for name, size in self.files.sizes(SHARD).items()}
         owner = {name: part for part in self.partitions for name in part.names}

@@ -73,7 +73,7 @@ class Partition:
         self.alive: npt.NDArray[np.bool_] = np.ones(len(self.names), np.bool_)
 
         self.count = int(self.batch.num_rows)
-        self.heads = memoryview(self._mapped("head", np.uint64))
+        self.heads = self._mapped("head", np.uint64).data
         """`head_of` each key, ascending (N,)."""
 
     @cached_property
@@ -92,7 +92,7 @@ class Partition:
         for part in fields(Entry):
             kind = "int64" if part.name == "shard" else KINDS[str(part.type)]
             text = kind == "string"
-            mapped = self.batch.column(part.name) if text else memoryview(self._mapped(part.name, np.dtype(kind).type))
+            mapped = self.batch.column(part.name) if text else self._mapped(part.name, np.dtype(kind).type).data
             out[part.name] = mapped, text
         return out
 
