@@ -58,7 +58,8 @@ class StandIn:
     def encode_batch(self, images: Sequence[ImageArray], /) -> list[Embedding]:
         time.sleep(self.seconds * len(images))
         means = [torch.full((4, 2, 2), float(image.mean()) / 255) for image in images]
-        return [Embedding(mean, Geometry(image.shape[0], image.shape[1], 64)) for mean, image in zip(means, images, strict=True)]
+        sizes = [Geometry(image.shape[0], image.shape[1], 64) for image in images]
+        return [Embedding(mean, size) for mean, size in zip(means, sizes, strict=True)]
 
 
 class TwoNodes:
@@ -148,7 +149,7 @@ def kills(out: Path, count: int, seed: int) -> bool:
                 wrong, finished, driver = wrong + found, finished + 1, None
             except subprocess.TimeoutExpired:
                 running = workers(os.getpid())
-                kind = draw.choices(["worker", "node", "driver"], [16, 2, 2])[0] if running else ""
+                kind = draw.choices(["worker", "node", "driver"], [12, 3, 5])[0] if running else ""
                 if kind == "worker":
                     os.kill(draw.choice(running), signal.SIGKILL)
                 elif kind == "node":

@@ -38,7 +38,8 @@ class Folder:
         self.path = path
 
     def __str__(self) -> str:
-        return str(self.path)
+        """What names it in every process of this machine, and as `folder` takes it."""
+        return str(self.path.absolute())
 
     def below(self, *names: str) -> Folder:
         """A folder in this one."""

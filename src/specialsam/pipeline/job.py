@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -197,12 +197,24 @@ def embedded_of(
     where = request.embeddings, segmenter, layout, request.folder / TARGETS, place
     how = settings.precision, settings.views, settings.seed, settings.tiles, settings.finder.enabled
     by = segmenter.backend.name if segmenter.backend else PLAIN
-    named = request.model, request.base, request.device, request.trust_base, by
-    return Embedded(*where, *how, cluster=request.cluster, remake=partial(encoder_of, *named))
+    return Embedded(
+        *where,
+        *how,
+        cluster=request.cluster,
+        remake=remaking(request.model, request.base, request.device, request.trust_base, by),
+    )
+
+
+def remaking(
+    model: str, base: str | None, device: str, trust_base: bool, backend: str = PLAIN
+) -> Callable[[], Segmenter]:
+    """`encoder_of` for workers that run in other folders: what lies on a disk is named from its root."""
+    named = [str(Path(text).absolute()) if text and Path(text).exists() else text for text in (model, base)]
+    return partial(encoder_of, str(named[0]), named[1], device, trust_base, backend)
 
 
 def encoder_of(model: str, base: str | None, device: str, trust_base: bool, backend: str) -> Segmenter:
-    """A request's model in a worker of a cluster, on the worker's own device."""
+    """A request's model in a worker of a cluster, on the worker's own device; files are named from the root."""
     segmenter = load_model(model, base, device=here(device).device, trust_base=trust_base)
     return with_backend(segmenter, backend)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ import pandas as pd
 from specialsam.core.cluster import ClusterSettings
 from specialsam.core.console import say, stage
 from specialsam.core.errors import UsageError
+from specialsam.core.folders import folder
 from specialsam.core.ledger import Journal, Lock, digest, open_ledger
 from specialsam.core.place import Place, here
 from specialsam.core.settings import parse_settings
@@ -29,14 +29,14 @@ from specialsam.evaluation.finding import Find, Finding, by_grid, measure_finds
 from specialsam.evaluation.found_tables import found_table
 from specialsam.evaluation.results import Asked, Results, measure, save_table
 from specialsam.evaluation.rivals import disc_radius, relative_area
-from specialsam.models.backends import AUTO, PLAIN, with_backend
+from specialsam.models.backends import AUTO, with_backend
 from specialsam.models.finder_files import FinderParts
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import SpecialistCard, is_specialist, load_finder, read_card
 from specialsam.pipeline.embedded import Stored, embeddings_of
 from specialsam.pipeline.finding import GRID, finders_of, rules
-from specialsam.pipeline.job import STORE, Request, begin, dataset_facts, encoder_of, planned
+from specialsam.pipeline.job import STORE, Request, begin, dataset_facts, planned, remaking
 from specialsam.pipeline.plan import Fractions, Plan, plan
 from specialsam.pipeline.settings import SpecializeSettings
 
@@ -164,7 +164,7 @@ def _embeddings(asked: Comparison, opened: _Opened, records: Sequence[Record]) -
         return
     makers = {model.encoder_id: opened.named[name] for name, model in opened.models.items()}
     for encoder, text in makers.items():
-        make = partial(encoder_of, text, asked.base, asked.device, asked.trust_base, PLAIN)
+        make = remaking(text, asked.base, asked.device, asked.trust_base)
         store, pairs = EmbeddingStore(asked.store, encoder, asked.precision), [(record, IDENTITY) for record in records]
         with stage("encoding") as shown:
 
@@ -172,7 +172,7 @@ def _embeddings(asked: Comparison, opened: _Opened, records: Sequence[Record]) -
                 shown(done, total, "")
 
             embed_spread(pairs, load, make, store, asked.cluster, progress=progress)
-    yield Stored(asked.store, asked.precision)
+    yield Stored(str(folder(asked.store)), asked.precision)
 
 
 @dataclass(frozen=True)
