@@ -74,6 +74,7 @@ def test_what_is_published_is_listed_read_moved_and_removed(place: Folder, tmp_p
     place.remove("a.bin")
     place.below("in").clear()
     assert (place.sizes(".bin"), place.below("in").folders()) == ({}, [])
+    assert COPIES not in place.work.parts, "what is no copy does not give way to copies"
     with pytest.raises(FileNotFoundError):
         place.fetch("a.bin").read_bytes()
 

@@ -129,7 +129,7 @@ def embed(
     settings = SpecializeSettings.parse(given)
     where = store if is_url(store) else Path(store)
     own = {"device": device, "trust_base": trust_base, "backend": backend, "cluster": how}
-    request = Request(source, model, folder(store).path, store=where, **own)  # type: ignore[arg-type]
+    request = Request(source, model, folder(store).work, store=where, **own)  # type: ignore[arg-type]
     if verify:
         verify_store(request, settings)
     elif dry_run:

@@ -46,6 +46,11 @@ class Folder:
         return Folder(self.path.joinpath(*names))
 
     @property
+    def work(self) -> Path:
+        """Where a job on it keeps what it needs for itself, such as its lock; no copy of anything."""
+        return self.path
+
+    @property
     def writable(self) -> bool:
         """Whether this process may write to it; False where it does not exist."""
         return os.access(self.path, os.W_OK)
@@ -113,6 +118,10 @@ class Mirror(Folder):
 
     def below(self, *names: str) -> Mirror:
         return Mirror("/".join((self.url, *names)))
+
+    @property
+    def work(self) -> Path:
+        return self.root.with_name("jobs") / self.path.relative_to(self.root)
 
     @property
     def writable(self) -> bool:
