@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from specialsam.core.cluster import LOOPBACK, STAY_HERE, ClusterSettings, cluster_of
-from specialsam.core.errors import DataError, StoreError, UsageError
+from specialsam.core.cluster import LOOPBACK, STAY_HERE, ClusterSettings, cluster_of, in_order
+from specialsam.core.errors import DataError, SpecialSamError, StoreError, UsageError
 from specialsam.core.folders import CACHE, Folder, folder
 from specialsam.core.geometry import Geometry, ImageArray
 from specialsam.core.types import Embedding, Record, Sample
@@ -230,3 +230,20 @@ def test_a_cluster_fills_a_store_on_s3_though_a_worker_is_killed(
 def marked(path: Path) -> Means:
     path.write_text(str(os.getpid()))
     return Means(0.1)
+
+
+def halved(number: int) -> int:
+    if number == 13:
+        raise ValueError("thirteen")
+    return number // 2
+
+
+@pytest.mark.slow
+def test_answers_come_in_order_and_errors_too(address: str) -> None:
+    """What `Place.spread` gives with a cluster, as evaluate and segment use it. Oracle: `map`."""
+    how = ClusterSettings(address=address, images=2, cpus=0.5, workers=2)
+    assert list(in_order(halved, range(12), how)) == list(map(halved, range(12)))
+    with pytest.raises(SpecialSamError, match="ValueError: thirteen"):
+        list(in_order(halved, [1, 13], how))
+    with pytest.raises(UsageError, match="room for a worker of 9 CPU"):
+        list(in_order(halved, [1], ClusterSettings(address=address, cpus=9)))
