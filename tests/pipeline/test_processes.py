@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -20,15 +22,29 @@ SETTINGS += ("duplicates=false", "guard.retention_images=6", "probes=6", "train.
 KEY = ["model", "record", "object", "strategy", "output", "metric"]
 
 
-def command(data: Path, out: Path, *launch: str) -> subprocess.CompletedProcess[str]:
+def command(data: Path, out: Path, *launch: str, times: int = 1) -> subprocess.CompletedProcess[str]:
+    """Start the job `times` at once, as on so many machines: the worst exit code, and all that was said."""
     options = [part for setting in SETTINGS for part in ("-s", setting)]
     words = ["-m", "specialsam.cli", "specialize", str(data), "-o", str(out), *options]
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     called = [sys.executable, *launch, *words]
-    return subprocess.run(called, capture_output=True, text=True, check=False, env=os.environ | root)
+
+    def run(_: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(called, capture_output=True, text=True, check=False, env=os.environ | root)
+
+    with ThreadPoolExecutor(times) as pool:
+        ends = list(pool.map(run, range(times)))
+    said, complained = "".join(end.stdout for end in ends), "".join(end.stderr for end in ends)
+    return subprocess.CompletedProcess(called, max(abs(end.returncode) for end in ends), said, complained)
 
 
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+def torchrun() -> tuple[str, ...]:
+    """One of two launchers of a process each, which meet at a port: as on two machines (docs/cluster.md)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meet = ("--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}", "--rdzv_id", "1")
+    return "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", *meet, "--local_addr", "127.0.0.1"
 
 
 def accelerate_launch(folder: Path) -> tuple[str, ...]:
@@ -55,9 +71,9 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate launch"])
 def test_two_processes_end_as_one(single: Path, tmp_path: Path, launcher: str) -> None:
     """Tables and weights to 1e-4, all there once; then the same two go on in their folder, and one alone."""
-    launch = TORCHRUN if launcher == "torchrun" else accelerate_launch(tmp_path)
+    launch = torchrun() if launcher == "torchrun" else accelerate_launch(tmp_path)
     folders = single / "one", tmp_path / "two"
-    two = command(single / "data", folders[1], *launch)
+    two = command(single / "data", folders[1], *launch, times=2 if launcher == "torchrun" else 1)
     assert two.returncode == 0, two.stderr[-2000:]
     assert two.stdout.count("report: ") == 1
     tables = [pd.read_parquet(folder / "results.parquet").sort_values(KEY) for folder in folders]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from specialsam.apps.answers import Answer
@@ -20,6 +21,7 @@ from specialsam.core.console import say, stage
 from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.core.geometry import ImageArray
 from specialsam.core.ledger import Journal, digest
+from specialsam.core.place import Spread, alone
 from specialsam.core.types import Reading, Record
 from specialsam.data.content import digest_file
 from specialsam.data.images import depth_of, read_image
@@ -69,31 +71,57 @@ class Answered:
             yield Answer.read(kept)
 
 
-def answer_all(session: Session, pictures: PictureFiles, how: Asking, out: Path, save: Save | None = None) -> Answered:
-    """Answer every picture that `out` does not hold yet; a second call goes on where the first was stopped."""
+@dataclass(frozen=True)
+class _Question:
+    """One picture, how its values are read, and what is asked of it; None: everything."""
+
+    name: str
+    path: Path
+    reading: Reading | None
+    asked: Sequence[Asked] | None
+    failure: str
+
+    def anywhere(self) -> _Question:
+        """The same for a process that runs in another folder."""
+        return replace(self, path=self.path.absolute())
+
+
+def answer_all(
+    session: Session,
+    pictures: PictureFiles,
+    how: Asking,
+    out: Path,
+    save: Save | None = None,
+    spread: Spread = alone,
+) -> Answered:
+    """Answer every picture that `out` does not hold yet; a second call goes on where the first was stopped.
+
+    Answers come by `spread`; where its workers are other processes `session` and `save` are pickled.
+    """
     journal = Journal(out / JOURNAL)
     wanted: dict[str, str] = {}
-    made = kept = 0
+    todo: list[_Question] = []
     how_asked = [VERSION, session.identity, asdict(how), session.threshold(how) if pictures.prompts is None else 0]
     readings = _readings(session, pictures.files)
     with stage("looking") as progress:
-        for number, (name, path) in enumerate(pictures.files.items(), 1):
+        for name, path in pictures.files.items():
             asked = None if pictures.prompts is None else list(pictures.prompts.get(name, ()))
             reading = readings.get(name)
             wanted[name] = digest(_bytes_of(path), how_asked, _plain(asked), pictures.failures.get(name, ""))
             if reading is not None:
                 wanted[name] = digest(wanted[name], asdict(reading))
-            if journal.has(name, wanted[name]):
-                kept += 1
-            else:
-                answer = _answer(session, name, (path, reading), asked, pictures.failures.get(name, ""), how, save)
-                if any(words in answer.error for words in _PASSING):
-                    wanted[name] = digest(wanted[name], "for now")  # which no later call asks for
-                journal.put(name, wanted[name], answer.as_json())
-                made += 1
+            if not journal.has(name, wanted[name]):
+                todo.append(_Question(name, path, reading, asked, pictures.failures.get(name, "")))
+        kept = len(pictures.files) - len(todo)
+        answers = spread(partial(_answer, session, how, save), todo) if todo else iter(())
+        for number, (question, answer) in enumerate(zip(todo, answers, strict=True), kept + 1):
+            name = question.name
+            if any(words in answer.error for words in _PASSING):
+                wanted[name] = digest(wanted[name], "for now")  # which no later call asks for
+            journal.put(name, wanted[name], answer.as_json())
             progress(number, len(pictures.files), name)
     journal.forget(wanted)
-    return Answered(made, kept, journal, wanted)
+    return Answered(len(todo), kept, journal, wanted)
 
 
 def _readings(session: Session, files: Mapping[str, Path]) -> dict[str, Reading]:
@@ -114,24 +142,16 @@ def _is_deep(path: Path) -> bool:
         return False
 
 
-def _answer(
-    session: Session,
-    name: str,
-    picture: tuple[Path, Reading | None],
-    asked: Sequence[Asked] | None,
-    failure: str,
-    how: Asking,
-    save: Save | None,
-) -> Answer:
+def _answer(session: Session, how: Asking, save: Save | None, question: _Question) -> Answer:
     """The answer to one picture; whatever is wrong with it is the answer's error."""
-    answer, (path, reading) = Answer(name), picture
+    answer, path, reading, asked = Answer(question.name), question.path, question.reading, question.asked
     try:
         image = read_image(path) if reading is None else read_image(path, reading)
         exif = exif_of(path)
         size = (image.shape[0], image.shape[1])
         answer = replace(answer, size=size, taken=exif.taken, latitude=exif.latitude, longitude=exif.longitude)
-        if failure:
-            raise DataError(failure)
+        if question.failure:
+            raise DataError(question.failure)
         if asked is None:
             objects, beside = find_in(session, image, how)
         elif asked:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from specialsam.apps.answering import JOURNAL, Answered, PictureFiles, answer_all
 from specialsam.apps.asked import locate, match
@@ -13,10 +15,12 @@ from specialsam.apps.boxes import read_prompts
 from specialsam.apps.formats import FORMATS, files_of
 from specialsam.apps.photographs import gather, register_heif
 from specialsam.apps.session import Asking, Session, sped_up
+from specialsam.core.cluster import ClusterSettings, in_order
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 from specialsam.core.files import keep_only
 from specialsam.core.ledger import Ledger, open_ledger
+from specialsam.core.place import Spread, alone
 from specialsam.data.look import look_at, unlike
 from specialsam.models.backends import PLAIN
 
@@ -31,6 +35,7 @@ class Order:
     """What is asked for: image files and folders, where everything lands, and prompts of another tool or a table.
 
     Of a detector's boxes those below `least_score` are left out. `backend` is how the encoder runs (`models.backends`).
+    The workers of a `cluster` answer, each with the session as it is.
     """
 
     places: Sequence[Path]
@@ -38,6 +43,21 @@ class Order:
     prompts: Path | None = None
     least_score: float = 0.0
     backend: str = PLAIN
+    cluster: ClusterSettings | None = None
+
+
+def spread_by(order: Order) -> Spread:
+    """Who answers: this process, or the workers of a cluster, which see the same folders."""
+    return alone if order.cluster is None else partial(_by_cluster, order.cluster)
+
+
+def _by_cluster(cluster: ClusterSettings, work: Callable[[Any], Any], items: Sequence[Any], /) -> Iterator[Any]:
+    return in_order(partial(_registered, work), [question.anywhere() for question in items], cluster)
+
+
+def _registered(work: Callable[[Any], Any], item: object) -> object:
+    register_heif()
+    return work(item)
 
 
 def segment(session: Session, order: Order, how: Asking, formats: Sequence[str] = ("png",)) -> Answered:
@@ -52,7 +72,7 @@ def segment(session: Session, order: Order, how: Asking, formats: Sequence[str] 
     files = look_up(order)
     session = ready(session, order, files)
     with folder(order, "segment", session, how):
-        answered = answer_all(session, files, how, order.out)
+        answered = answer_all(session, files, how, order.out, spread=spread_by(order))
         for name in formats:
             for note in FORMATS[name](answered, order.out):
                 say(f"note: {name}: {note}")
@@ -120,4 +140,4 @@ def told(answered: Answered) -> str:
     return line
 
 
-__all__ = ["FILES", "Order", "folder", "look_up", "ready", "segment", "told"]
+__all__ = ["FILES", "Order", "folder", "look_up", "ready", "segment", "spread_by", "told"]

@@ -16,7 +16,7 @@ from specialsam.apps.answers import Answer
 from specialsam.apps.camtrap import Survey, write_package
 from specialsam.apps.marks import files_of, save_pictures
 from specialsam.apps.megadetector import write_masks, write_results
-from specialsam.apps.segment import FILES, Order, folder, look_up, ready, told
+from specialsam.apps.segment import FILES, Order, folder, look_up, ready, spread_by, told
 from specialsam.apps.session import Asking, Session
 from specialsam.apps.sheet import write_csv, write_sheet
 from specialsam.core.console import say
@@ -40,14 +40,14 @@ def spot(session: Session, order: Order, how: Asking, title: str = "Look here fi
 
     Goes on where an earlier call stopped, to the picture; a photograph that changed under its name is looked at anew.
     """
-    files, out = look_up(order), order.out
+    files, out, whole = look_up(order), order.out, order.out.absolute()
     session = ready(session, order, files)
     with folder(order, "spot", session, how):
 
         def save(image: ImageArray, answer: Answer) -> None:
-            save_pictures(image, answer, out)
+            save_pictures(image, answer, whole)
 
-        answered = answer_all(session, files, how, out, save)
+        answered = answer_all(session, files, how, out, save, spread_by(order))
         name, now = f"specialsam {__version__}, {session.segmenter.name}", datetime.now(UTC)
         write_results(answered, out / "megadetector.json", name, CATEGORIES, now.strftime("%Y-%m-%d %H:%M:%S"))
         write_masks(answered, out / "megadetector-masks.json")

@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from specialsam.cli.options import Backend, Config, Debug, Device, Model, Sets, TrustBase, needing, read_settings
+from specialsam.cli.options import (
+    Backend,
+    Cluster,
+    Config,
+    Debug,
+    Device,
+    Model,
+    Sets,
+    TrustBase,
+    needing,
+    read_settings,
+)
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 
 if TYPE_CHECKING:
     from specialsam.apps.session import Asking
+    from specialsam.core.cluster import ClusterSettings
 
 app = typer.Typer()
 
@@ -66,6 +78,17 @@ def _asking(zoom: bool, tiles: int, threshold: float | None, false_alarms: str |
     return Asking(zoom, parse_settings(TileSettings, {"side": tiles}), most, threshold, share(false_alarms))
 
 
+def _spread(cluster: str | None, sets: list[str] | None) -> ClusterSettings | None:
+    """Settings of the cluster that answers; UsageError for settings of anything else."""
+    from specialsam.core.cluster import cluster_of
+
+    given = read_settings(None, sets)
+    how = cluster_of(cluster, given)
+    if given:
+        raise UsageError(f"expected settings of the cluster alone, got {', '.join(given)}")
+    return how
+
+
 @app.command()
 def segment(
     images: Pictures,
@@ -82,6 +105,8 @@ def segment(
     device: Device = "auto",
     backend: Backend = "torch",
     trust_base: TrustBase = False,
+    cluster: Cluster = None,
+    sets: Sets = None,
     debug: Debug = False,
 ) -> None:
     """Masks for new images, out of points or boxes, or found without any prompt."""
@@ -93,7 +118,7 @@ def segment(
     how = _asking(zoom, tiles, threshold, false_alarms, most)
     session = open_session(model, device=here(device).device, trust_base=trust_base)
     names = [name.strip() for name in formats.split(",") if name.strip()]
-    run(session, Order(images, out, prompts, least_score, backend), how, names)
+    run(session, Order(images, out, prompts, least_score, backend, _spread(cluster, sets)), how, names)
     say(f"masks: {out}")
 
 
@@ -113,6 +138,8 @@ def spot(
     device: Device = "auto",
     backend: Backend = "torch",
     trust_base: TrustBase = False,
+    cluster: Cluster = None,
+    sets: Sets = None,
     debug: Debug = False,
 ) -> None:
     """Look for hidden animals in photographs: marked pictures, a contact sheet, MegaDetector JSON, Camtrap DP, CSV."""
@@ -123,7 +150,7 @@ def spot(
 
     how = replace(_asking(zoom, tiles, threshold, false_alarms, most), surest=False)
     session = open_session(model, with_base=with_base, device=here(device).device, trust_base=trust_base)
-    found = run(session, Order(photos, out, prompts, least_score, backend), how)
+    found = run(session, Order(photos, out, prompts, least_score, backend, _spread(cluster, sets)), how)
     say(f"look here first: {found.page}")
 
 

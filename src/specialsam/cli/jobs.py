@@ -10,6 +10,7 @@ import typer
 from specialsam.cli.options import (
     Backend,
     Base,
+    Cluster,
     Config,
     Debug,
     Device,
@@ -100,11 +101,15 @@ def specialize(
 @app.command()
 def embed(
     source: Source,
-    store: Annotated[Path, typer.Option(help="embedding store")],
+    store: Annotated[str, typer.Option(help="embedding store: a folder, or a URL such as s3://bucket/store")],
     model: Model = "nano",
     config: Config = None,
     sets: Sets = None,
     max_gb: Annotated[float | None, typer.Option(help="size limit; the oldest embeddings give way")] = None,
+    cluster: Cluster = None,
+    nodes: Annotated[int, typer.Option(help="with --dry-run: machines of the cluster to price for", min=1)] = 1,
+    cards: Annotated[int, typer.Option(help="with --dry-run: GPUs in each of them", min=1)] = 1,
+    images: Annotated[int | None, typer.Option(help="with --dry-run: price so many images instead", min=1)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="price it (GB, minutes) and stop")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="find and name damaged entries instead")] = False,
     device: Device = "auto",
@@ -113,16 +118,22 @@ def embed(
     debug: Debug = False,
 ) -> None:
     """Encode every labelled image once into a store that training and evaluation read."""
+    from specialsam.core.cluster import cluster_of
+    from specialsam.core.folders import folder, is_url
     from specialsam.pipeline.job import Request
     from specialsam.pipeline.measure import price_embed, run_embed, verify_store
     from specialsam.pipeline.settings import SpecializeSettings
 
-    settings = SpecializeSettings.parse(read_settings(config, sets))
-    request = Request(source, model, store, store=store, device=device, trust_base=trust_base, backend=backend)
+    given = read_settings(config, sets)
+    how = cluster_of(cluster, given)
+    settings = SpecializeSettings.parse(given)
+    where = store if is_url(store) else Path(store)
+    own = {"device": device, "trust_base": trust_base, "backend": backend, "cluster": how}
+    request = Request(source, model, folder(store).work, store=where, **own)  # type: ignore[arg-type]
     if verify:
         verify_store(request, settings)
     elif dry_run:
-        price_embed(request, settings)
+        price_embed(request, settings, nodes, cards, images)
     else:
         run_embed(request, settings, max_gb)
 
@@ -167,13 +178,16 @@ def evaluate(
     sets: Sets = None,
     zoom: Annotated[bool, typer.Option("--zoom", help="also look a second time where each mask lies")] = False,
     prompts: Annotated[str, typer.Option(help="truth: drawn from the masks; none: what is found without")] = "truth",
-    store: Annotated[Path | None, typer.Option(help="embedding store to read and fill")] = None,
+    store: Annotated[str | None, typer.Option(help="embedding store to read and fill, a folder or URL")] = None,
+    cluster: Cluster = None,
     device: Device = "auto",
     base: Base = None,
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """Measure any models on the same images and prompts, with trivial rivals and intervals."""
+    from specialsam.core.cluster import cluster_of
+    from specialsam.core.folders import is_url
     from specialsam.core.settings import parse_settings
     from specialsam.data.read_settings import reading_of
     from specialsam.evaluation.evaluate import EvaluateSettings
@@ -186,17 +200,21 @@ def evaluate(
         raise UsageError(f"expected a --split of test, val, train or all, got {split!r}")
     given = read_settings(config, sets)
     data = reading_of(given)
+    how = cluster_of(cluster, given)
+    if how is not None and prompts == "none":
+        raise UsageError("expected no --cluster beside --prompts none, which is measured on one machine")
     settings = parse_settings(EvaluateSettings, given | {"zoom": True} if zoom else given)
     asked = Comparison(
         source,
         models,
         out,
         split,  # type: ignore[arg-type]
-        store=store,
+        store=store if store is None or is_url(store) else Path(store),
         device=device,
         trust_base=trust_base,
         data=data,
         base=base,
+        cluster=how,
     )
     if prompts == "none":
         table = run_evaluate_found(asked, settings.seed)

@@ -47,6 +47,12 @@ Backend = Annotated[
         "auto measures them on your images once and says what it chose"
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="ray: spread the work over a Ray cluster (RAY_ADDRESS, or one started here); -s cluster.gpus=0.5"
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 
 

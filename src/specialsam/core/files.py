@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from specialsam.core.documents import parse_json
 from specialsam.core.errors import DataError, SpecialSamError
+from specialsam.core.folders import at_hand
 
 FULL = 1 << 20
 """Bytes below which a disk counts as full when a write has failed."""
@@ -44,7 +45,7 @@ def open_regular(path: Path) -> BinaryIO:
     Raises DataError for a folder, a named pipe, a socket or a device, and OSError as `open` does (nothing there, no
     permission, a link that leads to itself).
     """
-    mode = path.stat().st_mode
+    mode = at_hand(path).stat().st_mode
     if not stat.S_ISREG(mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
         raise DataError(f"{path}: expected a file, got {kind}")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
+from specialsam.core.cluster import ClusterSettings, in_order
 from specialsam.core.console import QUIET, use
 from specialsam.core.errors import UsageError
 
@@ -41,9 +42,13 @@ def alone(work: Callable[[Given], Answer], items: Sequence[Given], /) -> Iterato
 
 @dataclass(frozen=True)
 class Place:
-    """The device of this process and its rank: `index` of `count` processes, 0 is the main one."""
+    """The device of this process and its rank: `index` of `count` processes, 0 is the main one.
+
+    With a `cluster` its workers do what is spread, in the place of several processes.
+    """
 
     accelerator: Accelerator
+    cluster: ClusterSettings | None = None
 
     @property
     def device(self) -> torch.device:
@@ -85,6 +90,9 @@ class Place:
 
         Every process must take all answers. What `work` raises in one process is raised in all, at its item.
         """
+        if self.cluster is not None:
+            yield from in_order(work, items, self.cluster)
+            return
         if self.count == 1:
             yield from alone(work, items)
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
+from specialsam.core.folders import at_hand
 from specialsam.core.geometry import ImageArray
 from specialsam.core.ledger import JsonValue, digest
 from specialsam.core.types import Record
@@ -25,7 +26,7 @@ class Content:
 def digest_file(path: Path) -> str:
     """sha256 of an image file's bytes: tells images apart without decoding them. DataError if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with at_hand(path).open("rb") as file:
             return "file:" + hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: expected a readable image file ({error.strerror or error})") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from specialsam.core.errors import DataError, UsageError
+from specialsam.core.folders import is_url, mirrored
 from specialsam.core.types import Dataset, MaskReading, Record
 from specialsam.data import (
     btad,
@@ -32,6 +33,7 @@ from specialsam.data import (
     wood,
     yolo,
 )
+from specialsam.data.images import SUFFIXES
 from specialsam.data.pairs import children
 from specialsam.data.ranges import with_readings
 from specialsam.data.read_settings import READ, ReadSettings
@@ -86,14 +88,21 @@ def _parse(source: str | Path) -> tuple[str | None, Path]:
         if colon and name in ADAPTERS:
             if not rest:
                 raise UsageError(f"{source}: expected a path behind the colon, got none")
-            return name, Path(rest).expanduser()
+            return name, _there(rest)
         plain = Path(source).expanduser()
+        if is_url(source):
+            return None, _there(source)
         if colon and len(name) > 1 and name.isidentifier() and not plain.exists():
             raise UsageError(f"{source}: expected one of the adapters {', '.join(ADAPTERS)}, got {name!r}")
         if not source.strip():
             raise UsageError("expected a data set folder or adapter:path, got an empty name")
         return None, plain
     return None, source.expanduser()
+
+
+def _there(place: str) -> Path:
+    """A path as it is, a URL as the local picture of what it names."""
+    return mirrored(place, SUFFIXES) if is_url(place) else Path(place).expanduser()
 
 
 def recognise(root: Path) -> str:
@@ -129,6 +138,8 @@ def _known(root: Path) -> bool:
 
 def open_dataset(source: str | Path, how: ReadSettings = READ) -> Dataset:
     """Open `adapter:path`, or a folder (or COCO .json) whose layout is recognised, its files read as `how` says.
+
+    A folder may be named by a URL (`s3://`, `gs://`, `file://`); its images are fetched as they are read.
 
     Only headers are read, and some masks and deep images, from which it is decided what their values mean. What was
     found but cannot be used stands in the data set's `problems`. Raises UsageError for an unknown adapter, and

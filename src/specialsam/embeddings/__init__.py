@@ -1,7 +1,7 @@
 """Encode once, decode often: the store of image embeddings and the loop that fills it."""
 
 from specialsam.embeddings.catalogue import Damage
-from specialsam.embeddings.encoding import EmbedReport, Encoder, Price, embed, price, with_objects
+from specialsam.embeddings.encoding import EmbedReport, Encoder, Price, embed, fleet_price, price, with_objects
 from specialsam.embeddings.reading import Failure
 from specialsam.embeddings.store import EmbeddingStore, Evicted, Writer, content_key, encoders
 
@@ -17,6 +17,7 @@ __all__ = [
     "content_key",
     "embed",
     "encoders",
+    "fleet_price",
     "price",
     "with_objects",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
 
@@ -14,8 +14,10 @@ from specialsam.core.errors import DataError, StoreError, UsageError
 from specialsam.core.geometry import ImageArray
 from specialsam.core.types import Embedding, Record, Sample
 from specialsam.data.content import digest_record
+from specialsam.embeddings.index import INDEX_BYTES, MOST_ROWS
 from specialsam.embeddings.reading import (
     Failure,
+    Found,
     Loaded,
     Pair,
     Task,
@@ -60,6 +62,12 @@ class EmbedReport:
     @property
     def images_per_second(self) -> float:
         return self.done / self.seconds if self.seconds else 0.0
+
+    def beside(self, found: Found) -> EmbedReport:
+        """This report of what was missing together with what a look at the store had found."""
+        lacking = {task.key for task in found.todo} - set(self.keys.values())
+        keys = {name: key for name, key in found.keys.items() if key not in lacking}
+        return replace(self, reused=found.reused, failed=(*found.failed, *self.failed), keys=keys)
 
     @classmethod
     def of_all(cls, parts: Sequence[EmbedReport]) -> EmbedReport:
@@ -125,9 +133,23 @@ def embed(
     """
     _check(encoder, store, batch_size)
     found = look_up(pairs, store, digest, progress)
-    failed, made = list(found.failed), set[str]()
+    return fill(found.todo, load, encoder, store, batch_size=batch_size, needs=needs, progress=progress).beside(found)
+
+
+def fill(
+    todo: Sequence[Task],
+    load: Callable[[Record], Sample],
+    encoder: Encoder,
+    store: EmbeddingStore,
+    *,
+    batch_size: int = 1,
+    needs: Callable[[Sample], bool] = with_objects,
+    progress: Progress | None = None,
+) -> EmbedReport:
+    """`embed` for what is known to be missing; its report is of these tasks alone."""
+    failed, made = list[Failure](), dict[tuple[str, str], str]()
     started, seen, empty, added, first_evicted = time.perf_counter(), 0, 0, 0, len(store.evicted)
-    with closing(read_ahead(found.todo, load, needs, batch_size)) as reader, store.writer() as writer:
+    with closing(read_ahead(list(todo), load, needs, batch_size)) as reader, store.writer() as writer:
         while batch := list(islice(reader, batch_size)):
             seen, empty = seen + len(batch), empty + sum(image is None for _, image in batch)
             for task, result in _encode(encoder, batch):
@@ -139,19 +161,18 @@ def embed(
                 except DataError as error:
                     failed.append(failure(task, error))
                     continue
-                made.add(task.key)
+                made[task.record.id, task.view.key] = task.key
                 added += entry.bytes
             if progress:
-                progress(seen, len(found.todo), "encode")
-    lacking = {task.key for task in found.todo} - made
+                progress(seen, len(todo), "encode")
     return EmbedReport(
         done=len(made),
-        reused=found.reused,
+        reused=0,
         without_objects=empty,
         failed=tuple(failed),
         seconds=time.perf_counter() - started,
         bytes=added,
-        keys={name: key for name, key in found.keys.items() if key not in lacking},
+        keys=made,
         evicted=tuple(store.evicted[first_evicted:]),
         notes=tuple(store.notes),
     )
@@ -195,6 +216,18 @@ def price(
                 progress(sampled, len(chosen), "measure")
     per_image = seconds / sampled if sampled else 0.0
     return Price(found.total, found.reused, len(found.todo), sampled, per_image, size, tuple(failed))
+
+
+def fleet_price(measured: Price, images: int, nodes: int, cards: int, in_shard: int, device: str) -> str:
+    """One line: what `images` embeddings take on `nodes` machines of `cards` processors like the one measured on."""
+    hours, shards = images * measured.seconds_per_image / 3600, -(-images // in_shard)
+    unit = "GPU" if device != "cpu" else "CPU"
+    return (
+        f"{images:,} embeddings on {nodes} x {cards} {unit}s like this one: {hours:,.1f} {unit} hours, "
+        f"{hours / nodes / cards:,.1f} h by the clock; {images * measured.bytes_per_image / 1e12:,.3f} TB in "
+        f"{shards:,} shards, index {images * INDEX_BYTES / GIGABYTE:,.2f} GB in {-(-images // MOST_ROWS):,} "
+        "partitions; reading and network not counted"
+    )
 
 
 def _check(encoder: Encoder, store: EmbeddingStore, batch_size: int) -> None:

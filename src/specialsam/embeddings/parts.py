@@ -14,6 +14,7 @@ from typing import IO
 from torch import Tensor
 
 from specialsam.core.errors import DataError
+from specialsam.core.folders import Folder
 from specialsam.core.types import Embedding
 from specialsam.embeddings.shards import (
     HEADER_BYTES,
@@ -35,8 +36,9 @@ from specialsam.embeddings.shards import (
 class ShardWriter:
     """Writes one part and finishes it; the part stays locked from the first byte to the rename."""
 
-    def __init__(self, folder: Path, encoder: str, precision: Precision) -> None:
-        self.folder, self.encoder, self.precision = folder, encoder, precision
+    def __init__(self, files: Folder, encoder: str, precision: Precision) -> None:
+        self.files, self.encoder, self.precision = files, encoder, precision
+        self.folder = folder = files.path
         self.entries: list[Entry] = []
         self._end, self._header_used, self._journal_end = HEADER_BYTES, 256, 0
         try:
@@ -108,7 +110,7 @@ class ShardWriter:
     def finish(self) -> Path | None:
         """Fill in the header and put the shard in place under its final name; None where nothing was written."""
         try:
-            final = _finish(self._part, self._path("part"), self.entries)
+            final = _finish(self._part, self._path("part"), self.entries, self.files)
         except OSError as error:
             raise write_error(self.folder, error) from error
         finally:
@@ -117,13 +119,14 @@ class ShardWriter:
         return final
 
 
-def _finish(part: IO[bytes], path: Path, entries: list[Entry]) -> Path | None:
+def _finish(part: IO[bytes], path: Path, entries: list[Entry], files: Folder) -> Path | None:
     final = path.with_suffix(".safetensors") if entries else None
     if final is not None:
         part.truncate(entries[-1].end)
         part.seek(0)
         _write_all(part, header(entries))
         os.fsync(part.fileno())
+        files.publish(path, final.name)
     if sys.platform == "win32":
         part.close()  # An open file can be neither renamed nor removed there.
     if final is not None:
@@ -134,8 +137,8 @@ def _finish(part: IO[bytes], path: Path, entries: list[Entry]) -> Path | None:
     return final
 
 
-def recover(path: Path) -> Path | None:
-    """Finish the part `path` of a writer that died; None where the writer is alive or left nothing whole.
+def recover(path: Path, files: Folder) -> Path | None:
+    """Finish the part `path`, in `files`, of a writer that died; None where the writer is alive or left nothing whole.
 
     Embeddings count up to the first whose journal line or checksum does not hold: the one in hand when it died.
     """
@@ -159,7 +162,7 @@ def recover(path: Path) -> Path | None:
             if not whole:
                 break
             entries.append(entry)
-        return _finish(part, path, entries)
+        return _finish(part, path, entries, files)
 
 
 def _new_part(folder: Path) -> tuple[str, IO[bytes]]:

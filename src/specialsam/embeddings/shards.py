@@ -4,7 +4,7 @@
 STORE/ENCODER_ID/SHARD.safetensors    finished, never changed again
 STORE/ENCODER_ID/SHARD.part           being written; locked by its writer
 STORE/ENCODER_ID/SHARD.journal        one JSON line an embedding of the part
-STORE/ENCODER_ID/index.parquet        one row an embedding, made from the shards' headers
+STORE/ENCODER_ID/index-*.arrow        one row an embedding, made from the shards' headers
 ```
 
 A shard holds one tensor an embedding, named by its content key: `KEY` (C, h, w) as F16, F32 or I8; with I8 also
@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from specialsam.core.errors import DataError, StoreError
+from specialsam.core.folders import Folder
 from specialsam.core.geometry import Geometry
 
 Precision = Literal["int8", "half", "full"]
@@ -165,20 +166,17 @@ def header(entries: list[Entry]) -> bytes:
     return struct.pack("<Q", HEADER_BYTES - 8) + json.dumps(content).encode().ljust(HEADER_BYTES - 8)
 
 
-def read_shard(path: Path) -> list[Entry]:
-    """Entries of a finished shard, from its header alone; ShardDamage says why it is none."""
-    with path.open("rb") as file:
-        head = file.read(8)
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-        if length != HEADER_BYTES - 8:
-            raise ShardDamage("no shard of this format")
-        try:
-            rows = json.loads(json.loads(file.read(length))["__metadata__"]["entries"])
-            entries = [Entry(shard=path.stem, **row) for row in rows]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ShardDamage("the header is damaged") from error
-    check_size(path.stat().st_size, entries)
-    return entries
+def read_shard(files: Folder, name: str) -> list[Entry]:
+    """Entries of the finished shard in a file, from its header alone; ShardDamage says why it is none."""
+    head = files.head(name, HEADER_BYTES)
+    length = struct.unpack("<Q", head[:8])[0] if len(head) >= 8 else 0
+    if length != HEADER_BYTES - 8:
+        raise ShardDamage("no shard of this format")
+    try:
+        rows = json.loads(json.loads(head[8:])["__metadata__"]["entries"])
+        return [Entry(shard=Path(name).stem, **row) for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShardDamage("the header is damaged") from error
 
 
 def check_size(size: int, entries: list[Entry]) -> None:

@@ -21,10 +21,21 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from specialsam.core.errors import StoreError, UsageError
+from specialsam.core.folders import Folder
+from specialsam.core.folders import folder as place
 from specialsam.core.types import Embedding
-from specialsam.embeddings.catalogue import EXACTNESS, Catalogue, Damage
+from specialsam.embeddings.catalogue import EXACTNESS, SHARD, Catalogue, Damage
+from specialsam.embeddings.index import Shard
 from specialsam.embeddings.parts import ShardWriter
-from specialsam.embeddings.shards import PRECISIONS, Entry, Precision, ShardDamage, checksum
+from specialsam.embeddings.shards import (
+    PRECISIONS,
+    Entry,
+    Precision,
+    ShardDamage,
+    check_size,
+    checksum,
+    read_shard,
+)
 
 OPEN_SHARDS = 128
 """Most shards mapped at once by one store."""
@@ -56,7 +67,7 @@ class EmbeddingStore:
     """
 
     def __init__(
-        self, folder: Path, encoder_id: str, precision: Precision = "half", max_gb: float | None = None
+        self, folder: Path | str, encoder_id: str, precision: Precision = "half", max_gb: float | None = None
     ) -> None:
         if precision not in PRECISIONS:
             raise UsageError(f"expected a precision out of {', '.join(PRECISIONS)}, got {precision!r}")
@@ -64,12 +75,13 @@ class EmbeddingStore:
             raise UsageError(f"expected a store size above 0 GB, got {max_gb}")
         if not _NAME.fullmatch(encoder_id):
             raise UsageError(f"expected an encoder id of letters, digits, '.', '_' and '-', got {encoder_id!r}")
-        self.root, self.encoder_id, self.precision, self.max_gb = Path(folder), encoder_id, precision, max_gb
-        self.folder = self.root / encoder_id
-        if self.root.exists() and not self.root.is_dir():
+        self.root, self.encoder_id, self.precision, self.max_gb = place(folder), encoder_id, precision, max_gb
+        self.files = self.root.below(encoder_id)
+        self.folder = self.files.path
+        if self.root.path.exists() and not self.root.path.is_dir():
             raise StoreError(f"expected a folder for the embedding store, got the file {self.root}")
         self.evicted: list[Evicted] = []
-        self._catalogue = Catalogue(self.folder)
+        self._catalogue = Catalogue(self.files)
         self._handles: OrderedDict[str, Any] = OrderedDict()
         self._checked: set[str] = set()
         self._used: set[str] = set()
@@ -78,15 +90,14 @@ class EmbeddingStore:
 
     @classmethod
     def open_existing(
-        cls, folder: Path, encoder_id: str, precision: Precision = "half", max_gb: float | None = None
+        cls, folder: Path | str, encoder_id: str, precision: Precision = "half", max_gb: float | None = None
     ) -> EmbeddingStore:
         """Open a store that holds embeddings of this encoder; StoreError names the encoders that it holds instead."""
-        root = Path(folder)
-        held = encoders(root)
+        held = encoders(folder)
         if encoder_id not in held:
             found = f"embeddings of {', '.join(held)}" if held else "no embeddings"
-            raise StoreError(f"expected embeddings of encoder {encoder_id} in {root}, found {found}; run embed first")
-        return cls(root, encoder_id, precision, max_gb)
+            raise StoreError(f"expected embeddings of encoder {encoder_id} in {folder}, found {found}; run embed first")
+        return cls(folder, encoder_id, precision, max_gb)
 
     @property
     def notes(self) -> list[str]:
@@ -102,30 +113,32 @@ class EmbeddingStore:
         return content_key(self.encoder_id, image_digest, view)
 
     def __contains__(self, key: str) -> bool:
-        entry = self._catalogue.entries.get(key)
+        entry = self._catalogue.find(key)
         return entry is not None and EXACTNESS[entry.precision] >= EXACTNESS[self.precision]
 
     def __len__(self) -> int:
-        return len(self._catalogue.entries)
+        return len(self._catalogue)
 
     def entries(self) -> list[Entry]:
         """Facts of all usable embeddings, oldest first."""
-        return sorted(self._catalogue.entries.values(), key=lambda entry: entry.created)
+        return sorted(self._catalogue, key=lambda entry: entry.created)
 
     def size(self) -> int:
         """Bytes on disk of this encoder's shards, finished or not, damaged ones included."""
-        return sum(p.stat().st_size for p in self.folder.glob("*") if p.suffix in (".safetensors", ".part"))
+        parts = sum(path.stat().st_size for path in self.folder.glob("*.part"))
+        return parts + sum(self.files.sizes(SHARD).values())
 
     def use(self, keys: Sequence[str]) -> None:
         """Note that this run needs `keys`, so that their shards are not evicted."""
-        self._used |= {self._catalogue.entries[key].shard for key in keys if key in self._catalogue.entries}
+        self._used |= {entry.shard for key in keys if (entry := self._catalogue.find(key)) is not None}
 
     def _entry(self, key: str) -> Entry:
-        if key not in self._catalogue.entries:
+        entry = self._catalogue.find(key)
+        if entry is None:
             lost = next((damage for damage in self._catalogue.lost if damage.key == key), None)
             why = f"it is damaged ({lost.reason}, record {lost.record})" if lost else "it was never stored"
             raise StoreError(f"expected embedding {key[:16]} in {self.folder}: {why}; run embed again")
-        return self._catalogue.entries[key]
+        return entry
 
     def _stored(self, entry: Entry) -> tuple[Tensor | None, Tensor]:
         """Scale and values as they are stored, mapped; the first read of an embedding checks its bytes."""
@@ -152,7 +165,7 @@ class EmbeddingStore:
     def _handle(self, shard: str) -> Any:
         handle = self._handles.pop(shard, None)
         if handle is None:
-            handle = safe_open(self._catalogue.path(shard), framework="pt")
+            handle = safe_open(self.files.fetch(f"{shard}{SHARD}"), framework="pt")
         self._handles[shard] = handle
         while len(self._handles) > OPEN_SHARDS:
             self._handles.popitem(last=False)
@@ -186,6 +199,42 @@ class EmbeddingStore:
                 torch.mul(values, scale[:, None, None], out=row)
         return out
 
+    def adopt(self, other: Folder, index: bool = True) -> int:
+        """Take in the finished shards that lie in a folder of any writer, by content key; how many embeddings are new.
+
+        A shard moves here where it holds anything that the store lacks, else it is removed; one that is not whole stays
+        where it is. Interrupted and called again it comes to the same. With `index` off the index is written by a later
+        call. Raises StoreError for a shard of another encoder.
+        """
+        new = 0
+        for name, size in sorted(other.sizes(SHARD).items()):
+            try:
+                entries = read_shard(other, name)
+                check_size(size, entries)
+            except (ShardDamage, FileNotFoundError):
+                continue
+            if strangers := {entry.encoder for entry in entries} - {self.encoder_id}:
+                raise StoreError(f"expected shards of encoder {self.encoder_id} in {other}, got {strangers.pop()}")
+            lacking = [entry for entry in entries if entry.key not in self]
+            if not lacking:
+                other.remove(name)
+                continue
+            self.files.take(other, name)
+            self._catalogue.own[name.removesuffix(SHARD)] = lacking
+            self._catalogue.shards[name.removesuffix(SHARD)] = Shard.of(lacking)
+            for entry in lacking:
+                self._catalogue.adopt(entry)
+            self._used.add(name.removesuffix(SHARD))
+            new += len(lacking)
+        if index:
+            self.index()
+        return new
+
+    def index(self) -> None:
+        """Bring the index up to date and keep the store within its size."""
+        self._catalogue.save(self._writing)
+        self.evict()
+
     def writer(self) -> Writer:
         """A context in which embeddings are put; several writers, also of other processes, may be open at once."""
         return Writer(self)
@@ -197,7 +246,7 @@ class EmbeddingStore:
         """
         self.refresh()
         entries = self.entries()
-        damage = [lost for lost in self._catalogue.lost if lost.key not in self._catalogue.entries]
+        damage = [lost for lost in self._catalogue.lost if self._catalogue.find(lost.key) is None]
         self._checked.clear()
         self._handles.clear()
         for done, entry in enumerate(entries, 1):
@@ -219,10 +268,10 @@ class EmbeddingStore:
         touched, empty = self._catalogue.forget(damage)
         for shard in touched:
             self._handles.pop(shard, None)
-        if self._catalogue.writable:
+        if self.files.writable:
             for shard in filter(_SHARD.fullmatch, empty):
-                self._catalogue.path(shard).unlink(missing_ok=True)
-            self._catalogue.save(touched, self._writing)
+                self.files.remove(f"{shard}{SHARD}")
+            self._catalogue.save(self._writing)
 
     def evict(self) -> list[Evicted]:
         """Remove the oldest shards until the store is within `max_gb`; never one that this run read, wrote or needs.
@@ -233,19 +282,20 @@ class EmbeddingStore:
             return []
         out: list[Evicted] = []
         shards, limit, size = self._catalogue.shards, self.max_gb * GIGABYTE, self.size()
+        sizes = self.files.sizes(SHARD) if size > limit else {}
         free = [name for name in shards if name not in self._used and name not in self._writing]
-        for shard in sorted(free, key=lambda name: max(entry.created for entry in shards[name])):
+        for shard in sorted(free, key=lambda name: shards[name].newest):
             if size <= limit:
                 break
-            path = self._catalogue.path(shard)
             try:
-                count = path.stat().st_size
-                path.unlink()
+                self.files.remove(f"{shard}{SHARD}")
             except OSError as error:
-                self.notes.append(f"{path} could not be evicted ({error.strerror})")
+                self.notes.append(f"{self._catalogue.path(shard)} could not be evicted ({error.strerror})")
                 continue
             self._handles.pop(shard, None)
-            out.append(Evicted(shard, len(shards.pop(shard)), count))
+            count = sizes.get(f"{shard}{SHARD}", 0)
+            out.append(Evicted(shard, shards[shard].rows, count))
+            self._catalogue.own[shard] = []
             size -= count
         if size > limit:
             excess = f"the store holds {size / GIGABYTE:.3g} GB, over its limit of {self.max_gb:g} GB"
@@ -253,7 +303,7 @@ class EmbeddingStore:
                 self.notes.append(f"{excess}: this run needs all that is left; raise the limit or lower the precision")
         if out:
             self._catalogue.choose()
-            self._catalogue.save({item.shard for item in out}, self._writing)
+            self._catalogue.save(self._writing)
             self.evicted += out
         return out
 
@@ -279,9 +329,9 @@ class Writer:
         entry: Entry | None = None
         while entry is None:
             if self._shard is None:
-                self._shard = ShardWriter(store.folder, store.encoder_id, store.precision)
+                self._shard = ShardWriter(store.files, store.encoder_id, store.precision)
                 store._writing[self._shard.name] = self._shard
-                store._catalogue.shards[self._shard.name] = self._shard.entries
+                store._catalogue.own[self._shard.name] = self._shard.entries
             entry = self._shard.append(key, embedding, record, view)
             if entry is None:
                 self.close()
@@ -301,13 +351,15 @@ class Writer:
         finally:
             del store._writing[shard.name]
             if not done:
-                del catalogue.shards[shard.name]
+                del catalogue.own[shard.name]
                 catalogue.choose()
         if done:
-            catalogue.save({shard.name}, store._writing)
+            catalogue.save(store._writing)
             store.evict()
 
 
-def encoders(folder: Path) -> list[str]:
+def encoders(folder: Path | str) -> list[str]:
     """Encoder ids whose embeddings a store folder holds, sorted."""
-    return sorted({path.parent.name for path in Path(folder).glob("*/*") if path.suffix in (".safetensors", ".part")})
+    root = place(folder)
+    local = {path.parent.name for path in root.path.glob("*/*.part")}
+    return sorted(local | {name for name in root.folders() if root.below(name).sizes(SHARD)})

@@ -144,10 +144,12 @@ def measure(
     lacking = {record.id: [name for name in who if _key(name, record) not in done] for record in asked.records}
     todo = [record for record in asked.records if lacking[record.id]]
 
+    how = asked.how
+
     def work(record: Record) -> dict[str, list[list[object]]]:
         chosen = {name: model for name, model in models.items() if name in lacking[record.id]}
         own = radius if RIVALS in lacking[record.id] else None
-        rows = record_rows(chosen, record, asked.how, own)
+        rows = record_rows(chosen, record, how, own)
         found: dict[str, list[list[object]]] = {name: [] for name in lacking[record.id]}
         for row in rows:
             found[row.model if row.model in models else RIVALS].append([getattr(row, name) for name in OWN])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from torch import Tensor
 from specialsam.core.console import say, stage
 from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.files import write_whole
+from specialsam.core.folders import cache_folder
 from specialsam.core.geometry import ImageArray
 from specialsam.core.machine import machine
 from specialsam.core.types import Embedding, Prompts
@@ -221,12 +221,6 @@ def _masks(segmenter: Segmenter, embedding: Embedding) -> np.ndarray[Any, np.dty
     box = Prompts("box", boxes=np.array([[width / 4, height / 4, 3 * width / 4, 3 * height / 4]], np.float32))
     answers = [segmenter.decode_outputs(embedding, asked, SINGLE).logits[:, 0] for asked in (clicks, box)]
     return np.asarray(torch.cat(answers).numpy() > 0)
-
-
-def cache_folder() -> Path:
-    """Where choices and encoders for other runtimes are kept: $SPECIALSAM_CACHE, or ~/.cache/specialsam."""
-    given = os.environ.get("SPECIALSAM_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "specialsam"
 
 
 def _encoder_file(segmenter: Segmenter) -> Path:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from specialsam.core.cluster import ClusterSettings
 from specialsam.core.console import duration, say, stage
 from specialsam.core.errors import DataError, StoreError
 from specialsam.core.geometry import BoolArray, Geometry
@@ -25,8 +27,9 @@ from specialsam.data.loading import labels_of, load, load_masks
 from specialsam.data.splits import stable_hash
 from specialsam.data.tiles import TileSettings
 from specialsam.data.views import IDENTITY, View, ViewRecipe, apply, views_for
-from specialsam.embeddings import EmbeddingStore, EmbedReport, embed, price
+from specialsam.embeddings import EmbeddingStore, EmbedReport, Encoder, embed, fleet_price, price
 from specialsam.embeddings.shards import Precision
+from specialsam.embeddings.spread import embed_spread
 from specialsam.embeddings.store import Writer
 from specialsam.evaluation.evaluate import Embed, EvaluateSettings, Measuring, live, live_tile
 from specialsam.evaluation.rivals import relative_area
@@ -46,10 +49,11 @@ Pair = tuple[Record, View]
 class Embedded:
     """Embeddings and packed masks of all splits in `folder` and `targets_path`; train images also in their views.
 
-    With `blanks` also of the images that hold nothing, as they are.
+    With `blanks` also of the images that hold nothing, as they are. With a `cluster` its workers encode and read masks,
+    each with an encoder that `remake` makes there.
     """
 
-    folder: Path
+    folder: Path | str
     segmenter: Segmenter
     plan: Plan
     targets_path: Path
@@ -61,6 +65,8 @@ class Embedded:
     blanks: bool = False
     splits: tuple[Split, ...] = ("train", "val", "test")
     max_gb: float | None = None
+    cluster: ClusterSettings | None = None
+    remake: Callable[[], Encoder] | None = None
     report: EmbedReport | None = field(default=None, init=False)
     _seen: dict[str, Packed] = field(default_factory=dict, init=False, repr=False)
 
@@ -107,13 +113,22 @@ class Embedded:
         found = self.plan.content[record.id].image
         return found if found.startswith("file:") else digest_record(record)
 
-    def price(self) -> str:
-        """One line: how much disk and time the missing embeddings will take, measured on a few images."""
+    def price(self, nodes: int = 1, cards: int = 1, images: int | None = None) -> str:
+        """What the missing embeddings (or those of `images` images like these) will take, measured on a few of them.
+
+        A line for this machine; with several `nodes` of `cards` processors such as its own, or `images`, one for these.
+        """
         found = price(self.pairs, load, self.segmenter, self.store, digest=self._image_digest)
-        return (
+        line = (
             f"{found.todo} of {found.total} embeddings to make ({found.stored} stored): {found.gigabytes:.2f} GB and "
             f"about {duration(60 * found.minutes)} ({found.seconds_per_image:.2f} s and "
             f"{found.bytes_per_image / 1e6:.2f} MB each, measured on {found.sampled})"
+        )
+        if nodes * cards == 1 and images is None:
+            return line
+        how = self.cluster or ClusterSettings()
+        return (
+            f"{line}\n{fleet_price(found, images or found.todo, nodes, cards, how.images, self.segmenter.device.type)}"
         )
 
     def prepare(self) -> None:
@@ -122,17 +137,17 @@ class Embedded:
         for pair in self.pairs:
             views.setdefault(pair[0].id, []).append(pair)
         own = [pair for pairs in self.place.share(list(views.values())) for pair in pairs]
-        with stage("encoding") as progress:
-            report = embed(
-                own,
-                self._load,
-                self.segmenter,
-                self.store,
-                batch_size=BATCH,
-                needs=lambda sample: len(sample.masks) > 0 or sample.id in self.plan.blank,
-                digest=self._image_digest,
-                progress=lambda done, total, _: progress(done, total, ""),
-            )
+        needs = partial(_needed, frozenset(self.plan.blank))
+        with stage("encoding") as shown:
+
+            def progress(done: int, total: int, _: str) -> None:
+                shown(done, total, "")
+
+            more: dict[str, Any] = {"batch_size": BATCH, "needs": needs, "digest": self._image_digest}
+            if self.cluster is None or self.remake is None:
+                report = embed(own, self._load, self.segmenter, self.store, **more, progress=progress)
+            else:
+                report = embed_spread(own, load, self.remake, self.store, self.cluster, **more, progress=progress)
         self.report = done = EmbedReport.of_all(self.place.gather(report))
         if self.place.count > 1:
             self.store.refresh()
@@ -300,13 +315,38 @@ class Embedded:
         return self._train_masks[1]
 
 
+def _needed(blank: frozenset[str], sample: Sample) -> bool:
+    """Whether a sample is encoded: it has objects, or is labelled to hold nothing."""
+    return len(sample.masks) > 0 or sample.id in blank
+
+
 def item_id(record: Record, view: View) -> str:
     """Name of a record in a view, unique within a data set."""
     return f"{record.id}|{view.key}" if view.key else record.id
 
 
+@dataclass
+class Stored:
+    """Embeddings from the stores in a folder, live where they are not there; a worker of a cluster opens its own."""
+
+    folder: Path | str
+    precision: Precision = "half"
+    _stores: dict[str, EmbeddingStore] = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Stored, (self.folder, self.precision)
+
+    def __call__(self, truth: Truth, segmenter: Segmenter) -> Embedding:
+        name = segmenter.encoder_id
+        if name not in self._stores:
+            self._stores[name] = EmbeddingStore(self.folder, name, self.precision)
+        store = self._stores[name]
+        key = store.key(digest_record(truth.record))
+        return store.get(key) if key in store else live(truth, segmenter)
+
+
 @contextmanager
-def embeddings_of(folder: Path | None, precision: Precision = "half") -> Iterator[Embed]:
+def embeddings_of(folder: Path | str | None, precision: Precision = "half") -> Iterator[Embed]:
     """How to get an image's embedding: from a store that fills as it is asked, or live where there is no folder."""
     if folder is None:
         yield live

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from specialsam import __version__
+from specialsam.core.cluster import ClusterSettings
 from specialsam.core.console import say
 from specialsam.core.errors import DataError, UsageError
+from specialsam.core.folders import is_url
 from specialsam.core.ledger import Ledger, open_ledger, read_facts
 from specialsam.core.machine import machine, peak_memory_mb, versions
 from specialsam.core.place import Place, here
@@ -40,24 +42,26 @@ class Request:
     """What is asked of a job beside its settings.
 
     `source` is a data set as `open_dataset` takes it, `model` and `base` as `load_model` takes them, `folder` where
-    everything lands. `store` is a shared embedding store (else one in the folder), `limit` a stable subset of so many
-    labelled images, `believed` the images with objects that the user believes to have, `backend` how the encoder runs.
+    everything lands. `store` is a shared embedding store, a path or a URL (else one in the folder), `limit` a stable
+    subset of so many labelled images, `believed` the images with objects that the user believes to have, `backend` how
+    the encoder runs, `cluster` whose workers encode.
     """
 
     source: str
     model: str
     folder: Path
     base: str | None = None
-    store: Path | None = None
+    store: Path | str | None = None
     limit: int | None = None
     believed: int | None = None
     title: str = ""
     device: str = "auto"
     trust_base: bool = False
     backend: str = PLAIN
+    cluster: ClusterSettings | None = None
 
     @property
-    def embeddings(self) -> Path:
+    def embeddings(self) -> Path | str:
         return self.store or self.folder / STORE
 
     def identity(self) -> dict[str, object]:
@@ -72,7 +76,8 @@ class Request:
         identity = read_facts(folder)["identity"]
         try:
             job, settings = str(identity["job"]), dict(identity["settings"])
-            store = Path(identity["store"]) if identity["store"] else None
+            named = identity["store"]
+            store = named if is_url(named) else Path(named) if named else None
             names = {name: identity[name] for name in ("source", "model", "base", "limit", "believed", "title")}
             by = str(identity.get("backend", PLAIN))
             return cls(folder=folder, store=store, backend=by, **names), job, settings
@@ -106,7 +111,7 @@ class Job:
             return self.embedded
         head = features_of(self.segmenter, train.tail_blocks)
         own = embedded_of(self.request, head, self.plan, self.settings, self.place)
-        return replace(own, blanks=False, splits=("train", "val"))
+        return replace(own, blanks=False, splits=("train", "val"), cluster=None)
 
     def prepare(self) -> None:
         """Encode what is missing, pack masks; in every process."""
@@ -191,7 +196,27 @@ def embedded_of(
     """The embeddings and masks of a request's folder by its settings."""
     where = request.embeddings, segmenter, layout, request.folder / TARGETS, place
     how = settings.precision, settings.views, settings.seed, settings.tiles, settings.finder.enabled
-    return Embedded(*where, *how)
+    by = segmenter.backend.name if segmenter.backend else PLAIN
+    return Embedded(
+        *where,
+        *how,
+        cluster=request.cluster,
+        remake=remaking(request.model, request.base, request.device, request.trust_base, by),
+    )
+
+
+def remaking(
+    model: str, base: str | None, device: str, trust_base: bool, backend: str = PLAIN
+) -> Callable[[], Segmenter]:
+    """`encoder_of` for workers that run in other folders: what lies on a disk is named from its root."""
+    named = [str(Path(text).absolute()) if text and Path(text).exists() else text for text in (model, base)]
+    return partial(encoder_of, str(named[0]), named[1], device, trust_base, backend)
+
+
+def encoder_of(model: str, base: str | None, device: str, trust_base: bool, backend: str) -> Segmenter:
+    """A request's model in a worker of a cluster, on the worker's own device; files are named from the root."""
+    segmenter = load_model(model, base, device=here(device).device, trust_base=trust_base)
+    return with_backend(segmenter, backend)
 
 
 def begin(ledger: Ledger, place: Place) -> None:

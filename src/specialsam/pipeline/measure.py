@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from specialsam.core.console import say
+from specialsam.core.cluster import ClusterSettings
+from specialsam.core.console import say, stage
 from specialsam.core.errors import UsageError
+from specialsam.core.folders import folder
 from specialsam.core.ledger import Journal, Lock, digest, open_ledger
 from specialsam.core.place import Place, here
 from specialsam.core.settings import parse_settings
 from specialsam.core.types import Record
 from specialsam.data.loading import load, load_masks
 from specialsam.data.read_settings import READ, ReadSettings
+from specialsam.data.views import IDENTITY
 from specialsam.embeddings import EmbeddingStore
 from specialsam.embeddings.shards import Precision
-from specialsam.evaluation.evaluate import EvaluateSettings, Measuring
+from specialsam.embeddings.spread import embed_spread
+from specialsam.evaluation.evaluate import Embed, EvaluateSettings, Measuring
 from specialsam.evaluation.finding import Find, Finding, by_grid, measure_finds
 from specialsam.evaluation.found_tables import found_table
 from specialsam.evaluation.results import Asked, Results, measure, save_table
@@ -30,9 +34,9 @@ from specialsam.models.finder_files import FinderParts
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import SpecialistCard, is_specialist, load_finder, read_card
-from specialsam.pipeline.embedded import embeddings_of
+from specialsam.pipeline.embedded import Stored, embeddings_of
 from specialsam.pipeline.finding import GRID, finders_of, rules
-from specialsam.pipeline.job import STORE, Request, begin, dataset_facts, planned
+from specialsam.pipeline.job import STORE, Request, begin, dataset_facts, planned, remaking
 from specialsam.pipeline.plan import Fractions, Plan, plan
 from specialsam.pipeline.settings import SpecializeSettings
 
@@ -51,7 +55,8 @@ class Comparison:
     Without `fractions` the split is that of the first specialist's tuning, so that its test images are unseen ones.
     `data` says how its files are read, as the first specialist's recipe has it where left out.
     `base` is that of `load_model`, for every model that is not known by name.
-    `store` keeps and answers embeddings, None makes them as they are needed.
+    `store` keeps and answers embeddings, None makes them as they are needed. The workers of a `cluster` encode, then
+    measure.
     """
 
     source: str
@@ -59,12 +64,13 @@ class Comparison:
     folder: Path
     split: Literal["test", "val", "train", "all"] = "test"
     fractions: Fractions | None = None
-    store: Path | None = None
+    store: Path | str | None = None
     precision: Precision = "half"
     device: str = "auto"
     trust_base: bool = False
     data: ReadSettings | None = None
     base: str | None = None
+    cluster: ClusterSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -83,9 +89,11 @@ def run_embed(request: Request, settings: SpecializeSettings, max_gb: float | No
         replace(planned(request, settings, place), max_gb=max_gb).prepare()
 
 
-def price_embed(request: Request, settings: SpecializeSettings) -> None:
-    """Say what `run_embed` would cost."""
-    say(planned(request, settings, here(request.device)).price())
+def price_embed(
+    request: Request, settings: SpecializeSettings, nodes: int = 1, cards: int = 1, images: int | None = None
+) -> None:
+    """Say what `run_embed` would cost, here and on `nodes` machines of `cards` processors (`Embedded.price`)."""
+    say(planned(request, settings, here(request.device)).price(nodes, cards, images))
 
 
 def verify_store(request: Request, settings: SpecializeSettings) -> None:
@@ -123,7 +131,7 @@ def run_evaluate(asked: Comparison, settings: EvaluateSettings) -> Measured | No
         raise UsageError(
             f"expected overlap among the groups (the tables rest on IoU), got {', '.join(settings.groups)}"
         )
-    place = here(asked.device)
+    place = replace(here(asked.device), cluster=asked.cluster)
     opened = _opened(asked, settings.seed, place)
     named, models, layout = opened.named, opened.models, opened.layout
     records = [record for record in layout.dataset.records if layout.splits.get(record.id) in _splits(asked.split)]
@@ -137,7 +145,7 @@ def run_evaluate(asked: Comparison, settings: EvaluateSettings) -> Measured | No
     with open_ledger(asked.folder, identity, welcome=(STORE,), first=place.first, main=place.main) as ledger:
         begin(ledger, place)
         ledger.save(dataset=dataset_facts(layout), decoders={n: model.decoder_id for n, model in models.items()})
-        with ledger.timed("evaluation"), embeddings_of(asked.store, asked.precision) as embed:
+        with ledger.timed("evaluation"), _embeddings(asked, opened, records) as embed:
             stored = asked.precision if asked.store else "live"
             wanted = Asked(records, layout.content, Measuring(load, embed, settings, stamp), stored)
             file = asked.folder / "rows.jsonl"
@@ -145,6 +153,26 @@ def run_evaluate(asked: Comparison, settings: EvaluateSettings) -> Measured | No
         if again:
             say(f"{again} of {len(records)} images measured again: image, masks or weights were others")
         return _written(results, list(named), asked.folder) if place.main else None
+
+
+@contextmanager
+def _embeddings(asked: Comparison, opened: _Opened, records: Sequence[Record]) -> Iterator[Embed]:
+    """How images get their embeddings; with a cluster and a store its workers make what the store lacks, at once."""
+    if asked.cluster is None or asked.store is None:
+        with embeddings_of(asked.store, asked.precision) as embed:
+            yield embed
+        return
+    makers = {model.encoder_id: opened.named[name] for name, model in opened.models.items()}
+    for encoder, text in makers.items():
+        make = remaking(text, asked.base, asked.device, asked.trust_base)
+        store, pairs = EmbeddingStore(asked.store, encoder, asked.precision), [(record, IDENTITY) for record in records]
+        with stage("encoding") as shown:
+
+            def progress(done: int, total: int, _: str, shown: Callable[[int, int, str], None] = shown) -> None:
+                shown(done, total, "")
+
+            embed_spread(pairs, load, make, store, asked.cluster, progress=progress)
+    yield Stored(str(folder(asked.store)), asked.precision)
 
 
 @dataclass(frozen=True)
