@@ -37,8 +37,9 @@ GROWTH = 8
 REACH = 2048
 """Rows around its place in which a head is looked for first: four times their deviation in the largest partition."""
 KINDS = {"str": "string", "int": "int64", "float": "float64", "Precision": "string", "bool": "int8"}
-"""Arrow types of the fields of an entry, but for the shard, which is a number into the metadata's list. No truth values:
-arrow packs them to bits, which cannot be read where they lie."""
+"""Arrow types of the fields of an entry, but for the shard, which is a number into the metadata's list.
+
+No truth values: arrow packs them to bits, which cannot be read where they lie."""
 
 
 @dataclass(frozen=True)
