@@ -159,27 +159,6 @@ def test_cluster_settings_are_checked() -> None:
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address=LOOPBACK, port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "none")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        import s3fs
-
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("bucket")
-        yield "s3://bucket/store"
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 def address(s3: str) -> Iterator[str]:
     """A cluster of two nodes on this machine, which know the S3 server."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", STAY_HERE: "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
@@ -204,7 +183,7 @@ def test_a_cluster_fills_a_store_on_s3_though_a_worker_is_killed(
     monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     pairs = [*pictures(tmp_path, 12), (Record("bad", tmp_path / "0.png"), View(flip_vertical=True))]
     truth = plain(pairs[:-1], tmp_path / "plain")
-    store = EmbeddingStore(s3, "means")
+    store = EmbeddingStore(f"{s3}/store", "means")
     killed: list[int] = []
 
     def kill(done: int, total: int, phase: str) -> None:
@@ -220,7 +199,7 @@ def test_a_cluster_fills_a_store_on_s3_though_a_worker_is_killed(
     assert (report.done, report.reused) == (24, 0)
     assert [(one.record, one.error) for one in report.failed] == [("bad", "a picture that cannot be read")]
     monkeypatch.setenv(CACHE, str(tmp_path / "another machine"))
-    found = EmbeddingStore(s3, "means")
+    found = EmbeddingStore(f"{s3}/store", "means")
     assert content(found) == content(truth)
     assert found.root.below(INCOMING).folders() == []
     again = embed_spread(pairs[:-1], loaded, make, found, how, needs=everything)
