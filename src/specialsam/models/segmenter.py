@@ -48,6 +48,8 @@ FAMILIES = {
 """By transformers' `model_type`, those whose way is not SAM's."""
 DECODE_CHUNK = 64
 """Objects decoded at once by `Segmenter.decode`: bounds its memory, whatever the number of objects."""
+CPU_CHUNK, CPU_BYTES = 32, 16 * 2**20
+"""On a CPU at most so many, whose image features take at most so many bytes: more of them leave its caches."""
 SINGLE, THREE, ALL = slice(0, 1), slice(1, 4), slice(0, 4)
 """Which of the decoder's four masks to answer with."""
 
@@ -240,10 +242,11 @@ class Segmenter:
             )
         if self.sam.training:
             self.sam.eval()
+        chunk = self._chunk(shape)
         with torch.no_grad():
             parts = [
-                self._answers(embedding, prompts[slice(start, start + DECODE_CHUNK)], outputs)
-                for start in range(0, len(prompts), DECODE_CHUNK)
+                self._answers(embedding, prompts[slice(start, start + chunk)], outputs)
+                for start in range(0, len(prompts), chunk)
             ]
         if not parts:
             count = outputs.stop - outputs.start
@@ -252,6 +255,14 @@ class Segmenter:
         logits, scores = torch.cat([part[0] for part in parts]).cpu(), torch.cat([part[1] for part in parts]).cpu()
         present = [part[2] for part in parts if part[2] is not None]
         return Prediction(logits, scores, geometry, torch.cat(present).cpu() if present else None)
+
+    def _chunk(self, shape: tuple[int, ...]) -> int:
+        """Objects that are decoded at once, of an image with an embedding of `shape` (C, h, w)."""
+        if self.device.type != "cpu":
+            return DECODE_CHUNK
+        config: Any = self.sam.config
+        features = 4 * int(config.prompt_encoder_config.hidden_size) * shape[1] * shape[2]
+        return max(1, min(CPU_CHUNK, CPU_BYTES // features))
 
     def _answers(self, embedding: Embedding, prompts: Prompts, outputs: slice) -> tuple[Tensor, Tensor, Tensor | None]:
         """Logits (N, C, L, L), scores (N, C), logits (N,) of presence; the single mask chosen as the model has it."""
