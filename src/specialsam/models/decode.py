@@ -2,9 +2,10 @@
 
 The weights are those of transformers' `SamModel` (Kirillov et al. 2023, section 3 and appendix A), so everything that
 it loads and saves stays valid; only the order of the arithmetic is ours. Objects lie flat in one batch, each with the
-index of its image. What depends on the image alone (keys and values of the first layer, queries of its image-to-token
-attention) is computed once an image and not once an object, and the upscaling runs channels-last as plain matrix
-products, so that the large tensors are never transposed.
+index of its image. What depends on the image alone (keys and values of the first layer) is computed once an image and
+not once an object; image features that differ from object to object are never projected, for the projections are moved
+to the few tokens (`_read`, `_written`); and the upscaling runs channels-last as plain matrix products, so that the large
+tensors are never transposed.
 
 SAM 2 and SAM 3's tracker (transformers' `Sam2Model`, `Sam3TrackerModel`) are decoded by the same code: finer levels are
 added while a cell is upscaled, one more token says whether the object is there at all, and where a single mask is
