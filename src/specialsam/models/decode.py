@@ -4,7 +4,7 @@ The weights are those of transformers' `SamModel` (Kirillov et al. 2023, section
 it loads and saves stays valid; only the order of the arithmetic is ours. Objects lie flat in one batch, each with the
 index of its image. What depends on the image alone (keys and values of the first layer) is computed once an image and
 not once an object; image features that differ from object to object are never projected, for the projections are moved
-to the few tokens (`_read`, `_written`); and the upscaling runs channels-last as plain matrix products, so that the large
+to the few tokens (`_read`, `_written`). The upscaling runs channels-last as plain matrix products, so that the large
 tensors are never transposed.
 
 SAM 2 and SAM 3's tracker (transformers' `Sam2Model`, `Sam3TrackerModel`) are decoded by the same code: finer levels are
