@@ -16,7 +16,7 @@ from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.types import Embedding, Prompts
 from specialsam.core.windows import Window, tiles
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.stitching import blended, stitch
+from specialsam.models.stitching import FEWEST, blended, stitch
 
 
 class Answer:
@@ -79,11 +79,13 @@ def line(seed: int, height: int, width: int) -> tuple[BoolArray, tuple[int, int]
 
 
 @given(seed=st.integers(0, 2**20), height=st.integers(40, 150), width=st.integers(60, 220))
+@example(seed=30, height=124, width=72)  # two pixels of a bend reach into a tile, too few to be followed there
 @settings(max_examples=40)
 def test_a_line_is_followed_from_tile_to_tile(seed: int, height: int, width: int) -> None:
     picture, (x, y) = line(seed, height, width)
     masks, seer, found = stitched(picture, click(x, y))
-    assert np.array_equal(masks[0], picture)
+    assert not (masks[0] & ~picture).any()
+    assert (picture & ~masks[0]).sum() < FEWEST
     assert found.tiles[0] <= len(seer.windows)
     assert len(set(seer.asked)) == len(seer.asked), "each tile is encoded once at most"
 
