@@ -134,6 +134,16 @@ def test_what_changes_at_a_url_is_seen(tmp_path: Path, cache: Path) -> None:
         mirrored(f"file://{tmp_path}/nowhere", ())
 
 
+def test_a_name_that_leads_out_of_the_folder_is_refused(s3: str, cache: Path, tmp_path: Path) -> None:
+    """Object storage takes any name."""
+    import boto3
+
+    boto3.client("s3").put_object(Bucket="bucket", Key=f"{tmp_path.name}/../../../out.txt", Body=b"x")
+    with pytest.raises(DataError, match=r"stay in the folder, got .*out\.txt"):
+        mirrored(f"{s3}/{tmp_path.name}", ())
+    assert not list(cache.parent.rglob("out.txt"))
+
+
 def test_pickled_paths_are_fetched_on_another_machine(tmp_path: Path, cache: Path, monkeypatch: Any) -> None:
     """Another machine: the same cache folder, empty."""
     data(tmp_path / "data")

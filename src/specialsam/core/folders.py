@@ -201,6 +201,9 @@ def mirrored(url: str, later: Collection[str]) -> Path:
     found = {str(name).removeprefix(top._where).lstrip("/"): info for name, info in _find(top).items()}
     if not found:
         raise DataError(f"{top}: expected a data set folder, found nothing there")
+    outside = [name for name in found if ".." in name.split("/")]
+    if outside:
+        raise DataError(f"{top}: expected names that stay in the folder, got {outside[0]!r}; rename it there")
     kept: dict[str, list[object]] = {}
     listing = top.path / LISTING
     with suppress(OSError, ValueError):
