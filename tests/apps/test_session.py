@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -232,7 +233,8 @@ def discs(size: tuple[int, int], places: list[tuple[int, int, int]]) -> BoolArra
 @contextmanager
 def seeing() -> Iterator[Session]:
     """A session whose finder sees each bright piece that is large in what the encoder sees, the larger the surer."""
-    sam = torch.nn.ModuleDict({"vision_encoder": Eyes(), "mask_decoder": torch.nn.Linear(1, 1)})
+    sam: Any = torch.nn.ModuleDict({"vision_encoder": Eyes(), "mask_decoder": torch.nn.Linear(1, 1)})
+    sam.config = SimpleNamespace(model_type="sam", prompt_encoder_config=SimpleNamespace(patch_size=16))
 
     def see(head: Finder, segmenter: Segmenter, embedding: Embedding, most: int) -> Found:
         bright = torch.nn.functional.avg_pool2d((embedding.tensor[:1] > 1).float(), 4)[0].numpy()

@@ -17,7 +17,8 @@ import torch
 from disc_data import discs
 from safetensors.torch import load_file
 
-SETTINGS = ("train.epochs=2", "train.lr=3e-4", "evaluate.groups=[overlap]", "evaluate.strategies=[interior,box]")
+RATE = 3e-4
+SETTINGS = ("train.epochs=2", f"train.lr={RATE}", "evaluate.groups=[overlap]", "evaluate.strategies=[interior,box]")
 SETTINGS += ("duplicates=false", "guard.retention_images=6", "probes=6", "train.replay_pool=6", "finder.epochs=3")
 KEY = ["model", "record", "object", "strategy", "output", "metric"]
 
@@ -70,7 +71,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate launch"])
 def test_two_processes_end_as_one(single: Path, tmp_path: Path, launcher: str) -> None:
-    """Tables and weights to 1e-4, all there once; then the same two go on in their folder, and one alone."""
+    """Tables to 1e-4, weights to 1e-6 in the mean; then the same two go on in their folder, and one alone."""
     launch = torchrun() if launcher == "torchrun" else accelerate_launch(tmp_path)
     folders = single / "one", tmp_path / "two"
     two = command(single / "data", folders[1], *launch, times=2 if launcher == "torchrun" else 1)
@@ -83,8 +84,9 @@ def test_two_processes_end_as_one(single: Path, tmp_path: Path, launcher: str) -
         frames = [pd.read_csv(folder / name) for folder in folders]
         pd.testing.assert_frame_equal(*frames, atol=1e-4, rtol=0)
     weights = [load_file(folder / "specialist" / "model.safetensors") for folder in folders]
-    for name, tensor in weights[0].items():
-        torch.testing.assert_close(tensor, weights[1][name], atol=1e-4, rtol=0)
+    apart = torch.cat([(tensor - weights[1][name]).abs().flatten() for name, tensor in weights[0].items()])
+    assert float(apart.mean()) < 1e-6
+    assert float(apart.max()) < RATE, "where a gradient is nothing but rounding, AdamW may step either way"
     facts = [json.loads((folder / "run.json").read_text()) for folder in folders]
     assert [fact["machine"]["processes"] for fact in facts] == [1, 2]
     report = [(folder / "report.html").read_text() for folder in folders]
