@@ -74,7 +74,8 @@ def test_two_processes_end_as_one(single: Path, tmp_path: Path, launcher: str) -
     """Tables to 1e-4, weights to 1e-6 in the mean; then the same two go on in their folder, and one alone."""
     launch = torchrun() if launcher == "torchrun" else accelerate_launch(tmp_path)
     folders = single / "one", tmp_path / "two"
-    two = command(single / "data", folders[1], *launch, times=2 if launcher == "torchrun" else 1)
+    times = 2 if launcher == "torchrun" else 1
+    two = command(single / "data", folders[1], *launch, times=times)
     assert two.returncode == 0, two.stderr[-2000:]
     assert two.stdout.count("report: ") == 1
     tables = [pd.read_parquet(folder / "results.parquet").sort_values(KEY) for folder in folders]
@@ -93,7 +94,7 @@ def test_two_processes_end_as_one(single: Path, tmp_path: Path, launcher: str) -
     assert all("clicks" in page for page in report)
     if launcher != "torchrun":
         return  # how processes were started is of no account to those that go on
-    further = command(single / "data", folders[1], *launch)
+    further = command(single / "data", folders[1], *torchrun(), times=times)
     assert further.returncode == 0, further.stderr[-2000:]
     assert "embeddings: 0 made" in further.stdout
     again = command(single / "data", folders[1])
