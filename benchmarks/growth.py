@@ -19,7 +19,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
@@ -34,8 +33,6 @@ from specialsam.data.images import write_png
 from specialsam.embeddings import EmbeddingStore
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import ALL
-
-matplotlib.use("Agg")
 
 SIZES: dict[str, tuple[int, ...]] = {
     "evaluate, images": (100, 300, 1000),

@@ -120,7 +120,6 @@ def cell(
         kept = guarded(job, tuned)
         assert kept is not None
         found |= {"best_epoch": result.best_epoch, "alpha": kept.alpha, "mixtures": [row.plain() for row in kept.rows]}
-
         found["test"] = measured(job, tuned, "tuned")
         found["test"] |= measured(job, kept.segmenter, "guarded") if 0 < kept.alpha < 1 else {}
         if general:
@@ -160,34 +159,35 @@ def mean_of(values: Mapping[str, float]) -> float:
 
 
 def handed_on(each: Mapping[str, Any], base: Mapping[str, Any], strategy: str) -> dict[str, float]:
-    """IoU by image of what the guard hands on: a mixture, the tuned model or the base."""
-    found: dict[str, float] = each["test"].get(f"guarded {strategy}")
-    return found or (each["test"][f"tuned {strategy}"] if each["alpha"] else base[f"base {strategy}"])
+    """IoU by image of what a cell hands on: a mixture, the tuned model or the base, whose IoU are in `base`."""
+    unchanged = each["way"] == "base" or not each["alpha"]
+    whole = base[f"base {strategy}"] if unchanged else each["test"][f"tuned {strategy}"]
+    found: dict[str, float] = each["test"].get(f"guarded {strategy}", whole)
+    return found
+
+
+def gains(cells: list[Mapping[str, Any]], name: str, way: str, rival: str, strategy: str) -> list[float]:
+    """Test IoU by image of what a way hands on over what its rival does, the mean over the seeds that both have."""
+    by_key = {(each["way"], each["seed"]): each for each in cells if each["set"] == name}
+    together: dict[str, list[float]] = {}
+    for seed in sorted({each["seed"] for each in cells}):
+        if any((one, seed) not in by_key for one in (way, rival, "base")):
+            continue
+        base = by_key["base", seed]["test"]
+        before = handed_on(by_key[rival, seed], base, strategy)
+        for record, value in handed_on(by_key[way, seed], base, strategy).items():
+            together.setdefault(record, []).append(value - before[record])
+    return [float(np.mean(values)) for values in together.values()]
 
 
 def differences(cells: list[Mapping[str, Any]]) -> None:
-    """Test IoU of what is handed on, over the base and over what the defaults hand on, by prompt.
-
-    Differences of an image are averaged over seeds first; intervals are over images.
-    """
-    by_key = {(each["set"], each["way"], each["seed"]): each for each in cells}
+    """Test IoU of what is handed on, over the base and over what the defaults hand on, 95 % over images."""
     for name, way in dict.fromkeys((each["set"], each["way"]) for each in cells if each["way"] != "base"):
         for strategy in STRATEGIES:
             line = f"{name:8} {way:22} {strategy:16}"
             for rival in ("base", "default"):
-                together: dict[str, list[float]] = {}
-                for seed in sorted({each["seed"] for each in cells}):
-                    this, base = by_key.get((name, way, seed)), by_key.get((name, "base", seed))
-                    other = by_key.get((name, rival, seed))
-                    if this is None or base is None or other is None:
-                        continue
-                    before = base["test"] if rival == "base" else other["test"]
-                    old = before[f"base {strategy}"] if rival == "base" else handed_on(other, base["test"], strategy)
-                    for record, value in handed_on(this, base["test"], strategy).items():
-                        together.setdefault(record, []).append(value - old[record])
-                if together and way != rival:
-                    gain = points(bootstrap_mean([float(np.mean(values)) for values in together.values()]))
-                    line += f"  over {rival} {gain} (n {len(together)})"
+                found = gains(cells, name, way, rival, strategy) if way != rival else []
+                line += f"  over {rival} {points(bootstrap_mean(found))} (n {len(found)})" if found else ""
             say(line)
 
 

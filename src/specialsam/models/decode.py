@@ -66,14 +66,15 @@ def embed_prompts(
 
 def _attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of projected (N, T, C) queries to projected (N, S, C) keys and values, then the output projection."""
-    heads = attention.num_attention_heads
-
-    def split(x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
-
-    mixed = functional.scaled_dot_product_attention(split(query), split(key), split(value))
+    query, key, value = (_heads(attention, x) for x in (query, key, value))
+    mixed = functional.scaled_dot_product_attention(query, key, value)
     out: Tensor = _last(attention)(mixed.transpose(1, 2).flatten(2))
     return out
+
+
+def _heads(attention: Any, projected: Tensor) -> Tensor:
+    """Projected (N, T, C) by heads: (N, heads, T, C / heads)."""
+    return projected.reshape(*projected.shape[:2], attention.num_attention_heads, -1).transpose(1, 2)
 
 
 def _last(attention: Any) -> Any:
@@ -94,7 +95,7 @@ def _read(attention: Any, tokens: Tensor, positioned: Tensor, keys: Tensor) -> T
     (the values' bias).
     """
     heads, (count, length, width) = attention.num_attention_heads, tokens.shape
-    query = attention.q_proj(tokens).reshape(count, length, heads, -1).transpose(1, 2)
+    query = _heads(attention, attention.q_proj(tokens))
     of_keys, of_values = (linear.weight.reshape(heads, -1, width) for linear in (attention.k_proj, attention.v_proj))
     asked = (query @ of_keys * query.shape[-1] ** -0.5).flatten(1, 2)
     weights = torch.softmax(asked @ positioned.transpose(1, 2), -1)
@@ -109,10 +110,7 @@ def _written(attention: Any, positioned: Tensor, keys: Tensor, tokens: Tensor, v
     As in `_read` the image is not projected; both projections and their biases are the tokens'.
     """
     heads, (count, length, width) = attention.num_attention_heads, tokens.shape
-    key, value = (
-        projected.reshape(count, length, heads, -1).transpose(1, 2)
-        for projected in (attention.k_proj(tokens), attention.v_proj(values))
-    )
+    key, value = (_heads(attention, x) for x in (attention.k_proj(tokens), attention.v_proj(values)))
     key = key * key.shape[-1] ** -0.5
     asked = (key @ attention.q_proj.weight.reshape(heads, -1, width)).flatten(1, 2)
     constant = (key * attention.q_proj.bias.reshape(heads, 1, -1)).sum(-1)
