@@ -156,9 +156,10 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             plot.plot(part["size"], part[value], marker="o")
             plot.set(title=axis if row == 0 else "", ylabel=name if column == 0 else "")
             plot.set_xscale("log")
-            plot.set_ylim(bottom=0)
             if value == "seconds":
                 plot.set_yscale("log")
+            else:
+                plot.set_ylim(bottom=0)
     figure.savefig(path, dpi=110)
 
 
