@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DPI = 160
+COMPRESSED = 1
+"""Effort of 9: files a fifth larger, written in a third of the time."""
 
 _Facts = TypeVar("_Facts")
 _Draw = Callable[[Report, Rows], "Plate"]
@@ -110,8 +113,10 @@ def save_plates(named: Iterable[tuple[str, Plate]], folder: Path) -> tuple[Path,
     paths = []
     for name, plate in named:
         if plate.figure is not None:
-            figure = plate.figure
-            write_whole(folder / f"{name}.png", lambda beside, figure=figure: figure.savefig(beside, dpi=DPI))  # type: ignore[misc]
+            write_whole(
+                folder / f"{name}.png",
+                partial(plate.figure.savefig, dpi=DPI, format="png", pil_kwargs={"compress_level": COMPRESSED}),
+            )
             paths.append(folder / f"{name}.png")
     return tuple(paths)
 
@@ -123,7 +128,7 @@ def save_sides(comparisons: Sequence[Comparison], folder: Path, tuned: str = "Sp
         safe = re.sub(r"[^A-Za-z0-9_-]+", "-", comparison.record).strip("-")[-60:]
         picture = Image.fromarray(strip(comparison, tuned=tuned))
         path = folder / f"side-by-side-{index:02d}-{safe}.png"
-        write_whole(path, lambda beside, picture=picture: picture.save(beside))  # type: ignore[misc]
+        write_whole(path, partial(picture.save, format="png", compress_level=COMPRESSED))
         paths.append(path)
     return tuple(paths)
 

@@ -7,6 +7,7 @@ interference"). The retention set shows how much: photographs that the user name
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from specialsam.core.ahead import ahead
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
 from specialsam.core.place import Spread, alone
@@ -24,7 +26,7 @@ from specialsam.data import open_dataset
 from specialsam.data.content import digest_array
 from specialsam.data.loading import load
 from specialsam.data.splits import stable_hash
-from specialsam.embeddings import EmbeddingStore
+from specialsam.embeddings import EmbeddingStore, Writer
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import Group, draw, generator
@@ -41,6 +43,9 @@ REPLAYED = 500_000
 Part = Literal["all", "measured", "replayed"]
 """Which general images: all, or one of two parts without a common image."""
 SCENE_SIDE = 512
+"""Side of generated scenes in pixels, for models that see so many; smaller ones get scenes of their own side."""
+DRAWN = 2
+"""Threads that read, or generate, the next images while one is encoded."""
 OBJECTS = 4
 """Most objects of an image that count, drawn by its name: label maps may hold hundreds."""
 LONGEST = 1024
@@ -50,6 +55,7 @@ STRATEGIES = ("interior", "box")
 ALLOWED_LOSS = 0.05
 """IoU that a specialist may lose on general images before it counts as forgetting: 5 points."""
 
+Read = Callable[[], Sample]
 IouArray = npt.NDArray[np.float64]
 
 
@@ -95,24 +101,23 @@ def retention_set(
     """
     if count < 1 or objects < 1:
         raise UsageError(f"expected at least one retention image and one object of each, got {count} and {objects}")
+    if store is not None and store.encoder_id != segmenter.encoder_id:
+        raise UsageError(f"expected a store of encoder {segmenter.encoder_id}, got one of {store.encoder_id}")
     items: list[RetentionItem] = []
-    candidates, left_out = _candidates(str(source), count, seed, part)
-    for name, read in candidates:
-        try:
-            sample = _shrunk(read())
-            masks = _chosen(sample, objects, seed)
-        except SpecialSamError as error:
-            left_out.append(str(error))
-            continue
-        prompts = tuple(
-            tuple(draw(strategy, masks, generator(seed, "retention", name, strategy))) for strategy in STRATEGIES
-        )
-        embedding = _encoded(sample, segmenter, store)
-        items.append(RetentionItem(name, masks, prompts, embedding, partial(_image, read)))
-        if progress:
-            progress(len(items), count, name)
-        if len(items) == count:
-            break
+    candidates, left_out = _candidates(str(source), count, seed, part, min(SCENE_SIDE, segmenter.side))
+    read_and_asked = ahead(partial(_asked, objects=objects, seed=seed), candidates, DRAWN)
+    with closing(read_and_asked) as every, store.writer() if store is not None else nullcontext() as writer:
+        for (name, read), asked in zip(candidates, every, strict=False):
+            if isinstance(asked, SpecialSamError):
+                left_out.append(str(asked))
+                continue
+            sample, masks, prompts = asked
+            embedding = _encoded(sample, segmenter, store, writer)
+            items.append(RetentionItem(name, masks, prompts, embedding, partial(_image, read)))
+            if progress:
+                progress(len(items), count, name)
+            if len(items) == count:
+                break
     if not items:
         why = f"; the first of {len(left_out)} left out: {left_out[0]}" if left_out else ""
         raise DataError(f"{source}: expected images with masks to see what is forgotten, found none{why}")
@@ -135,13 +140,25 @@ def retention_iou(
     return np.array(list(spread(measured, general.items)))
 
 
-def _candidates(
-    source: str, count: int, seed: int, part: Part
-) -> tuple[list[tuple[str, Callable[[], Sample]]], list[str]]:
+def _asked(
+    candidate: tuple[str, Read], objects: int, seed: int
+) -> tuple[Sample, BoolArray, tuple[tuple[Group, ...], ...]] | SpecialSamError:
+    """An image, its masks that count and their prompts of each strategy; or why it cannot be used."""
+    name, read = candidate
+    try:
+        sample = _shrunk(read())
+        masks = _chosen(sample, objects, seed)
+    except SpecialSamError as error:
+        return error
+    rngs = ((strategy, generator(seed, "retention", name, strategy)) for strategy in STRATEGIES)
+    return sample, masks, tuple(tuple(draw(strategy, masks, rng)) for strategy, rng in rngs)
+
+
+def _candidates(source: str, count: int, seed: int, part: Part, side: int) -> tuple[list[tuple[str, Read]], list[str]]:
     """Names and readers of the images to try, in order, and what the data set says of files that it cannot use."""
     if source == GENERATED:
         first = RETENTION_SEED + seed * 1_000_000 + (REPLAYED if part == "replayed" else 0)
-        return [(f"scene-{number}", partial(_scene, number)) for number in range(first, first + count)], []
+        return [(f"scene-{number}", partial(_scene, number, side)) for number in range(first, first + count)], []
     dataset = open_dataset(source)
     own = [record for record in dataset.records if part == "all" or _half(record.id, seed) == part]
     records = sorted(own, key=lambda record: (stable_hash(f"{seed}:{record.id}"), record.id))
@@ -152,12 +169,12 @@ def _half(record: str, seed: int) -> Part:
     return "replayed" if stable_hash(f"replayed:{seed}:{record}") < 0.5 else "measured"
 
 
-def _scene(number: int) -> Sample:
-    made = scene(number, SCENE_SIDE)
+def _scene(number: int, side: int) -> Sample:
+    made = scene(number, side)
     return Sample(Record(f"scene-{number}", Path(f"scene-{number}")), made.image, made.masks)
 
 
-def _image(read: Callable[[], Sample]) -> ImageArray:
+def _image(read: Read) -> ImageArray:
     return _shrunk(read()).image
 
 
@@ -182,16 +199,15 @@ def _chosen(sample: Sample, objects: int, seed: int) -> BoolArray:
     return np.asarray(sample.masks[large[np.sort(order)]], np.bool_)
 
 
-def _encoded(sample: Sample, segmenter: Segmenter, store: EmbeddingStore | None) -> Callable[[], Embedding]:
+def _encoded(
+    sample: Sample, segmenter: Segmenter, store: EmbeddingStore | None, writer: Writer | None
+) -> Callable[[], Embedding]:
     """A reader of the sample's embedding, made when it is first asked for, or now in a store that lacks it."""
-    if store is None:
+    if store is None or writer is None:
         return cache(lambda: segmenter.encode(sample.image))
-    if store.encoder_id != segmenter.encoder_id:
-        raise UsageError(f"expected a store of encoder {segmenter.encoder_id}, got one of {store.encoder_id}")
     key = store.key(digest_array(sample.image))
     if key not in store:
-        with store.writer() as writer:
-            writer.put(key, segmenter.encode(sample.image), sample.id)
+        writer.put(key, segmenter.encode(sample.image), sample.id)
     return lambda: store.get(key)
 
 
