@@ -25,7 +25,8 @@ DONE, FAILED, WRONG_USE = 0, 1, 2
 FAST = (
     *("--set", "train.epochs=1", "--set", "duplicates=false"),
     *("--set", "evaluate.strategies=[interior]", "--set", "evaluate.groups=[overlap]"),
-    *("--set", "guard.retention_images=4"),
+    *("--set", "guard.retention_images=4", "--set", "train.replay_pool=4"),
+    *("--set", "finder.epochs=2", "--set", "finder.grid=1"),
 )
 Call = Callable[..., tuple[int, str, str]]
 

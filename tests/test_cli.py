@@ -17,7 +17,8 @@ from specialsam.models.zoo import CARDS
 
 Call = Callable[..., str]
 FAST = {
-    "train": {"epochs": 1},
+    "train": {"epochs": 1, "replay_pool": 4},
+    "finder": {"epochs": 2, "grid": 1},
     "evaluate": {"strategies": ["interior"], "groups": ["overlap"]},
     "duplicates": False,
     "guard": {"retention_images": 4},

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 RATE = 3e-4
 SETTINGS = ("train.epochs=2", f"train.lr={RATE}", "evaluate.groups=[overlap]", "evaluate.strategies=[interior,box]")
 SETTINGS += ("duplicates=false", "guard.retention_images=6", "probes=6", "train.replay_pool=6", "finder.epochs=3")
+SETTINGS += ("finder.grid=2",)
 KEY = ["model", "record", "object", "strategy", "output", "metric"]
 
 

@@ -42,6 +42,8 @@ SMALL: dict[str, Any] = {
         "views": "none",
         "train": {"epochs": 1, "batch": 4, "loss_at": "logits"},
         "evaluate": {"strategies": ["center_of_mass", "box"], "groups": ["overlap", "canny"], "cod": ["box"]},
+        "finder": {"epochs": 2, "grid": 1},
+        "guard": {"retention_images": 4},
     },
 }
 """What makes a study's run short; the rest is the seed recipe's."""

@@ -37,7 +37,9 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromium-driver are not installed")
 TUNE = (
     "train.epochs=1",
+    "train.replay_pool=4",
     "finder.epochs=1",
+    "finder.grid=0",
     "probes=0",
     "guard.retention_images=4",
     "duplicates=false",
