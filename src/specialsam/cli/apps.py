@@ -206,6 +206,7 @@ def inspect(
         int | None, typer.Option(help="port for Prometheus, on this machine; 0: any", min=0, max=65535)
     ] = None,
     device: Device = "auto",
+    backend: Backend = "torch",
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
@@ -223,6 +224,6 @@ def inspect(
     settings = parse_settings(LineSettings, asked)
     deliver = Delivery(database, mqtt, webhook, secret, allow_private, metrics)
     session = open_session(model, device=here(device).device, trust_base=trust_base)
-    found = run(session, InspectOrder(stream, out, tuple(teach or ()), live, deliver), settings)
+    found = run(session, InspectOrder(stream, out, tuple(teach or ()), live, backend, deliver), settings)
     if found.page is not None:
         say(f"map of the roll: {found.page}")

@@ -353,6 +353,28 @@ def test_a_specialist_with_a_finder_learns_nothing_on_the_spot(line: Path, tmp_p
         known_scores(open_session(specialist(tmp_path / "bare", finder())))
 
 
+def test_the_encoder_runs_by_another_backend_and_is_judged_by_scores_of_its_own(
+    session: Session, line: Path, tmp_path: Path, seeing: None
+) -> None:
+    """The oracle is the arithmetic that the encoder's id names, and what was kept of the good pictures."""
+    plain = ran(session, line, tmp_path / "plain")
+    swift = ran(session, line, tmp_path / "swift", backend="torch-bf16")
+    assert swift.pictures == plain.pictures > 0
+    made_from = [json.loads((tmp_path / name / "taught.json").read_text())["made_from"] for name in ("plain", "swift")]
+    assert made_from[0] != made_from[1]
+
+
+def test_a_backend_that_cannot_be_measured_or_scores_of_another_are_refused_in_a_line(
+    line: Path, tmp_path: Path
+) -> None:
+    opened = open_session(specialist(tmp_path / "animals", finder(), good=[0.1, 0.2, 0.3]))
+    with pytest.raises(UsageError, match="--backend auto on, got a video alone; give --teach GOOD_FRAMES or name"):
+        inspect(opened, InspectOrder(str(line / "line.avi"), tmp_path / "out", backend="auto"), RULES)
+    with pytest.raises(UsageError, match="in which the specialist scored good pictures, got bf16; give good pictures"):
+        inspect(opened, InspectOrder(str(line / "line.avi"), tmp_path / "out", backend="torch-bf16"), RULES)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_promise_per_hour_is_a_sum_anyone_can_do() -> None:
     """By hand: 1 % of 36,000 pictures an hour; an event takes 2 of at most 5 places a picture."""
     held = promise(199, 10, LineSettings(false_alarms=0.01, most=5, confirm=2))

@@ -24,7 +24,7 @@ from specialsam.metrics.conformal import conformal_threshold, false_alarm_interv
 from specialsam.models import memory
 from specialsam.models.finder import find
 from specialsam.models.memory import Memory
-from specialsam.models.segmenter import Segmenter
+from specialsam.models.segmenter import Segmenter, weights_of
 
 WITHIN = 0.9
 """Share of the decoder's answer that lies within the place that it was asked about."""
@@ -119,12 +119,17 @@ def outlines(segmenter: Segmenter, embedding: Embedding, far: FloatArray, masks:
 
 
 def known_scores(session: Session) -> Taught:
-    """What a specialist already knows of good pictures; UsageError where that is nothing."""
+    """What a specialist already knows of good pictures; UsageError where that is nothing, or by another arithmetic."""
     scores = session.card.alarm.good_scores if session.card is not None else []
     if session.parts.finder is None or not scores:
         raise UsageError(
             "expected a specialist that knows pictures of nothing for a promise on false alarms, got one without; "
             "give good pictures: --teach GOOD_FRAMES (99 or more for 1%)"
+        )
+    if session.segmenter.encoder_id != weights_of(session.segmenter.encoder_id):
+        raise UsageError(
+            "expected a backend of the arithmetic in which the specialist scored good pictures, got bf16; give good "
+            "pictures to score anew (--teach GOOD_FRAMES), or take openvino, onnxruntime or compiled"
         )
     assert session.card is not None, "scores are the card's"
     alarm = session.card.alarm

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from specialsam.apps.line.couriers import Courier
-from specialsam.apps.line.decision import open_judge, promise
+from specialsam.apps.line.decision import known_scores, open_judge, promise
 from specialsam.apps.line.delivery import Delivery
 from specialsam.apps.line.inspection import Inspection
 from specialsam.apps.line.outbox import FILE, Outbox
@@ -23,24 +23,30 @@ from specialsam.apps.line.reader import Reader
 from specialsam.apps.line.running import Inspected, Run
 from specialsam.apps.line.settings import LineSettings
 from specialsam.apps.line.sinks.prometheus import Metrics
-from specialsam.apps.line.sources import source_of
+from specialsam.apps.line.sources import Source, source_of
 from specialsam.apps.line.status import Waits
 from specialsam.apps.line.teaching import taught_by
-from specialsam.apps.session import Session
+from specialsam.apps.photographs import gather
+from specialsam.apps.session import Session, sped_up
 from specialsam.core.board import board
 from specialsam.core.console import say
 from specialsam.core.errors import UsageError
 from specialsam.core.ledger import digest, open_ledger
+from specialsam.models.backends import AUTO, PLAIN
 
 
 @dataclass(frozen=True)
 class InspectOrder:
-    """The stream, the folder, good pictures to teach; `live` passes over pictures of files as of cameras."""
+    """The stream, the folder, good pictures to teach; `live` passes over pictures of files as of cameras.
+
+    `backend` is how the encoder runs (`models.backends`).
+    """
 
     stream: str
     out: Path
     teach: tuple[Path, ...] = ()
     live: bool = False
+    backend: str = PLAIN
     deliver: Delivery = field(default_factory=Delivery)
 
 
@@ -49,6 +55,9 @@ def inspect(session: Session, order: InspectOrder, settings: LineSettings) -> In
     source = source_of(order.stream)
     if order.live and source.kind == "camera":
         raise UsageError("a camera is live in any case; leave out --live")
+    session = sped_up(session, order.backend, _samples(order, source))
+    if not order.teach:
+        known_scores(session)  # what it refuses is refused before there is a folder
     sinks = order.deliver.sinks(order.out, settings.camera)
     model = digest(session.identity)[:16]
     names = {"job": settings.job, "roll": settings.roll, "camera": settings.camera}
@@ -76,6 +85,20 @@ def inspect(session: Session, order: InspectOrder, settings: LineSettings) -> In
                 stack.callback(courier.stop)
             fault = run.through(source, show)
             return run.end(source, order.out, fault)
+
+
+def _samples(order: InspectOrder, source: Source) -> list[Path]:
+    """Pictures on which `auto` measures backends: the good ones that teach, or those of a folder that is inspected."""
+    if order.backend != AUTO:
+        return []
+    if order.teach:
+        return list(gather(order.teach)[0].values())
+    if not source.files:
+        raise UsageError(
+            f"expected pictures to measure --backend auto on, got a {source.kind} alone; give --teach GOOD_FRAMES or "
+            "name a backend: specialsam models backends shows how fast each is"
+        )
+    return [Path(file) for file in source.files]
 
 
 @contextmanager
