@@ -187,7 +187,7 @@ def main() -> None:
             if (name := f"{axis} {size}") in done:
                 continue
             call = [sys.executable, __file__, str(asked.out), "--one", axis, str(size)]
-            ran = subprocess.run(call, capture_output=True, text=True, check=True)
+            ran = subprocess.run(call, stdout=subprocess.PIPE, text=True, check=True)
             journal.put(name, wanted[name], json.loads(ran.stdout.strip().splitlines()[-1]))
             say(ran.stdout.strip().splitlines()[-1])
     table = pd.DataFrame([answer for _, answer in journal.answers(wanted)])
