@@ -1,11 +1,12 @@
 """The advisor's forecast beside plain rivals, from the same pilots: error, width and coverage.
 
-    python benchmarks/forecast_rivals.py OUT [SOURCE[@LIMIT] ...] [--generated] [-s train.epochs=4 ...]
+    python benchmarks/forecast_rivals.py OUT [SOURCE[@LIMIT] ...] [--generated] [--test 200] [-s train.epochs=4 ...]
 
 For each data set pilots are run as `specialsam advise` runs them, each rival forecasts the gain at all training images,
 and the decoder is then tuned on all of them and measured on the test split. Finished data sets are lines of
 OUT/forecasts.jsonl and are not run again. `--generated` adds 16 sets of generated scenes, in OUT/data: animals of their
-ground's texture, objects that show, both, and cracks, 40 to 160 images each; every set has scenes of its own.
+ground's texture, objects that show, both, and cracks, 40 to 160 images each; every set has scenes of its own. With
+`--test` each of them is measured on so many further scenes, for the noise of a few test images is no forecast's error.
 
 Rivals: a power law fitted to the pilots by least squares (Hestness et al. 2017), with a bootstrap over the images that
 they were measured on; the largest pilot's gain; LogME (You et al. 2021), the evidence of a linear model from an
@@ -53,13 +54,20 @@ COUNTS = (40, 70, 110, 160)
 SIDE, DRAWS = 256, 300
 
 
-def generated(folder: Path) -> list[str]:
-    """The folders of the generated data sets, sizes first; no scene is in two of them."""
+def generated(folder: Path, test: int) -> list[str]:
+    """The folders of the generated data sets, sizes first; no scene is in two of them.
+
+    With `test` > 0 two fifths of the scenes are for training, a tenth for validation, and `test` further ones the test.
+    """
     found = []
     for place, count in enumerate(COUNTS):
         for number, (kind, (camouflage, cracks)) in enumerate(KINDS.items()):
             own = folder / f"{kind}-{count}"
-            write_dataset(own, count, SIDE, 100_000 * (number + 1) + 10_000 * place, camouflage, cracks=cracks)
+            seed = 100_000 * (number + 1) + 10_000 * place
+            parts = {"": count} if not test else {"train": 2 * count // 5, "val": count // 10, "test": test}
+            for part, images in parts.items():
+                write_dataset(own / part, images, SIDE, seed, camouflage, cracks=cracks)
+                seed += images
             found.append(str(own))
     return found
 
@@ -251,12 +259,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("sources", nargs="*")
     parser.add_argument("--generated", action="store_true")
+    parser.add_argument("--test", type=int, default=0, help="test scenes of generated sets; 0: as the fractions say")
     parser.add_argument("--model", default="nano")
     parser.add_argument("-s", "--set", dest="sets", action="append", default=[])
     args = parser.parse_args()
     settings = SpecializeSettings.parse(read_settings(None, args.sets))
     args.out.mkdir(parents=True, exist_ok=True)
-    sources = [*(generated(args.out / "data") if args.generated else ()), *args.sources]
+    sources = [*(generated(args.out / "data", args.test) if args.generated else ()), *args.sources]
     journal = Journal(args.out / "forecasts.jsonl")
     wanted = {name: digest(settings.model_dump_json(), args.model) for name in sources}
     done = journal.finished(wanted)

@@ -3,9 +3,9 @@
 python benchmarks/growth.py OUT [--images 100 300 1000] [--stored 1000 10000 100000]
 
 Each row is a size, the work's seconds for one more unit (image, object, prompt, megapixel, embedding) at that size, and
-the peak memory of a process of its own: all that is resident, and without the pages of files that are mapped, such as the
-store's, which the system takes back when it needs them. What grows straight has the same seconds in every row. Results
-are lines of OUT/growth.jsonl, a figure OUT/growth.png and a table; sizes that are there are not measured again.
+the peak memory of a process of its own: all that is resident, and without the pages of files that are mapped, such as
+the store's, which the system takes back when it needs them. What grows straight has the same seconds in every row.
+Results are lines of OUT/growth.jsonl, a figure OUT/growth.png and a table; sizes that are there are not measured again.
 """
 
 from __future__ import annotations
