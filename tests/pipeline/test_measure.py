@@ -6,6 +6,7 @@ The oracles: counts of encoder passes, an evaluation without a store, and the nu
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,25 @@ def test_a_store_is_filled_and_read(data: Path, tmp_path: Path, encoded: list[in
         assert sum(encoded) == 2 * count, "encoded once for the live run, once for the store"
         assert len(list(store.rglob("*.safetensors"))) == 1, "one shard for all images, not one an image"
         np.testing.assert_allclose(stored.summary["mean"], live.summary["mean"], atol=0.01)
+
+
+def test_all_images_are_measured_though_they_show_one_scene(tmp_path: Path) -> None:
+    """Where nothing was learned nothing need be kept apart; cutting frames of a fixed camera would leave some out."""
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(make(tmp_path / "data" / "images") / "0.png")
+    Image.fromarray(np.eye(40, 60, dtype=np.uint8) * 255).save(make(tmp_path / "data" / "masks") / "0.png")
+    for number in range(1, 12):
+        for part in ("images", "masks"):
+            shutil.copy(tmp_path / "data" / part / "0.png", tmp_path / "data" / part / f"{number}.png")
+    measured = run_evaluate(
+        Comparison(str(tmp_path / "data"), ["nano"], tmp_path / "run", "all"), settings(strategies=("box",))
+    )
+    assert measured is not None
+    assert set(measured.summary["n"]) == {12}
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
 
 
 def test_killed_evaluation_goes_on(

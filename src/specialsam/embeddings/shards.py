@@ -22,13 +22,13 @@ import errno
 import json
 import math
 import struct
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from isal.isal_zlib import crc32
 from torch import Tensor
 
 from specialsam.core.errors import DataError, StoreError
@@ -125,10 +125,10 @@ def checksum(entry: Entry, scale: Tensor | None, values: Tensor) -> int:
     facts = [entry.key, entry.record, entry.view, entry.height, entry.width, entry.side, *entry.shape, entry.precision]
     if entry.stretched:  # what was stored before there were stretched frames keeps its sum
         facts += [entry.cell, entry.stretched]
-    crc = zlib.crc32(json.dumps([*facts, entry.encoder]).encode())
+    crc = crc32(json.dumps([*facts, entry.encoder]).encode())
     if scale is not None:
-        crc = zlib.crc32(raw(scale), crc)
-    return zlib.crc32(raw(values), crc)
+        crc = crc32(raw(scale), crc)
+    return crc32(raw(values), crc)
 
 
 def raw(tensor: Tensor) -> memoryview:

@@ -196,7 +196,7 @@ class EmbeddingStore:
             if scale is None:
                 row.copy_(values)
             else:
-                torch.mul(values, scale[:, None, None], out=row)
+                row.copy_(values).mul_(scale[:, None, None])  # in one call torch would convert value by value
         return out
 
     def adopt(self, other: Folder, index: bool = True) -> int:

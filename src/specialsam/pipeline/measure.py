@@ -190,7 +190,7 @@ def _opened(asked: Comparison, seed: int, place: Place) -> _Opened:
     trust = asked.trust_base
     models = {n: load_model(t, asked.base, device=place.device, trust_base=trust) for n, t in named.items()}
     cards = {name: read_card(Path(text)) for name, text in named.items() if is_specialist(Path(text))}
-    fractions, seed, duplicates = _splitting(cards.values(), asked.fractions, seed)
+    fractions, seed, duplicates = _splitting(cards.values(), asked, seed)
     how = asked.data or _reading(cards.values())
     layout = place.first(lambda: plan(asked.source, fractions, seed, duplicates=duplicates, how=how))
     for choice in layout.choices():
@@ -264,11 +264,15 @@ def _written(results: Results, names: Sequence[str], folder: Path) -> Measured:
     return Measured(folder, means, gains)
 
 
-def _splitting(cards: Iterable[SpecialistCard], fractions: Fractions | None, seed: int) -> tuple[Fractions, int, bool]:
-    """Fractions, seed and whether near-duplicates stay together: as given, or as the first card's recipe says."""
+def _splitting(cards: Iterable[SpecialistCard], asked: Comparison, seed: int) -> tuple[Fractions, int, bool]:
+    """Fractions, seed and whether near-duplicates stay together: as given, or as the first card's recipe says.
+
+    Where all images are measured and nothing was learned from any, none need be kept apart.
+    """
     card = next(iter(cards), None)
-    if fractions is not None or card is None:
-        return fractions or FRACTIONS, seed, True
+    if asked.fractions is not None or card is None:
+        whole = asked.fractions is None and asked.split == "all"
+        return (1.0, 0.0, 0.0) if whole else asked.fractions or FRACTIONS, seed, not whole
     shares = card.recipe.get("fractions", FRACTIONS)
     return (shares[0], shares[1], shares[2]), card.recipe.get("seed", seed), card.recipe.get("duplicates", True)
 
