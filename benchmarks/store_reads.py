@@ -4,7 +4,8 @@ python benchmarks/store_reads.py OUT [--images 64] [--rounds 7]
 
 Embeddings of SAM's size (256 x 64 x 64, random) in half precision and in int8, read in batches of four: by a store that
 has just been opened, which checks every embedding's checksum at its first read, and again by the same. The floor copies
-as many bytes from the mapped file. All are read before, so that no disk is measured; medians over rounds, in turn.
+as many bytes from the mapped file; for int8, of which four bytes come for each that is stored, `written` is what filling
+fresh float32 batches with zeros takes. All are read before, so that no disk is measured; medians over rounds, in turn.
 """
 
 from __future__ import annotations
@@ -57,6 +58,12 @@ def copied(path: Path, chunk: int) -> None:
         np.array(mapped[start : start + chunk])
 
 
+def written(images: int, kind: torch.dtype) -> None:
+    """Fresh batches of zeros, as many and as large as are read."""
+    for _ in range(0, images, BATCH):
+        torch.empty((BATCH, *SHAPE), dtype=kind).zero_()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -74,13 +81,15 @@ def main() -> None:
         raw = np.memmap(path, np.uint8, "r").tobytes()
         read(store, keys)
         copied(path, BATCH * values * width)
-        spent: dict[str, list[float]] = {name: [] for name in ("page cache", "first", "later", "checksum")}
+        spent: dict[str, list[float]] = {name: [] for name in ("page cache", "first", "later", "checksum", "written")}
         for _ in range(asked.rounds):
             fresh = EmbeddingStore(folder, "random", precision)  # type: ignore[arg-type]
             spent["page cache"].append(timed(partial(copied, path, BATCH * values * width)))
             spent["first"].append(timed(partial(read, fresh, keys)))
             spent["later"].append(timed(partial(read, fresh, keys)))
             spent["checksum"].append(timed(partial(crc32, raw)))
+            kind = torch.float16 if precision == "half" else torch.float32
+            spent["written"].append(timed(partial(written, asked.images, kind)))
         floor = float(np.median(spent["page cache"]))
         say(f"{precision}: {stored / 1e6:.0f} MB stored, batches of {BATCH}")
         for name, every in spent.items():
