@@ -4,8 +4,8 @@ python benchmarks/store_reads.py OUT [--images 64] [--rounds 7]
 
 Embeddings of SAM's size (256 x 64 x 64, random) in half precision and in int8, read in batches of four: by a store that
 has just been opened, which checks every embedding's checksum at its first read, and again by the same. The floor copies
-as many bytes from the mapped file; for int8, of which four bytes come for each that is stored, `written` is what filling
-fresh float32 batches with zeros takes. All are read before, so that no disk is measured; medians over rounds, in turn.
+as many bytes from the mapped file; for int8, of which four bytes come for each that is stored, `written` is what
+filling fresh float32 batches with zeros takes. All are read before, so that no disk is measured; medians over rounds.
 """
 
 from __future__ import annotations
