@@ -14,7 +14,9 @@ SIDE = 384
 """Pixels a side of the generated images."""
 SETTINGS = {
     "train": {"patience": 4, "replay_pool": 16},
-    "finder": {"epochs": 12, "grid": 8},
+    "finder": {"epochs": 12, "grid": 4},
+    "guard": {"retention_images": 20},
+    "probes": 12,
     "evaluate": {"strategies": ["interior", "edge", "grid4", "box"], "groups": ["overlap", "boundary", "canny"]},
     "duplicates": False,
 }

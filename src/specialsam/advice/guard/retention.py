@@ -7,7 +7,7 @@ interference"). The retention set shows how much: photographs that the user name
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from specialsam.core.ahead import ahead
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
 from specialsam.core.place import Spread, alone
@@ -44,8 +43,6 @@ Part = Literal["all", "measured", "replayed"]
 """Which general images: all, or one of two parts without a common image."""
 SCENE_SIDE = 512
 """Side of generated scenes in pixels, for models that see so many; smaller ones get scenes of their own side."""
-DRAWN = 2
-"""Threads that read, or generate, the next images while one is encoded."""
 OBJECTS = 4
 """Most objects of an image that count, drawn by its name: label maps may hold hundreds."""
 LONGEST = 1024
@@ -105,13 +102,17 @@ def retention_set(
         raise UsageError(f"expected a store of encoder {segmenter.encoder_id}, got one of {store.encoder_id}")
     items: list[RetentionItem] = []
     candidates, left_out = _candidates(str(source), count, seed, part, min(SCENE_SIDE, segmenter.side))
-    read_and_asked = ahead(partial(_asked, objects=objects, seed=seed), candidates, DRAWN)
-    with closing(read_and_asked) as every, store.writer() if store is not None else nullcontext() as writer:
-        for (name, read), asked in zip(candidates, every, strict=False):
-            if isinstance(asked, SpecialSamError):
-                left_out.append(str(asked))
+    with store.writer() if store is not None else nullcontext() as writer:
+        for name, read in candidates:
+            try:
+                sample = _shrunk(read())
+                masks = _chosen(sample, objects, seed)
+            except SpecialSamError as error:
+                left_out.append(str(error))
                 continue
-            sample, masks, prompts = asked
+            prompts = tuple(
+                tuple(draw(strategy, masks, generator(seed, "retention", name, strategy))) for strategy in STRATEGIES
+            )
             embedding = _encoded(sample, segmenter, store, writer)
             items.append(RetentionItem(name, masks, prompts, embedding, partial(_image, read)))
             if progress:
@@ -138,20 +139,6 @@ def retention_iou(
         return _iou(segmenter, item.embedding() if stored else segmenter.encode(item.image()), item, multimask)
 
     return np.array(list(spread(measured, general.items)))
-
-
-def _asked(
-    candidate: tuple[str, Read], objects: int, seed: int
-) -> tuple[Sample, BoolArray, tuple[tuple[Group, ...], ...]] | SpecialSamError:
-    """An image, its masks that count and their prompts of each strategy; or why it cannot be used."""
-    name, read = candidate
-    try:
-        sample = _shrunk(read())
-        masks = _chosen(sample, objects, seed)
-    except SpecialSamError as error:
-        return error
-    rngs = ((strategy, generator(seed, "retention", name, strategy)) for strategy in STRATEGIES)
-    return sample, masks, tuple(tuple(draw(strategy, masks, rng)) for strategy, rng in rngs)
 
 
 def _candidates(source: str, count: int, seed: int, part: Part, side: int) -> tuple[list[tuple[str, Read]], list[str]]:
