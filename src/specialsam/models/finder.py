@@ -81,7 +81,7 @@ class Finder(nn.Module):
     def forward(self, embeddings: Tensor, valid: Tensor) -> FinderMaps:
         """Embeddings (B, C, h, w) and which of their cells show the image, bool (B, h, w), to maps."""
         seen = valid[:, None].to(embeddings.dtype)
-        # filters of single channels are read pixel by pixel: half as slow that way, forwards and backwards
+        # channels last: filters of single channels take two thirds of the time, forwards and backwards
         x = self.body(self.enter(embeddings.contiguous(memory_format=torch.channels_last)) * seen)
         x = self.after(x + self.context(_pooled(x, seen))[..., None, None])
         middle = self.middle(x)[:, 0].masked_fill(~valid, -30.0)
