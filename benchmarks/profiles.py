@@ -42,14 +42,11 @@ def stage_of(frames: Sequence[str]) -> str:
     names = [frame.split(" (")[0] for frame in frames]
     if JOB not in names[:-1]:
         return START
-    inside = names[len(names) - names[::-1].index(JOB) :]
-    while len(inside) > 1 and inside[0] in ("__enter__", "__exit__", "timed", "wrapper", "decorate_context"):
-        inside = inside[1:]
-    return inside[0]
+    return names[len(names) - names[::-1].index(JOB)]
 
 
 def deepest(frames: Sequence[str]) -> tuple[str, str]:
-    """The deepest function of ours, as `Geometry.to_input (core/geometry.py)`, and what it was in, "" for itself."""
+    """The deepest function of ours, as "Conv.forward (models/nano.py)", and what it had called, "" where nothing."""
     for number in range(len(frames) - 1, -1, -1):
         name, _, place = frames[number].partition(" (")
         if "specialsam/" in place:

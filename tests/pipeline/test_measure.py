@@ -131,21 +131,13 @@ def test_a_store_is_filled_and_read(data: Path, tmp_path: Path, encoded: list[in
 
 def test_all_images_are_measured_though_they_show_one_scene(tmp_path: Path) -> None:
     """Where nothing was learned nothing need be kept apart; cutting frames of a fixed camera would leave some out."""
-    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(make(tmp_path / "data" / "images") / "0.png")
-    Image.fromarray(np.eye(40, 60, dtype=np.uint8) * 255).save(make(tmp_path / "data" / "masks") / "0.png")
+    scene = discs(tmp_path / "data", 1)
     for number in range(1, 12):
         for part in ("images", "masks"):
-            shutil.copy(tmp_path / "data" / part / "0.png", tmp_path / "data" / part / f"{number}.png")
-    measured = run_evaluate(
-        Comparison(str(tmp_path / "data"), ["nano"], tmp_path / "run", "all"), settings(strategies=("box",))
-    )
+            shutil.copy(scene / part / "000.png", scene / part / f"{number:03d}.png")
+    measured = run_evaluate(Comparison(str(scene), ["nano"], tmp_path / "run", "all"), settings(strategies=("box",)))
     assert measured is not None
     assert set(measured.summary["n"]) == {12}
-
-
-def make(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
 
 
 def test_killed_evaluation_goes_on(

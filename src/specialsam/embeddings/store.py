@@ -312,7 +312,7 @@ class Writer:
     """Puts embeddings into a store; each is safe once `put` returns, and readable in this store at once."""
 
     def __init__(self, store: EmbeddingStore) -> None:
-        self._store = store
+        self.store = store
         self._shard: ShardWriter | None = None
 
     def __enter__(self) -> Writer:
@@ -325,7 +325,7 @@ class Writer:
 
     def put(self, key: str, embedding: Embedding, record: str, view: str = "") -> Entry:
         """Store one embedding under its content key; StoreError where the disk is full or the folder read-only."""
-        store = self._store
+        store = self.store
         entry: Entry | None = None
         while entry is None:
             if self._shard is None:
@@ -345,7 +345,7 @@ class Writer:
         shard, self._shard = self._shard, None
         if shard is None:
             return
-        store, catalogue, done = self._store, self._store._catalogue, False
+        store, catalogue, done = self.store, self.store._catalogue, False
         try:
             done = shard.finish() is not None
         finally:

@@ -270,9 +270,10 @@ def _splitting(cards: Iterable[SpecialistCard], asked: Comparison, seed: int) ->
     Where all images are measured and nothing was learned from any, none need be kept apart.
     """
     card = next(iter(cards), None)
-    if asked.fractions is not None or card is None:
-        whole = asked.fractions is None and asked.split == "all"
-        return (1.0, 0.0, 0.0) if whole else asked.fractions or FRACTIONS, seed, not whole
+    if card is None and asked.fractions is None and asked.split == "all":
+        return (1.0, 0.0, 0.0), seed, False
+    if card is None or asked.fractions is not None:
+        return asked.fractions or FRACTIONS, seed, True
     shares = card.recipe.get("fractions", FRACTIONS)
     return (shares[0], shares[1], shares[2]), card.recipe.get("seed", seed), card.recipe.get("duplicates", True)
 

@@ -113,7 +113,7 @@ def retention_set(
             prompts = tuple(
                 tuple(draw(strategy, masks, generator(seed, "retention", name, strategy))) for strategy in STRATEGIES
             )
-            embedding = _encoded(sample, segmenter, store, writer)
+            embedding = _encoded(sample, segmenter, writer)
             items.append(RetentionItem(name, masks, prompts, embedding, partial(_image, read)))
             if progress:
                 progress(len(items), count, name)
@@ -186,12 +186,11 @@ def _chosen(sample: Sample, objects: int, seed: int) -> BoolArray:
     return np.asarray(sample.masks[large[np.sort(order)]], np.bool_)
 
 
-def _encoded(
-    sample: Sample, segmenter: Segmenter, store: EmbeddingStore | None, writer: Writer | None
-) -> Callable[[], Embedding]:
+def _encoded(sample: Sample, segmenter: Segmenter, writer: Writer | None) -> Callable[[], Embedding]:
     """A reader of the sample's embedding, made when it is first asked for, or now in a store that lacks it."""
-    if store is None or writer is None:
+    if writer is None:
         return cache(lambda: segmenter.encode(sample.image))
+    store = writer.store
     key = store.key(digest_array(sample.image))
     if key not in store:
         writer.put(key, segmenter.encode(sample.image), sample.id)
