@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
+from specialsam.core.allocator import keep_freed_memory
 from specialsam.core.cluster import ClusterSettings, in_order
 from specialsam.core.console import QUIET, use
 from specialsam.core.errors import UsageError
@@ -124,7 +125,7 @@ def _attempt(work: Callable[[Given], Answer], item: Given) -> tuple[Answer | Non
 def here(device: str = "auto") -> Place:
     """The place of this process: on `device` (auto: a GPU where there is one), silent unless it is the main one.
 
-    UsageError for an unknown device and for one that is not there.
+    The process keeps the memory that it frees (`core.allocator`). UsageError for an unknown device and for one that is not there.
     """
     import torch
 
@@ -142,6 +143,7 @@ def here(device: str = "auto") -> Place:
     cpu = device == "cpu" or (device == "auto" and not any(there.values()))
     if cpu:  # said aloud, or accelerate takes each of several processes for the only one
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    keep_freed_memory()
     place = Place(Accelerator(cpu=cpu))
     if place.count > 1:
         atexit.register(_leave)
