@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specialsam.synth import textures
 from specialsam.synth.materials import THEMES, Material, alike, draw_material, draw_palette, grain, paint
 from specialsam.synth.textures import (
     FAMILIES,
@@ -66,6 +69,32 @@ def test_a_tile_repeats_without_a_seam(index: int) -> None:
             across = np.abs(np.take(plane, 0, axis) - np.take(plane, -1, axis)).mean()
             within = np.abs(np.diff(plane, axis=axis)).mean(1 - axis)
             assert across <= within.max() * 1.5 + 1
+
+
+def test_a_tile_is_drawn_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: drawing alone. What is damaged is drawn again, and where nothing can be kept, every time."""
+    monkeypatch.setenv("SPECIALSAM_CACHE", str(tmp_path))
+    drawn = textures._tile(7)
+    drawings: list[int] = []
+    monkeypatch.setattr(textures, "_tile", lambda index: drawings.append(index) or drawn)
+
+    def anew() -> bool:
+        tile.cache_clear()
+        return bool(np.array_equal(tile(7), drawn))
+
+    assert anew()
+    assert anew()
+    assert drawings == [7]
+    [kept] = tmp_path.rglob("7.npy")
+    kept.write_bytes(kept.read_bytes()[:500])
+    assert anew()
+    np.save(kept, np.zeros((2, 3, 3), np.uint8))
+    assert anew()
+    assert len(drawings) == 3
+    monkeypatch.setenv("SPECIALSAM_CACHE", str(kept))  # a file where the folder should be
+    assert anew()
+    assert anew()
+    assert len(drawings) == 5
 
 
 def test_tiles_are_divided_among_the_families() -> None:

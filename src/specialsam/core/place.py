@@ -125,7 +125,8 @@ def _attempt(work: Callable[[Given], Answer], item: Given) -> tuple[Answer | Non
 def here(device: str = "auto") -> Place:
     """The place of this process: on `device` (auto: a GPU where there is one), silent unless it is the main one.
 
-    The process keeps the memory that it frees (`core.allocator`). UsageError for an unknown device and for one that is not there.
+    The process keeps the memory that it frees (`core.allocator`). UsageError for an unknown device, and for one that
+    is not there.
     """
     import torch
 

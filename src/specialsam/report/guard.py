@@ -16,7 +16,9 @@ from specialsam.report.palette import LIGHT, band, blank, column, label, legend
 
 @dataclass(frozen=True)
 class Mixture:
-    """One printed line: share of the tuned weights, gain, drop (dashes where not measured), and whether it was kept."""
+    """One printed line: share of the tuned weights, gain, drop, and whether it was kept; a dash where the drop decided
+    nothing and was not measured.
+    """
 
     alpha: str
     what: str
@@ -81,8 +83,10 @@ def guard_figure(guard: Guard) -> Figure:
     axis.axhline(0, color=LIGHT["muted"], linewidth=0.9)
     band(axis, alphas, gain, low, high, LIGHT["tuned"], "gain on validation")
     drop, least, most = (column(rows, name, -100) for name in ("drop", "drop_low", "drop_high"))
-    if np.isfinite(drop).any():
-        band(axis, alphas, drop, most, least, LIGHT["worse"], "change on general images", "s")
+    asked = np.isfinite(drop)
+    if asked.any():
+        line = alphas[asked], drop[asked], most[asked], least[asked]
+        band(axis, *line, LIGHT["worse"], "change on general images", "s")
         if math.isfinite(guard.allowed_drop):
             text = f"allowed loss ({score(guard.allowed_drop)})"
             axis.axhline(-100 * guard.allowed_drop, color=LIGHT["worse"], linewidth=1.1, linestyle=":", label=text)
