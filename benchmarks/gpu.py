@@ -25,6 +25,7 @@ from specialsam.core.geometry import Geometry
 from specialsam.core.place import Place, here
 from specialsam.core.types import Embedding
 from specialsam.models.architectures import build
+from specialsam.models.sam import as_transformers
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.vit import FastViT
 from specialsam.models.zoo import CARDS, Card, VitNumbers
@@ -178,7 +179,7 @@ def measure_training(budget: float, images: int = 256, batches: tuple[int, ...] 
     """Objects a second of the seed's step and of `train`, on the decoder of MobileSAM's architecture."""
     torch.manual_seed(0)
     card = CARDS["mobile_sam"]
-    seed = build(card).to("cuda")
+    seed = as_transformers(build(card)).to("cuda")
     seed.mask_decoder.requires_grad_(True)
     optimizer = torch.optim.Adam(seed.mask_decoder.parameters(), lr=1e-5)
     embeddings = [torch.randn(256, 64, 64) for _ in range(DIFFERENT)]

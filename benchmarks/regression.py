@@ -30,6 +30,7 @@ from specialsam.core.masks import to_rle
 from specialsam.core.place import here
 from specialsam.core.types import Embedding, Prompts
 from specialsam.models.load import load_model
+from specialsam.models.sam import as_transformers
 from specialsam.models.segmenter import THREE, Segmenter
 from specialsam.models.specialist import clone
 from specialsam.training.loop import train
@@ -54,7 +55,7 @@ def decoding(segmenter: Segmenter, embedding: Embedding, count: int) -> tuple[Ca
     points = np.random.default_rng(0).uniform(0, 500, (count, 1, 2)).astype(np.float32)
     prompts = Prompts("click", points=points, labels=np.ones((count, 1), np.int64))
     ours = partial(segmenter.decode_outputs, embedding, prompts, THREE)
-    return ours, partial(transformers_decode, segmenter, embedding, prompts)
+    return ours, partial(transformers_decode, as_transformers(segmenter.sam), embedding, prompts)
 
 
 def tuning(segmenter: Segmenter, embedding: Embedding) -> tuple[Call, Call]:
@@ -69,9 +70,9 @@ def tuning(segmenter: Segmenter, embedding: Embedding) -> tuple[Call, Call]:
         with tempfile.TemporaryDirectory() as folder:
             train(clone(segmenter, "tuned"), data, settings, Path(folder), place)
 
-    seed = clone(segmenter, "seed").sam
+    seed = as_transformers(segmenter.sam)
     seed.mask_decoder.requires_grad_(True)
-    optimizer = torch.optim.Adam(seed.mask_decoder.parameters(), lr=1e-5)  # type: ignore[union-attr]
+    optimizer = torch.optim.Adam(seed.mask_decoder.parameters(), lr=1e-5)
     frame = embedding.geometry
 
     def seeds() -> None:

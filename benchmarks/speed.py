@@ -15,6 +15,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from specialsam.models.architectures import build
 from specialsam.models.finder import Finder, find, propose
 from specialsam.models.grid import find_on_grid
 from specialsam.models.load import load_model
+from specialsam.models.sam import as_transformers
 from specialsam.models.segmenter import THREE, Segmenter
 from specialsam.models.zoo import CARDS
 
@@ -62,12 +64,12 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> Times
     return spent
 
 
-def transformers_decode(segmenter: Segmenter, embedding: Embedding, prompts: Prompts) -> Tensor:
-    """Low-res logits (P, 3, L, L) by transformers' own forward pass."""
+def transformers_decode(theirs: Any, embedding: Embedding, prompts: Prompts) -> Tensor:
+    """Low-res logits (P, 3, L, L) by the forward pass of transformers' `SamModel`."""
     assert prompts.points is not None
     points = torch.from_numpy(embedding.geometry.points_to_model(prompts.points))[None]
     with torch.no_grad():
-        answer = segmenter.sam(
+        answer = theirs(
             image_embeddings=embedding.tensor[None],
             input_points=points,
             input_labels=torch.from_numpy(prompts.labels)[None],
@@ -82,12 +84,13 @@ def calls_of(segmenter: Segmenter, name: str) -> dict[str, Callable[[], object]]
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (768, 1024, 3), dtype=np.uint8)
     embedding = segmenter.encode(image)
+    own = as_transformers(segmenter.sam)
     calls: dict[str, Callable[[], object]] = {f"{name}: encode": partial(segmenter.encode, image)}
     for count in COUNTS:
         points = rng.uniform(0, 700, (count, 1, 2)).astype(np.float32)
         prompts = Prompts("click", points=points, labels=np.ones((count, 1), np.int64))
         ours = partial(segmenter.decode_outputs, embedding, prompts, THREE)
-        theirs = partial(transformers_decode, segmenter, embedding, prompts)
+        theirs = partial(transformers_decode, own, embedding, prompts)
         gap = float((ours().logits - theirs()).abs().max())
         if gap > 1e-2:
             raise ValueError(f"expected {name}'s logits by both ways to decode to agree, they differ by {gap:.3g}")

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from answered import masks_at
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from specialsam.core.errors import ModelError
 from specialsam.models import weights
-from specialsam.models.architectures import SHARED, SHARED_TOO, build, sam_config, to_official
+from specialsam.models.architectures import SHARED, SHARED_TOO, build, to_official, vit_config
 from specialsam.models.checkpoints import DECODER, fold_unit_pixels, identify, unwrap
 from specialsam.models.export import export_model
 from specialsam.models.folder import save_pretrained
@@ -64,8 +65,7 @@ def masks(sam: Any, pixels: Tensor | None = None) -> Tensor:
     torch.manual_seed(3)
     drawn, points = torch.randn(2, 3, 64, 64), torch.rand(2, 1, 1, 2) * 64
     with torch.no_grad():
-        answer: Tensor = sam(pixel_values=drawn if pixels is None else pixels, input_points=points).pred_masks
-    return answer
+        return masks_at(sam, drawn if pixels is None else pixels, points)
 
 
 def refused(path: Path, *words: str, base: str | Path | None = None) -> None:
@@ -143,7 +143,7 @@ def test_transformers_names_without_a_folder(suffix: str, tied: bool, tmp_path: 
     from transformers import SamModel
 
     torch.manual_seed(4)
-    theirs = lively(SamModel(sam_config(TINY, 1e-6)).eval().requires_grad_(False))
+    theirs = lively(SamModel(vit_config(TINY, 1e-6)).eval().requires_grad_(False))
     state = {k: v.clone() for k, v in theirs.state_dict().items() if tied or k != SHARED_TOO}
     state[SHARED] = state.get(SHARED_TOO, state[SHARED])
     path = tmp_path / f"w{suffix}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from answered import theirs_of
 from torch import Tensor, nn
 
 from specialsam.core.errors import DataError
@@ -65,7 +66,7 @@ def theirs(sam: Any, embeddings: Tensor, each: int, three: bool, **prompts: Tens
 
     masks = prompts.get("masks")
     assert masks is None or each == 1
-    answer = sam(
+    answer = theirs_of(sam)(
         image_embeddings=embeddings,
         input_points=split(prompts.get("points")),
         input_labels=split(prompts.get("labels")),
@@ -109,11 +110,11 @@ def test_equal_to_transformers(sam: Any, embeddings: Tensor, kinds: str, each: i
 @pytest.mark.parametrize("kinds", ["p", "pb"])
 def test_equal_to_transformers_in_single_precision(embeddings: Tensor, kinds: str) -> None:
     torch.manual_seed(0)
-    plain = build_nano("conv", SIDE)
-    single = {name: part if part is None else part.float() for name, part in make(kinds, IMAGES * 2).items()}
+    single = build_nano("conv", SIDE)
+    prompts = {name: part if part is None else part.float() for name, part in make(kinds, IMAGES * 2).items()}
     for mine, reference in zip(
-        ours(plain, embeddings.float(), 2, SINGLE, **single),
-        theirs(plain, embeddings.float(), 2, False, **single),
+        ours(single, embeddings.float(), 2, SINGLE, **prompts),
+        theirs(single, embeddings.float(), 2, False, **prompts),
         strict=True,
     ):
         assert float((mine - reference).abs().max()) < 1e-4 * float(reference.abs().max())
@@ -174,6 +175,9 @@ def test_gradients_are_transformers(kinds: str, three: bool) -> None:
     sam.mask_decoder.requires_grad_(True)
     sam.prompt_encoder.requires_grad_(True)
     prompts = make(kinds, IMAGES)
+    model = theirs_of(sam)
+    for part in (model.mask_decoder, model.prompt_encoder):
+        part.requires_grad_(True)
     found = []
     for own in (True, False):
         image = torch.randn(IMAGES, CHANNELS, CELLS, CELLS, generator=torch.Generator().manual_seed(1)).double()
@@ -181,12 +185,12 @@ def test_gradients_are_transformers(kinds: str, three: bool) -> None:
         if own:
             logits, scores = ours(sam, image, 1, THREE if three else SINGLE, **prompts)
         else:
-            logits, scores = theirs(sam, image, 1, three, **prompts)
+            logits, scores = theirs(model, image, 1, three, **prompts)
         torch.autograd.backward(logits.square().mean() + scores.square().mean())
-        grads = {name: p.grad for name, p in sam.named_parameters() if p.grad is not None}
+        learned = (sam if own else model).named_parameters()
+        grads = {name: p.grad for name, p in learned if p.grad is not None}
         grads = {name: grad for name, grad in grads.items() if grad.abs().max() > 1e-12}  # a key's bias has none
         found.append(grads | {"image": image.grad})
-        sam.zero_grad(set_to_none=True)
     mine, reference = found
     assert mine.keys() == reference.keys()
     assert any("mask_decoder.upscale_conv1" in name for name in mine)
@@ -197,7 +201,7 @@ def test_gradients_are_transformers(kinds: str, three: bool) -> None:
 
 def test_the_positional_grid_is_transformers(sam: Any) -> None:
     with torch.no_grad():
-        reference = sam.get_image_wide_positional_embeddings()[0].flatten(1).T
+        reference = theirs_of(sam).get_image_wide_positional_embeddings()[0].flatten(1).T
     torch.testing.assert_close(positional_grid(sam, CELLS, CELLS), reference, rtol=1e-7, atol=1e-9)
 
 

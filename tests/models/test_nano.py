@@ -69,10 +69,10 @@ def test_embeddings_are_a_sixteenth_of_the_side(kind: Any) -> None:
     assert torch.isfinite(tensor).all()
 
 
-def test_the_configuration_keeps_transformers_rule() -> None:
+def test_the_configuration_keeps_transformers_rule(sam: Any) -> None:
     """Trap 13: `num_pos_feats` is half of the hidden size."""
     config = nano_config(SIDE)
-    assert config.vision_config.num_pos_feats == config.prompt_encoder_config.hidden_size // 2
+    assert sam.shared_image_embedding.positional_embedding.shape == (2, config.prompt_encoder_config.hidden_size // 2)
     assert config.prompt_encoder_config.image_embedding_size == SIDE // 16
 
 

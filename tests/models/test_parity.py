@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from answered import theirs_of
 from torch import Tensor
 
 from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding, Prompts
-from specialsam.models.segmenter import Segmenter
+from specialsam.models.segmenter import Segmenter, encoded
 from specialsam.models.weights import load_checkpoint
 from specialsam.models.zoo import CARDS
 
@@ -83,14 +84,14 @@ def encode(load: Any) -> Any:
     """A model's name and a case to the image embedding; each image is encoded once."""
 
     @functools.cache
-    def encoded(model: str, case: str) -> Tensor:
+    def embedding(model: str, case: str) -> Tensor:
         told = cases(model)[case]
         pixels = preprocess(rule().image(*told["size"], told["index"]), Geometry(*told["size"], 1024))
         with torch.no_grad():
-            out: Tensor = load(model).sam.vision_encoder(pixels[None]).last_hidden_state
+            out: Tensor = encoded(load(model).sam.vision_encoder, pixels[None])
         return out
 
-    return encoded
+    return embedding
 
 
 def preprocess(image: np.ndarray[Any, Any], geometry: Geometry) -> Tensor:
@@ -124,7 +125,7 @@ def test_image_embeddings_are_those_of_the_original(encode: Any, model: str, cas
 @pytest.mark.parametrize(("model", "case"), RUNS)
 def test_transformers_decoder_gives_the_masks_of_the_original(load: Any, encode: Any, model: str, case: str) -> None:
     """The modules of `SamModel` as they are, configured by us (the decoder's epsilon is 1e-5)."""
-    sam, told = load(model).sam, cases(model)[case]
+    sam, told = theirs_of(load(model).sam), cases(model)[case]
     geometry = Geometry(*told["size"], 1024)
     points = labels = boxes = None
     if "points" in told:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from answered import theirs_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from specialsam.core.errors import DataError, ModelError, UsageError
@@ -109,7 +110,7 @@ def test_x_comes_first(segmenter: Segmenter) -> None:
     sam: Any = segmenter.sam
     embedding = segmenter.encode(picture(100, 200))
     with torch.no_grad():
-        answer = sam(
+        answer = theirs_of(sam)(
             image_embeddings=embedding.tensor[None],
             input_points=torch.tensor([[[[150.0, 20.0]]]]) * 128 / 200,
             input_labels=torch.tensor([[[1]]]),

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from specialsam.core.errors import ModelError
-from specialsam.models.architectures import SamTinyViT
 from specialsam.models.tinyvit import Attention, Block, ConvNorm, TinyViT
 
 
@@ -172,14 +171,6 @@ def test_a_model_made_on_the_meta_device_answers_like_one_made_here() -> None:
     images = torch.randn(1, 3, 96, 96)
     torch.testing.assert_close(bare(images), model(images), rtol=0, atol=0)
     assert not any("attention_bias_idxs" in name for name in model.state_dict())
-
-
-def test_the_place_in_a_sam_model_wants_an_output_with_a_name() -> None:
-    numbers = {"dims": (8, 12, 16, 20), "depths": (1, 1, 1, 1), "heads": (1, 2, 2, 4), "windows": (7, 3, 4, 3)}
-    encoder = SamTinyViT(side=64, out_channels=16, classes=10, **numbers)  # type: ignore[arg-type]
-    answer = encoder(torch.randn(2, 3, 64, 64), output_attentions=False)
-    assert answer.last_hidden_state.shape == answer[0].shape == (2, 16, 4, 4)
-    assert encoder.head.out_features == 10
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""From a card to a transformers `SamModel`, and from the official names of its tensors to transformers' and back.
+"""From a card to a model, and from the official names of its tensors to transformers' and back.
 
 The official layout is that of segment-anything and MobileSAM: `image_encoder.*`, `prompt_encoder.*`, `mask_decoder.*`;
 those of SAM 2 and 3 are in `sam2`.
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from specialsam.core.errors import ModelError
+from specialsam.models.sam import Sam, sam_config
 from specialsam.models.sam2 import (
     SAM2_NAMES,
     SAM3_NAMES,
@@ -34,28 +35,15 @@ from specialsam.models.zoo import Card, HieraNumbers, PerceptionNumbers, TinyVit
 
 State = dict[str, Tensor]
 DECODER_EPSILON = 1e-5
-PLACEHOLDER = VitNumbers(width=16, blocks=0, heads=1, global_blocks=())
-"""Vision part of a model whose encoder is replaced: costs next to nothing."""
 
 
-class SamTinyViT(TinyViT):
-    """TinyViT in the place of `SamModel.vision_encoder`: answers as transformers' encoder does."""
-
-    def forward(self, pixel_values: Tensor, **_: Any) -> Any:
-        """Pixels (B, 3, S, S) to embeddings (B, 256, S / 16, S / 16) within what transformers returns."""
-        from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
-
-        return SamVisionEncoderOutput(last_hidden_state=super().forward(pixel_values))
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.patch_embed
-
-
-def sam_config(card: Card, epsilon: float = DECODER_EPSILON) -> Any:
-    """The transformers `SamConfig` of a card; its vision part is a placeholder where the encoder is not SAM's ViT."""
+def vit_config(card: Card, epsilon: float = DECODER_EPSILON) -> Any:
+    """The transformers `SamConfig` of a card of SAM's ViT; ModelError for another card."""
     from transformers import SamConfig, SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 
-    numbers = card.numbers if isinstance(card.numbers, VitNumbers) else PLACEHOLDER
+    numbers = card.numbers
+    if not isinstance(numbers, VitNumbers):
+        raise ModelError(f"expected the numbers of a ViT on the card of {card.name}, got {numbers}")
     vision = SamVisionConfig(
         hidden_size=numbers.width,
         num_hidden_layers=numbers.blocks,
@@ -66,7 +54,7 @@ def sam_config(card: Card, epsilon: float = DECODER_EPSILON) -> Any:
         image_size=card.side,
         output_channels=card.channels,
         num_pos_feats=card.channels // 2,
-        use_abs_pos=numbers is not PLACEHOLDER,
+        use_abs_pos=True,
         initializer_range=0.02,
     )
     vision.scale = 1.0
@@ -78,34 +66,40 @@ def sam_config(card: Card, epsilon: float = DECODER_EPSILON) -> Any:
 def _tinyvit(card: Card) -> nn.Module:
     if not isinstance(card.numbers, TinyVitNumbers):
         raise ModelError(f"expected the numbers of a TinyViT on the card of {card.name}, got {card.numbers}")
-    return SamTinyViT(side=card.side, out_channels=card.channels, **vars(card.numbers))
+    return TinyViT(side=card.side, out_channels=card.channels, **vars(card.numbers))
 
 
 ENCODERS: dict[str, Callable[[Card], nn.Module]] = {"tinyvit": _tinyvit}
-"""Encoders that replace SAM's ViT, by the kind that the card names."""
+"""Encoders of ours in the place of SAM's ViT, by the kind that the card names."""
 
 
 def build(card: Card, device: torch.device | str = "cpu", epsilon: float = DECODER_EPSILON) -> Any:
-    """A `SamModel` of this card's architecture with random weights, in eval mode and without gradients.
+    """A model of this card's architecture with random weights, in eval mode and without gradients.
 
-    `epsilon` is that of the mask decoder's layer normalisations. On the meta device nothing is allocated; fill it with
-    `load_state_dict(state, assign=True)`: these models, but for SAM 3's, have no buffer outside their state. Raises
-    ModelError for a card whose encoder is built elsewhere.
+    A `Sam` where the encoder is one of ours, else transformers' model. `epsilon` is that of the mask decoder's layer
+    normalisations. On the meta device nothing is allocated; fill it with `load_state_dict(state, assign=True)`: these
+    models, but for SAM 3's, have no buffer outside their state. Raises ModelError for a card whose encoder is built
+    elsewhere.
     """
-    from transformers import SamModel
-
     if isinstance(card.numbers, (HieraNumbers, PerceptionNumbers)):
         with torch.device(device):
             return tied(build_sam2(card)).eval().requires_grad_(False)
-    if card.encoder == "vit" and not isinstance(card.numbers, VitNumbers):
-        raise ModelError(f"expected the numbers of a ViT on the card of {card.name}, got {card.numbers}")
     if card.encoder != "vit" and card.encoder not in ENCODERS:
         raise ModelError(f"expected an encoder of vit, {', '.join(ENCODERS)} for {card.name}, got {card.encoder}")
     with torch.device(device):
-        sam: Any = SamModel(sam_config(card, epsilon))
-        if card.encoder != "vit":
-            sam.vision_encoder = ENCODERS[card.encoder](card)
+        sam = _vit(card, epsilon) if card.encoder == "vit" else _ours(card, epsilon)
     return sam.eval().requires_grad_(False)
+
+
+def _vit(card: Card, epsilon: float) -> Any:
+    from transformers import SamModel
+
+    return SamModel(vit_config(card, epsilon))
+
+
+def _ours(card: Card, epsilon: float) -> Sam:
+    config = sam_config(card.side, card.channels, iou_width=card.channels, epsilon=epsilon)
+    return Sam(config, ENCODERS[card.encoder](card))
 
 
 def tied(sam: Any) -> Any:

@@ -125,11 +125,12 @@ def official_card(segmenter: Segmenter) -> Card:
     sam: Any = segmenter.sam
     kind = encoder_kind(segmenter)
     for card in CARDS.values():
-        same = not isinstance(card.numbers, VitNumbers) or (
-            card.numbers.width == sam.config.vision_config.hidden_size
-            and card.numbers.blocks == sam.config.vision_config.num_hidden_layers
-        )
-        if card.encoder == kind and card.side == segmenter.side and same:
+        if card.encoder != kind or card.side != segmenter.side:
+            continue
+        vision = sam.config.vision_config
+        if not isinstance(card.numbers, VitNumbers) or (
+            card.numbers.width == vision.hidden_size and card.numbers.blocks == vision.num_hidden_layers
+        ):
             return card
     raise ModelError(
         f"expected a model of {', '.join(CARDS)} (or a specialist on one) for a .pth, got {segmenter.name}; "

@@ -18,6 +18,7 @@ import torch
 
 from specialsam.core.errors import ModelError
 from specialsam.models.levels import has_levels, theirs
+from specialsam.models.sam import as_transformers
 from specialsam.models.segmenter import Segmenter, side_of
 
 ENCODER_KEY = "specialsam_encoder"
@@ -103,7 +104,7 @@ def _write(segmenter: Segmenter, folder: Path, half: bool) -> None:
         state = {name: _stored(value, half) for name, value in theirs(sam.state_dict()).items()}
         save_file(state, folder / "model.safetensors", {"format": "pt"})
         return
-    plain = _placeholder(sam.config)
+    plain = as_transformers(sam)
     own = sam.state_dict()
     state = {name: value for name, value in own.items() if not name.startswith("vision_encoder.")}
     state |= {
@@ -129,24 +130,6 @@ def _write(segmenter: Segmenter, folder: Path, half: bool) -> None:
 def _stored(value: torch.Tensor, half: bool) -> torch.Tensor:
     plain = value.detach().cpu().clone().contiguous()
     return plain.half() if half and plain.is_floating_point() else plain
-
-
-def _placeholder(config: Any) -> Any:
-    """A `SamModel` of this configuration whose vision encoder is as small as its shapes allow."""
-    from transformers import SamConfig, SamModel
-
-    fields = json.loads(config.to_json_string(use_diff=False))
-    fields["vision_config"] |= {
-        "hidden_size": 4,
-        "num_hidden_layers": 0,
-        "num_attention_heads": 1,
-        "mlp_dim": 4,
-        "use_abs_pos": False,
-        "global_attn_indexes": [],
-        "num_pos_feats": config.vision_config.num_pos_feats,
-        "output_channels": config.prompt_encoder_config.hidden_size,
-    }
-    return SamModel(SamConfig(**{k: v for k, v in fields.items() if k.endswith("_config")}))
 
 
 def load_pretrained(folder: Path, name: str = "") -> Segmenter:

@@ -9,7 +9,7 @@ pre-training asks for it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from specialsam.core.errors import ModelError
 from specialsam.models.efficientnet import WIDTHS, Backbone
+from specialsam.models.sam import Sam, SamConfig, sam_config
 from specialsam.models.tinyvit import ChannelNorm, TinyViT
 
 NANO_SIDE = 512
@@ -194,30 +195,9 @@ class LiteEncoder(nn.Module):
         return out
 
 
-def nano_config(side: int = NANO_SIDE) -> Any:
-    """The transformers `SamConfig` of nano: 128-wide decoder; its vision part is the plain-ViT candidate."""
-    from transformers import SamConfig, SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
-
-    vision = SamVisionConfig(
-        hidden_size=192,
-        output_channels=NANO_CHANNELS,
-        num_hidden_layers=8,
-        num_attention_heads=6,
-        image_size=side,
-        patch_size=16,
-        window_size=8,
-        global_attn_indexes=[3, 7],
-        num_pos_feats=NANO_CHANNELS // 2,
-        mlp_dim=768,
-        initializer_range=0.02,  # transformers' own 1e-10 is never left, and its products are denormal: very slow
-    )
-    prompt = SamPromptEncoderConfig(
-        hidden_size=NANO_CHANNELS, image_size=side, patch_size=16, image_embedding_size=side // 16
-    )
-    decoder = SamMaskDecoderConfig(
-        hidden_size=NANO_CHANNELS, mlp_dim=512, num_attention_heads=4, iou_head_hidden_dim=NANO_CHANNELS
-    )
-    return SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+def nano_config(side: int = NANO_SIDE) -> SamConfig:
+    """The configuration of nano: SAM's with a 128-wide decoder of four heads."""
+    return sam_config(side, NANO_CHANNELS, mlp=512, heads=4, iou_width=NANO_CHANNELS)
 
 
 @dataclass(frozen=True)
@@ -237,24 +217,39 @@ ENCODERS: dict[str, OwnEncoder] = {
 
 
 def build_nano(encoder: str = "conv", side: int = NANO_SIDE) -> Any:
-    """A randomly initialised nano `SamModel` with the encoder asked for, in eval mode and without gradients.
+    """A randomly initialised nano with the encoder asked for, in eval mode and without gradients.
 
-    `encoder` is "vit" or a kind of ENCODERS, `side` the model's input side in pixels. Raises ModelError for any other.
+    `encoder` is "vit" (a transformers `SamModel`) or a kind of ENCODERS (a `Sam`), `side` the model's input side in
+    pixels. Raises ModelError for any other.
     """
-    from transformers import SamModel
-
     if encoder != "vit" and encoder not in ENCODERS:
         raise ModelError(f"expected an encoder of vit, {', '.join(ENCODERS)}, got {encoder!r}")
-    config = nano_config(side)
-    if encoder != "vit":
-        layers, config.vision_config.num_hidden_layers = config.vision_config.num_hidden_layers, 0
-        sam = SamModel(config)
-        config.vision_config.num_hidden_layers = layers
-        sam.vision_encoder = ENCODERS[encoder].build(side)
-    else:
-        sam = SamModel(config)
+    sam = _vit(side) if encoder == "vit" else Sam(nano_config(side), ENCODERS[encoder].build(side))
     _initialise(sam)
     return sam.eval().requires_grad_(False)
+
+
+def _vit(side: int) -> Any:
+    """The plain-ViT candidate, as a `SamModel`."""
+    from transformers import SamConfig as TheirConfig
+    from transformers import SamModel
+
+    vision = {
+        "hidden_size": 192,
+        "output_channels": NANO_CHANNELS,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 6,
+        "image_size": side,
+        "patch_size": 16,
+        "window_size": 8,
+        "global_attn_indexes": [3, 7],
+        "num_pos_feats": NANO_CHANNELS // 2,
+        "mlp_dim": 768,
+        "initializer_range": 0.02,  # transformers' 1e-10 is never left, and its products are denormal: very slow
+    }
+    config = nano_config(side)
+    prompt, decoder = asdict(config.prompt_encoder_config), asdict(config.mask_decoder_config)
+    return SamModel(TheirConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
 
 
 def _initialise(sam: Any) -> None:

@@ -68,7 +68,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A SAM with its frames: `sam` is a transformers `SamModel` (its encoder may be ours), `side` its input side."""
+    """A SAM with its frames: `sam` is a `models.sam.Sam` or one of transformers' models, `side` its input side."""
 
     name: str
     sam: nn.Module
