@@ -31,7 +31,7 @@ from specialsam.models.sam import as_transformers
 from specialsam.models.segmenter import THREE, Segmenter
 from specialsam.models.zoo import CARDS
 
-COUNTS = (1, 64)
+COUNTS = (1, 8, 64)
 """Clicks, one an object, that are decoded at once."""
 TURN = 0.05
 """Seconds that a short call is repeated for within its turn."""

@@ -95,7 +95,7 @@ def test_a_click_counts_by_the_annotator_it_suits_best() -> None:
 
 def test_bench_measures_the_same_segments_for_all_and_says_so(tmp_path: Path) -> None:
     table = tmp_path / "bench.csv"
-    text = run_bench("nano", bsds_tree(tmp_path / "bsds"), None, BenchSettings(2, 2), table)
+    text = run_bench("nano", bsds_tree(tmp_path / "bsds"), None, BenchSettings(2, 2), table).text
     assert text.startswith("measured: 2 images by stable hash, at most 2 segments of each by stable hash")
     rows = pd.read_csv(table)
     scales = [f"Felzenszwalb (scale {scale})" for scale in (100, 200, 400, 700, 1000)]
@@ -105,7 +105,7 @@ def test_bench_measures_the_same_segments_for_all_and_says_so(tmp_path: Path) ->
     assert means[best] >= max(means[scale] for scale in scales)
     assert (rows["n"] == 2).all()
     assert rows["subset"].str.contains("at most 2 segments").all()
-    without = run_bench("nano", tmp_path / "bsds", None, BenchSettings(rivals=False))
+    without = run_bench("nano", tmp_path / "bsds", None, BenchSettings(rivals=False)).text
     assert "GrabCut" not in without
     assert without.startswith("measured: every image and segment")
 
@@ -113,7 +113,7 @@ def test_bench_measures_the_same_segments_for_all_and_says_so(tmp_path: Path) ->
 def test_the_click_curve_its_noc_and_a_second_look(tmp_path: Path) -> None:
     """Oracle: the loop of clicks written out here, with the model's own decode."""
     root, table = bsds_tree(tmp_path / "bsds"), tmp_path / "bench.csv"
-    text = run_bench("nano", root, None, BenchSettings(1, 1, rivals=False, clicks=4, zoom=True), table)
+    text = run_bench("nano", root, None, BenchSettings(1, 1, rivals=False, clicks=4, zoom=True), table).text
     rows = pd.read_csv(table).set_index(["strategy", "output"])
     assert {("4 clicks", "single"), ("1 click", "single"), ("click", "zoom"), ("box", "zoom")} <= set(rows.index)
     pairs = sorted(bsds_images(root, "val"), key=lambda pair: stable_hash(pair[0].stem))

@@ -32,13 +32,31 @@ def bench(
     clicks: Annotated[int, typer.Option(help="clicks one after the other, for the curve and NoC", min=1)] = 5,
     zoom: Annotated[bool, typer.Option("--zoom", help="also look a second time where each first answer lies")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="a .csv for the table")] = None,
+    figure: Annotated[Path | None, typer.Option(help="a picture of IoU over clicks, .png, .svg or .pdf")] = None,
     trust_base: TrustBase = False,
     debug: Debug = False,
 ) -> None:
     """Measure a model on real photographs that it never saw, beside classical rivals on the same prompts."""
     from specialsam.evaluation.bench import BenchSettings, run_bench
 
-    say(run_bench(model, bsds, camo, BenchSettings(limit, segments, rivals, clicks, zoom), out, trust_base))
+    _check_picture(figure, "--figure")
+    measured = run_bench(model, bsds, camo, BenchSettings(limit, segments, rivals, clicks, zoom), out, trust_base)
+    say(measured.text)
+    if figure is not None:
+        from specialsam.core.files import write_whole
+        from specialsam.report.clicking import clicks_figure
+
+        drawn = clicks_figure(measured.rows, clicks)
+        write_whole(figure, lambda beside: drawn.savefig(beside, dpi=150))
+        say(f"wrote {figure}")
+
+
+def _check_picture(path: Path | None, option: str) -> None:
+    """Refuse a name that says no kind of picture."""
+    from specialsam.core.errors import UsageError
+
+    if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"expected {option} to end in .png, .svg or .pdf, got {path}")
 
 
 @app.command()
@@ -74,12 +92,10 @@ def pretrain_figure(
     debug: Debug = False,
 ) -> None:
     """Draw a pre-training: validation IoU, training loss and learning rate over images seen, stages in a row."""
-    from specialsam.core.errors import UsageError
     from specialsam.core.files import write_whole
     from specialsam.report.pretraining import pretraining_figure, read_stage
 
-    if out.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"expected --out to end in .png, .svg or .pdf, got {out}")
+    _check_picture(out, "--out")
     stages = [read_stage(run) for run in runs]
     figure = pretraining_figure(stages)
     write_whole(out, lambda beside: figure.savefig(beside, dpi=150))

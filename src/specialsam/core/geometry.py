@@ -174,9 +174,10 @@ class Geometry:
             )
         height, width = self.resized
         square = functional.interpolate(logits.float(), (self.side, self.side), mode="bilinear", align_corners=False)
-        return functional.interpolate(
-            square[..., :height, :width], (self.height, self.width), mode="bilinear", align_corners=False
-        )
+        shown = square[..., :height, :width]
+        if self.resized == (self.height, self.width):
+            return shown
+        return functional.interpolate(shown, (self.height, self.width), mode="bilinear", align_corners=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields, for indexes and files; `Geometry(**d)` makes it again."""

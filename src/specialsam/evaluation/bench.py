@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,8 @@ SMALLEST = 0.005
 Scores = dict[tuple[str, str, str], Sequence[float] | FloatArray]
 """A value a segment by (model, prompt, output); the model under test is called `MODEL`."""
 MODEL = "model"
+GOALS = (0.85, 0.9)
+"""IoU that clicks are counted to."""
 
 
 @dataclass(frozen=True)
@@ -180,15 +183,22 @@ def _after(number: int) -> str:
     return f"{number} click{'s' if number > 1 else ''}"
 
 
+def curves(rows: pd.DataFrame, most: int) -> dict[str, pd.DataFrame]:
+    """IoU after each of `most` clicks, a column each, of each segment (record, object), by data set."""
+    wanted = [_after(number) for number in range(1, most + 1)]
+    clicked = rows[rows["strategy"].isin(wanted)]
+    return {
+        str(dataset): part.pivot(index=["record", "object"], columns="strategy", values="value")[wanted]
+        for dataset, part in clicked.groupby("dataset", sort=False)
+    }
+
+
 def clicks_to(rows: pd.DataFrame, most: int, seed: int = 0) -> list[str]:
     """A line for each data set: the mean number of clicks that 85 and 90 % IoU take (NoC), and how many never do."""
     lines = []
-    curves = rows[rows["strategy"].isin([_after(number) for number in range(1, most + 1)])]
-    for dataset, part in curves.groupby("dataset", sort=False):
-        table = part.pivot(index=["record", "object"], columns="strategy", values="value")
-        table = table[[_after(number) for number in range(1, most + 1)]]
+    for dataset, table in curves(rows, most).items():
         said = []
-        for target in (0.85, 0.9):
+        for target in GOALS:
             needed = pd.Series([clicks_needed(curve, target) for curve in table.to_numpy(np.float32)], table.index)
             found = bootstrap_mean(needed.groupby(level="record").mean().to_numpy(float), seed)
             said.append(f"{target:.0%}: {found.mean:.2f} ({found.low:.2f} to {found.high:.2f})")
@@ -253,6 +263,13 @@ def _rows(model: str, dataset: str, split: str, record: str, measured: str, scor
     ]
 
 
+class Benched(NamedTuple):
+    """A row for each segment, prompt and output, and the means as text."""
+
+    rows: pd.DataFrame
+    text: str
+
+
 def run_bench(
     model: str,
     bsds: Path | None,
@@ -260,10 +277,10 @@ def run_bench(
     settings: BenchSettings,
     out: Path | None = None,
     trust_base: bool = False,
-) -> str:
-    """Measure on the folders that are given; the table as text, and as a .csv where asked for.
+) -> Benched:
+    """Measure on the folders that are given; a .csv of the means where asked for.
 
-    The table says which images and segments were measured.
+    The text says which images and segments were measured.
     """
     segmenter = load_model(model, trust_base=trust_base)
     limit = settings.limit
@@ -293,4 +310,4 @@ def run_bench(
             f"{row['dataset']:14}{row['strategy']:10}{row['model']:28}{row['output']:14}{100 * row['mean']:6.1f}"
             f"  {interval:16}{row['n']:>6}"
         )
-    return "\n".join([*lines, *clicks_to(table, settings.clicks)])
+    return Benched(table, "\n".join([*lines, *clicks_to(table, settings.clicks)]))

@@ -24,7 +24,7 @@ from specialsam.data.loading import load_image_only
 from specialsam.data.tiles import TileSettings
 from specialsam.evaluation.clicking import clicked
 from specialsam.evaluation.rivals import disc, filled_box
-from specialsam.metrics import METRICS, check_groups, score
+from specialsam.metrics import METRICS, THRESHOLD, check_groups, overlap, score
 from specialsam.models.segmenter import ALL, Segmenter
 from specialsam.models.stitching import stitch
 from specialsam.models.zoom import zoom
@@ -249,9 +249,9 @@ def _answers(
     yield "single", soft[:, 0]
     rows = np.arange(len(soft))
     yield "three_best", soft[rows, 1 + answer.scores[:, 1:].argmax(1).numpy()]
-    found = soft[:, 1:] > 0.5
-    overlap = (found & truth[:, None]).sum((2, 3)) / np.maximum((found | truth[:, None]).sum((2, 3)), 1)
-    yield "three_oracle", soft[rows, 1 + overlap.argmax(1)]
+    found = soft[:, 1:] > THRESHOLD
+    ious = [[overlap(mask, true)["iou"] for mask in three] for three, true in zip(found, truth, strict=True)]
+    yield "three_oracle", soft[rows, 1 + np.argmax(ious, 1)]
     yield from looked(Prediction(answer.logits[:, :1], answer.scores[:, :1], answer.geometry))
 
 

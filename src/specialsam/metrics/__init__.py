@@ -125,6 +125,7 @@ __all__ = [
     "CANNY_TOLERANCE",
     "GROUPS",
     "METRICS",
+    "THRESHOLD",
     "Group",
     "Measure",
     "Metric",

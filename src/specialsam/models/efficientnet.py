@@ -42,14 +42,15 @@ class Conv(nn.Conv2d):
     """Convolution with bias that keeps the size, or halves an even one with TensorFlow's padding."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1):
-        super().__init__(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0, groups=groups)
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, C, h, w) to (B, D, h / stride, w / stride), padded as TensorFlow does."""
-        if self.stride[0] == 2:
-            less = (self.kernel_size[0] - 2) // 2
-            x = functional.pad(x, (less, less + 1, less, less + 1))
-        return super().forward(x)
+        if self.stride[0] == 1:
+            return super().forward(x)
+        # one column less on the left is a filter that begins with a column of zeros; no larger copy of x is made
+        weight = functional.pad(self.weight, (1, 0, 1, 0))
+        return functional.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.groups)
 
 
 class InvertedResidual(nn.Module):
