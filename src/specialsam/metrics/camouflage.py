@@ -8,6 +8,7 @@ they are: the stretching to minimum and maximum that is usual there, which makes
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -143,16 +144,28 @@ def weighted_f(soft: _Float64, truth: BoolArray) -> float:
     is less, its surroundings beyond the object taken from the nearest pixel of the object.
     """
     import cv2
-    from scipy import ndimage
 
     if not truth.any():
         return 0.0
-    distance, nearest = ndimage.distance_transform_edt(~truth, return_indices=True)
+    nearest, weight = _beside(truth.tobytes(), truth.shape)
     error = np.abs(soft - truth)
-    spread = np.where(truth, error, error[nearest[0], nearest[1]])
+    spread = error.ravel()[nearest]
     around = cv2.sepFilter2D(spread, cv2.CV_64F, _GAUSSIAN, _GAUSSIAN, borderType=cv2.BORDER_CONSTANT)
     within = np.minimum(error, around)[truth]
-    beside = (error * (2 - 0.5 ** (distance / 5)))[~truth].sum()
+    beside = (error * weight)[~truth].sum()
     right = within.size - within.sum()
     recall, precision = 1 - within.mean(), right / (right + beside + _TINY)
     return float(2 * recall * precision / (recall + precision + _TINY))
+
+
+@lru_cache(maxsize=2)
+def _beside(truth: bytes, shape: tuple[int, int]) -> tuple[npt.NDArray[np.intp], _Float64]:
+    """For each pixel (H, W) the place of the nearest pixel of the object, and the weight of an error there.
+
+    Of the bytes of a bool (H, W) mask, which several maps are held against one after the other.
+    """
+    from scipy import ndimage
+
+    mask = np.frombuffer(truth, np.bool_).reshape(shape)
+    distance, (rows, columns) = ndimage.distance_transform_edt(~mask, return_indices=True)
+    return np.asarray(rows * np.intp(shape[1]) + columns, np.intp), np.asarray(2 - 0.5 ** (distance / 5))
