@@ -173,8 +173,8 @@ def _model_scores(
         scores[MODEL, "box", "zoom"] = iou(zoom(segmenter, image, boxes, boxed).masks(), truth)
         first = Prediction(answer.logits[:, :1], answer.scores[:, :1], answer.geometry)
         answers["zoom"] = zoom(segmenter, image, prompts, first).masks()
-    for number, (_, found) in enumerate(clicked(segmenter, embedding, truth, prompts, settings.clicks), 1):
-        scores[MODEL, _after(number), "single"] = iou(found.masks()[:, 0], truth)
+    for number, (_, _, found) in enumerate(clicked(segmenter, embedding, truth, prompts, settings.clicks), 1):
+        scores[MODEL, _after(number), "single"] = iou(found, truth)
     return answers, scores
 
 

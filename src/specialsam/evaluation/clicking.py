@@ -17,17 +17,19 @@ from specialsam.prompts import correction_clicks
 
 def clicked(
     segmenter: Segmenter, embedding: Embedding, masks: BoolArray, prompts: Prompts, most: int
-) -> Iterator[tuple[Prompts, Prediction]]:
-    """The prompts and the single answers after each of `most` clicks at the objects `masks`, bool (P, H, W).
+) -> Iterator[tuple[Prompts, Prediction, BoolArray]]:
+    """The prompts, the single answers and their masks (P, H, W) after each of `most` clicks at the objects `masks`.
 
-    `prompts` hold the first one; from the second on the earlier answer's logits are the mask prompt.
+    `masks` are bool (P, H, W), `prompts` hold the first click; from the second on the earlier answer's logits are the
+    mask prompt.
     """
     for number in range(most):
         answer = segmenter.decode(embedding, prompts)
-        yield prompts, answer
+        found = answer.masks()[:, 0]
+        yield prompts, answer, found
         if number + 1 < most:
             given = np.asarray(answer.logits[:, 0].numpy(), np.float32)
-            prompts = correction_clicks(masks, answer.masks()[:, 0], prompts, None, given)
+            prompts = correction_clicks(masks, found, prompts, None, given)
 
 
 def clicks_needed(curve: FloatArray, target: float) -> int:

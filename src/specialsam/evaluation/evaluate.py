@@ -240,7 +240,7 @@ def _answers(
             yield output, look(segmenter, prompts, first)
 
     if number := clicks(piece.strategy):
-        *_, (prompts, answer) = clicked(segmenter, embedding, truth, prompts, number)
+        *_, (prompts, answer, _) = clicked(segmenter, embedding, truth, prompts, number)
         yield "single", answer.probabilities()[:, 0]
         yield from looked(answer)
         return

@@ -308,8 +308,7 @@ def _click_curve(segmenter: Segmenter, embedding: Embedding, masks: BoolArray, m
     """IoU (P, most) after each click."""
     prompts = clicks_prompt([interior_point(mask) for mask in masks], "clicks")
     out = np.zeros((len(masks), most), np.float32)
-    for number, (_, answer) in enumerate(clicked(segmenter, embedding, masks, prompts, most)):
-        found = answer.masks()[:, 0]
+    for number, (_, _, found) in enumerate(clicked(segmenter, embedding, masks, prompts, most)):
         out[:, number] = [overlap(mask, truth)["iou"] for mask, truth in zip(found, masks, strict=True)]
     return out
 
