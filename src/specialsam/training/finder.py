@@ -35,6 +35,8 @@ from specialsam.prompts import generator
 from specialsam.training.settings import FinderSettings
 from specialsam.training.state import Item, TrainingData
 
+EPOCHS, LEAST_STEPS = 20, 60
+"""Epochs where none are asked for: more of them where they would be fewer steps (docs/finding.md)."""
 LEAST = 0.2
 """Least probability from which an object may count as found: what is less likely is a guess that helps nobody."""
 
@@ -137,16 +139,17 @@ def learn_finder(
     finder = Finder(channels, settings.width, settings.blocks).to(device)
     optimizer = torch.optim.AdamW(finder.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     steps = math.ceil(len(data.train) / settings.batch)
+    epochs = settings.epochs or max(EPOCHS, math.ceil(LEAST_STEPS / steps))
     batches = Batches(data, device)
     best, kept = math.inf, deepcopy(finder.state_dict())
-    for epoch in range(settings.epochs):
+    for epoch in range(epochs):
         rng = generator(settings.seed, "finder", epoch)
         order = rng.permutation(len(data.train))
         finder.train()
         for step in range(steps):
             number = epoch * steps + step
             for group in optimizer.param_groups:
-                group["lr"] = _rate(number, settings.epochs * steps, settings.lr)
+                group["lr"] = _rate(number, epochs * steps, settings.lr)
             chosen = [data.train[i] for i in order[step * settings.batch :][: settings.batch]]
             embeddings, truth = batches.of(chosen)
             seen = rng.random(embeddings.shape[:2]) >= settings.dropout
@@ -157,7 +160,7 @@ def learn_finder(
             torch.nn.utils.clip_grad_norm_(finder.parameters(), 1.0)
             optimizer.step()
             if progress:
-                progress(number + 1, settings.epochs * steps, f"epoch {epoch + 1}, loss {float(loss.detach()):.3f}")
+                progress(number + 1, epochs * steps, f"epoch {epoch + 1}, loss {float(loss.detach()):.3f}")
         held_out = validation_loss(finder, batches, data.val or data.train, settings.batch)
         if held_out <= best:
             best, kept = held_out, deepcopy(finder.state_dict())
