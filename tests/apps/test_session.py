@@ -30,6 +30,7 @@ from specialsam.core.masks import from_rles
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.data.tiles import TileSettings
 from specialsam.metrics.conformal import conformal_threshold
+from specialsam.models.backends import with_backend
 from specialsam.models.finder import By, Finder, Found, find
 from specialsam.models.finder_files import FinderParts
 from specialsam.models.load import load_base, load_model
@@ -123,6 +124,10 @@ def test_a_promise_sets_the_threshold_just_above_the_conformal_one(folder: Path)
         ("no finder", r"expected a specialist with a finder for a promise on false alarms, got a model without"),
         ("no card", r"expected a specialist with a finder for a promise on false alarms, got a model without"),
         ("no scores", r"got one without; give it some: specialsam calibrate SPECIALIST PICTURES"),
+        (
+            "bf16",
+            r"in which the specialist scored good pictures for a promise on false alarms, got bf16; take openvino",
+        ),
         ("tiles", r"expected pictures that are looked at as a whole for a promise on false alarms, got tiles"),
     ],
 )
@@ -137,6 +142,8 @@ def test_promises_that_cannot_be_kept(folder: Path, how: str, words: str) -> Non
     elif how == "no scores":
         silent = opened.card.alarm.model_copy(update={"good_scores": []})
         opened = replace(opened, card=opened.card.model_copy(update={"alarm": silent}))
+    elif how == "bf16":
+        opened = replace(opened, segmenter=with_backend(opened.segmenter, "torch-bf16"))
     elif how == "tiles":
         asking = replace(asking, tiles=TileSettings(side=32))
     with pytest.raises(UsageError, match=words) as caught:

@@ -29,7 +29,7 @@ from specialsam.models.finder import INSIDE, PROPOSALS, SAME, find
 from specialsam.models.finder_files import FinderParts
 from specialsam.models.grid import find_on_grid
 from specialsam.models.load import load_base, load_model
-from specialsam.models.segmenter import Segmenter
+from specialsam.models.segmenter import Segmenter, weights_of
 from specialsam.models.specialist import SpecialistCard, is_specialist, load_finder, read_card
 from specialsam.models.stitching import stitch
 from specialsam.models.zoom import zoom
@@ -101,6 +101,11 @@ class Session:
         found_by = [finder.weights_sha256, finder.by] if finder else ["", ""]
         return [*models, *found_by, base.decoder_id if base else ""]
 
+    @property
+    def scores_alike(self) -> bool:
+        """Whether the encoder answers in the arithmetic, fp32, in which good pictures were scored for alarms."""
+        return self.segmenter.encoder_id == weights_of(self.segmenter.encoder_id)
+
     def threshold(self, how: Asking) -> float:
         """Probability from which an object is shown; UsageError where no promise on alarms can be kept."""
         if how.false_alarms is None:
@@ -114,6 +119,11 @@ class Session:
             raise UsageError(
                 "expected a specialist that knows pictures of nothing for a promise on false alarms, got one without; "
                 "give it some: specialsam calibrate SPECIALIST PICTURES"
+            )
+        if not self.scores_alike:
+            raise UsageError(
+                "expected a backend of the arithmetic in which the specialist scored good pictures for a promise on "
+                "false alarms, got bf16; take openvino, onnxruntime or compiled, or set --threshold"
             )
         if how.tiles.side:
             raise UsageError(

@@ -24,7 +24,7 @@ from specialsam.metrics.conformal import conformal_threshold, false_alarm_interv
 from specialsam.models import memory
 from specialsam.models.finder import find
 from specialsam.models.memory import Memory
-from specialsam.models.segmenter import Segmenter, weights_of
+from specialsam.models.segmenter import Segmenter
 
 WITHIN = 0.9
 """Share of the decoder's answer that lies within the place that it was asked about."""
@@ -126,7 +126,7 @@ def known_scores(session: Session) -> Taught:
             "expected a specialist that knows pictures of nothing for a promise on false alarms, got one without; "
             "give good pictures: --teach GOOD_FRAMES (99 or more for 1%)"
         )
-    if session.segmenter.encoder_id != weights_of(session.segmenter.encoder_id):
+    if not session.scores_alike:
         raise UsageError(
             "expected a backend of the arithmetic in which the specialist scored good pictures, got bf16; give good "
             "pictures to score anew (--teach GOOD_FRAMES), or take openvino, onnxruntime or compiled"
