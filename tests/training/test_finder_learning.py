@@ -148,11 +148,11 @@ def test_calibration_belongs_to_a_decoder_and_leaves_the_head_alone() -> None:
     assert 0 <= find(fitted, random_nano(), embedding).score <= 1
 
 
-@pytest.mark.parametrize(("asked", "batch", "steps"), [(2, 16, 2), (None, 16, 60), (None, 1, 180)])
+@pytest.mark.parametrize(("asked", "batch", "steps"), [(2, 16, 2), (None, 16, 30), (None, 1, 180)])
 def test_few_images_are_seen_more_often_where_no_epochs_are_asked_for(
     asked: int | None, batch: int, steps: int
 ) -> None:
-    """Nine training images: one step an epoch takes 60 epochs, nine take the usual 20."""
+    """Nine training images: one step an epoch takes 30 epochs, nine take the usual 20."""
     settings = QUICK.model_copy(update={"epochs": asked, "batch": batch, "width": 8, "blocks": 0})
     seen: list[int] = []
     learn_finder(squares(8, 4), settings, 128, torch.device("cpu"), lambda done, total, _: seen.append(total))

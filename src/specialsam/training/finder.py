@@ -35,7 +35,7 @@ from specialsam.prompts import generator
 from specialsam.training.settings import FinderSettings
 from specialsam.training.state import Item, TrainingData
 
-EPOCHS, LEAST_STEPS = 20, 60
+EPOCHS, LEAST_STEPS = 20, 30
 """Epochs where none are asked for: more of them where they would be fewer steps (docs/finding.md)."""
 LEAST = 0.2
 """Least probability from which an object may count as found: what is less likely is a guess that helps nobody."""

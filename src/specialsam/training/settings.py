@@ -81,8 +81,8 @@ class FinderSettings(Settings):
 
     enabled: bool = Field(True, description="learn a finder, which proposes objects where there is no prompt")
     width: int = Field(64, description="channels of the head", ge=8, le=256)
-    blocks: int = Field(1, description="mixing blocks of the head", ge=0, le=6)
-    epochs: int | None = Field(None, description="epochs; left out: 20, or the more that make 60 steps", ge=1)
+    blocks: int = Field(2, description="mixing blocks of the head", ge=0, le=6)
+    epochs: int | None = Field(None, description="epochs; left out: 20, or the more that make 30 steps", ge=1)
     batch: int = Field(16, description="images a step", ge=1)
     lr: float = Field(2e-3, description="peak learning rate", gt=0)
     weight_decay: float = Field(0.05, description="AdamW weight decay", ge=0)
