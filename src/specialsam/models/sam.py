@@ -218,7 +218,7 @@ class Perceptron(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(inner, inner) for _ in range(depth - 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., `width`) to (..., `out`)."""
+        """Tokens (N, D) to (N, C), the widths that the chain was made with."""
         x = functional.relu(self.proj_in(x))
         for layer in self.layers:
             x = functional.relu(layer(x))
