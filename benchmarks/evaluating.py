@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from speed import interleaved
+from speed import interleaved, transformers_decode
 
 from specialsam.core.console import say
 from specialsam.core.types import Record, Sample
@@ -56,19 +56,9 @@ def loop(models: dict[str, Segmenter], theirs: dict[str, Any], samples: list[Sam
         for strategy in PROMPTS:
             for sample in samples:
                 embedding = segmenter.encode(sample.image)
-                frame = embedding.geometry
                 for places, prompts in draw(strategy, sample.masks, generator(0, "evaluation", sample.id, strategy)):
-                    given: dict[str, Any] = {}
-                    if prompts.points is not None:
-                        given["input_points"] = torch.from_numpy(frame.points_to_model(prompts.points))[None]
-                        given["input_labels"] = torch.from_numpy(prompts.labels)[None]
-                    if prompts.boxes is not None:
-                        given["input_boxes"] = torch.from_numpy(frame.boxes_to_model(prompts.boxes))[None]
-                    with torch.no_grad():
-                        answer = theirs[name](
-                            image_embeddings=embedding.tensor[None], multimask_output=False, **given
-                        ).pred_masks[0]
-                    masks = (frame.logits_to_original(answer) > 0).numpy()[:, 0]
+                    logits = transformers_decode(theirs[name], embedding, prompts, three=False)
+                    masks = (embedding.geometry.logits_to_original(logits) > 0).numpy()[:, 0]
                     found += [overlap(m, t)["iou"] for m, t in zip(masks, sample.masks[places], strict=True)]
         means[name] = float(np.mean(found))
     return means

@@ -64,17 +64,16 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> Times
     return spent
 
 
-def transformers_decode(theirs: Any, embedding: Embedding, prompts: Prompts) -> Tensor:
-    """Low-res logits (P, 3, L, L) by the forward pass of transformers' `SamModel`."""
-    assert prompts.points is not None
-    points = torch.from_numpy(embedding.geometry.points_to_model(prompts.points))[None]
+def transformers_decode(theirs: Any, embedding: Embedding, prompts: Prompts, three: bool = True) -> Tensor:
+    """Low-res logits (P, C, L, L) by the forward pass of transformers' `SamModel`: `three` masks or the single one."""
+    given: dict[str, Tensor] = {}
+    if prompts.points is not None:
+        given["input_points"] = torch.from_numpy(embedding.geometry.points_to_model(prompts.points))[None]
+        given["input_labels"] = torch.from_numpy(prompts.labels)[None]
+    if prompts.boxes is not None:
+        given["input_boxes"] = torch.from_numpy(embedding.geometry.boxes_to_model(prompts.boxes))[None]
     with torch.no_grad():
-        answer = theirs(
-            image_embeddings=embedding.tensor[None],
-            input_points=points,
-            input_labels=torch.from_numpy(prompts.labels)[None],
-            multimask_output=True,
-        )
+        answer = theirs(image_embeddings=embedding.tensor[None], multimask_output=three, **given)
     logits: Tensor = answer.pred_masks[0]
     return logits
 

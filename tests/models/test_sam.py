@@ -53,12 +53,9 @@ def test_epsilons_and_heads_are_those_of_transformers(size: str) -> None:
     )
 
 
-@pytest.mark.parametrize("boxes", [False, True])
-@pytest.mark.parametrize("points", [0, 1, 3])
+@pytest.mark.parametrize(("points", "boxes"), [(1, False), (3, False), (0, True), (1, True), (3, True)])
 def test_prompts_become_the_tokens_of_transformers(points: int, boxes: bool) -> None:
     """Clicks of all kinds, padding among them, several objects an image."""
-    if not points and not boxes:
-        return
     ours, theirs = drawn("nano"), as_transformers(drawn("nano"))
     given = {
         "input_points": 128 * torch.rand(2, 3, points, 2) if points else None,

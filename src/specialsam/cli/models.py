@@ -11,6 +11,8 @@ from specialsam.cli.options import Base, Debug, Sets, TrustBase, read_settings
 from specialsam.core.console import say, stage
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from specialsam.core.geometry import ImageArray
 
 app = typer.Typer()
@@ -43,11 +45,9 @@ def bench(
     measured = run_bench(model, bsds, camo, BenchSettings(limit, segments, rivals, clicks, zoom), out, trust_base)
     say(measured.text)
     if figure is not None:
-        from specialsam.core.files import write_whole
         from specialsam.report.clicking import clicks_figure
 
-        drawn = clicks_figure(measured.rows, clicks)
-        write_whole(figure, lambda beside: drawn.savefig(beside, dpi=150))
+        _save_picture(clicks_figure(measured.rows, clicks), figure)
         say(f"wrote {figure}")
 
 
@@ -57,6 +57,12 @@ def _check_picture(path: Path | None, option: str) -> None:
 
     if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UsageError(f"expected {option} to end in .png, .svg or .pdf, got {path}")
+
+
+def _save_picture(figure: Figure, path: Path) -> None:
+    from specialsam.core.files import write_whole
+
+    write_whole(path, lambda beside: figure.savefig(beside, dpi=150))
 
 
 @app.command()
@@ -92,13 +98,11 @@ def pretrain_figure(
     debug: Debug = False,
 ) -> None:
     """Draw a pre-training: validation IoU, training loss and learning rate over images seen, stages in a row."""
-    from specialsam.core.files import write_whole
     from specialsam.report.pretraining import pretraining_figure, read_stage
 
     _check_picture(out, "--out")
     stages = [read_stage(run) for run in runs]
-    figure = pretraining_figure(stages)
-    write_whole(out, lambda beside: figure.savefig(beside, dpi=150))
+    _save_picture(pretraining_figure(stages), out)
     seen = ", ".join(f"{stage.name} {stage.images:,} images at {stage.side} px" for stage in stages)
     say(f"wrote {out}: {seen}")
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from specialsam.core.errors import ModelError
-from specialsam.models.sam import Sam, sam_config
+from specialsam.models.sam import Sam, sam_config, tied
 from specialsam.models.sam2 import (
     SAM2_NAMES,
     SAM3_NAMES,
@@ -100,12 +100,6 @@ def _vit(card: Card, epsilon: float) -> Any:
 def _ours(card: Card, epsilon: float) -> Sam:
     config = sam_config(card.side, card.channels, iou_width=card.channels, epsilon=epsilon)
     return Sam(config, ENCODERS[card.encoder](card))
-
-
-def tied(sam: Any) -> Any:
-    """The same model, whose prompt encoder has the image's positional encoding."""
-    sam.prompt_encoder.shared_embedding.positional_embedding = sam.shared_image_embedding.positional_embedding
-    return sam
 
 
 SHARED = "shared_image_embedding.positional_embedding"

@@ -9,7 +9,7 @@ pre-training asks for it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from specialsam.core.errors import ModelError
 from specialsam.models.efficientnet import WIDTHS, Backbone
-from specialsam.models.sam import Sam, SamConfig, sam_config
+from specialsam.models.sam import Sam, SamConfig, sam_config, tied, transformers_sam
 from specialsam.models.tinyvit import ChannelNorm, TinyViT
 
 NANO_SIDE = 512
@@ -231,9 +231,6 @@ def build_nano(encoder: str = "conv", side: int = NANO_SIDE) -> Any:
 
 def _vit(side: int) -> Any:
     """The plain-ViT candidate, as a `SamModel`."""
-    from transformers import SamConfig as TheirConfig
-    from transformers import SamModel
-
     vision = {
         "hidden_size": 192,
         "output_channels": NANO_CHANNELS,
@@ -247,9 +244,7 @@ def _vit(side: int) -> Any:
         "mlp_dim": 768,
         "initializer_range": 0.02,  # transformers' 1e-10 is never left, and its products are denormal: very slow
     }
-    config = nano_config(side)
-    prompt, decoder = asdict(config.prompt_encoder_config), asdict(config.mask_decoder_config)
-    return SamModel(TheirConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
+    return transformers_sam(nano_config(side), vision)
 
 
 def _initialise(sam: Any) -> None:
@@ -261,7 +256,7 @@ def _initialise(sam: Any) -> None:
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight)
     torch.nn.init.normal_(sam.shared_image_embedding.positional_embedding)
-    sam.prompt_encoder.shared_embedding.positional_embedding = sam.shared_image_embedding.positional_embedding
+    tied(sam)
 
 
 def _tiny_vit(side: int) -> nn.Module:

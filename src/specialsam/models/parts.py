@@ -16,6 +16,7 @@ from specialsam.models.architectures import State, official_name, to_transformer
 from specialsam.models.checkpoints import strip
 from specialsam.models.folder import ENCODER_KEY, encoder_kind
 from specialsam.models.levels import has_levels
+from specialsam.models.sam import tied
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
 from specialsam.models.weights import fill, read_checkpoint, require_finite, tie
@@ -58,8 +59,7 @@ def _require_one_level(base: Segmenter, what: str) -> None:
 
 def _frozen(whole: Segmenter, path: Path, other_encoder: bool) -> Segmenter:
     sam: Any = whole.sam
-    sam.prompt_encoder.shared_embedding.positional_embedding = sam.shared_image_embedding.positional_embedding
-    sam.to(whole.device).eval().requires_grad_(False)
+    tied(sam).to(whole.device).eval().requires_grad_(False)
     return Segmenter(whole.name, sam, whole.side, str(path), None if other_encoder else whole.backend)
 
 

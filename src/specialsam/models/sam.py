@@ -256,14 +256,26 @@ class Sam(nn.Module):
         self.mask_decoder = MaskDecoder(config.mask_decoder_config)
 
 
+def tied(sam: Any) -> Any:
+    """The same model, whose prompt encoder has the image's positional encoding."""
+    sam.prompt_encoder.shared_embedding.positional_embedding = sam.shared_image_embedding.positional_embedding
+    return sam
+
+
+def transformers_sam(config: SamConfig, vision: dict[str, Any]) -> Any:
+    """A `SamModel` with the prompt encoder and mask decoder of a configuration, and its own vision encoder."""
+    from transformers import SamConfig as TheirConfig
+    from transformers import SamModel
+
+    prompt, decoder = asdict(config.prompt_encoder_config), asdict(config.mask_decoder_config)
+    return SamModel(TheirConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
+
+
 def as_transformers(sam: nn.Module) -> Any:
     """A `SamModel` with the prompt encoder and mask decoder of a `Sam` (copies), to be given embeddings.
 
     Its own vision encoder is as small as its shapes allow, and random.
     """
-    from transformers import SamConfig as TheirConfig
-    from transformers import SamModel
-
     config: Any = sam.config
     vision = asdict(config.vision_config) | {
         "hidden_size": 4,
@@ -274,14 +286,7 @@ def as_transformers(sam: nn.Module) -> Any:
         "global_attn_indexes": [],
         "num_pos_feats": config.prompt_encoder_config.hidden_size // 2,
     }
-    theirs: Any = SamModel(
-        TheirConfig(
-            vision_config=vision,
-            prompt_encoder_config=asdict(config.prompt_encoder_config),
-            mask_decoder_config=asdict(config.mask_decoder_config),
-        )
-    )
+    theirs = transformers_sam(config, vision)
     own = {name: value for name, value in sam.state_dict().items() if not name.startswith("vision_encoder.")}
     theirs.load_state_dict(own, strict=False)
-    theirs.prompt_encoder.shared_embedding.positional_embedding = theirs.shared_image_embedding.positional_embedding
-    return theirs.to(next(iter(own.values())).dtype).eval().requires_grad_(False)
+    return tied(theirs).to(next(iter(own.values())).dtype).eval().requires_grad_(False)

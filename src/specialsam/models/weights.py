@@ -22,7 +22,6 @@ from specialsam.models.architectures import (
     State,
     build,
     official_name,
-    tied,
     to_official,
     to_transformers,
 )
@@ -36,6 +35,7 @@ from specialsam.models.checkpoints import (
     transformers_card,
 )
 from specialsam.models.levels import adopt, has_levels, ours
+from specialsam.models.sam import tied
 from specialsam.models.zoo import CARDS, Card
 
 Progress = Callable[[int, int, str], None]

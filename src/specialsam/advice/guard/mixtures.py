@@ -160,15 +160,15 @@ def guard(
         return _keep_base(base, gains, shown, asked, settings)
     enough = [row for row in shown if row.alpha < most.alpha and row.gain.mean >= ENOUGH * most.gain.mean]
     best = asked.with_drop(next(filter(asked.allows, sorted(enough, key=lambda row: row.alpha)), most))
+    rows = asked.with_drops(gains)
     kept: Kept = "tuned" if best.alpha == 1 else "mixture"
     says = (
         f"Kept: {_name(best)}, {points(best.gain)} IoU points over the base on {best.gain.n} validation images, "
-        f"{_memory(best)}; it was chosen on these images among {len(gains)} shares, so the gain is optimistic and only "
-        "the test split tells its size." + _forgone(best, asked.with_drops(gains), settings)
+        f"{_memory(best)}; it was chosen on these images among {len(rows)} shares, so the gain is optimistic and only "
+        "the test split tells its size." + _forgone(best, rows, settings)
     )
     finding = Finding("guard", "pass", says, _numbers(best, kept, settings))
-    segmenter = interpolate(base, tuned, best.alpha)
-    return Guarded(best.alpha, segmenter, asked.with_drops(gains), kept, says, finding)
+    return Guarded(best.alpha, interpolate(base, tuned, best.alpha), rows, kept, says, finding)
 
 
 def _gains(
