@@ -47,6 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "16 objects an image": {"objects": 16},
     "192 px": {"side": 192},
     "384 px": {"side": 384, "batch": 4},
+    "512 px": {"side": 512, "batch": 2},
     "pyramid": {"encoder": "conv"},
     "plain ViT": {"encoder": "vit"},
     "TinyViT": {"encoder": "tinyvit"},

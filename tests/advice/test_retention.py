@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from specialsam.advice.guard import retention
 from specialsam.advice.guard.retention import (
     LONGEST,
     RETENTION_SEED,
@@ -24,7 +25,7 @@ from specialsam.models.load import load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone
 from specialsam.prompts import draw, generator
-from specialsam.synth.scenes import SMALLEST
+from specialsam.synth.scenes import SMALLEST, scene
 from specialsam.training.pretrain import _scenes
 from specialsam.training.pretrain_objective import VALIDATION_SEED
 from specialsam.training.pretrain_settings import PretrainSettings
@@ -145,6 +146,44 @@ def test_embeddings_from_a_store_serve_as_those_in_memory(base: Segmenter, tmp_p
         assert len(store) == 3
     with pytest.raises(UsageError, match="store of encoder"):
         retention_set(base, count=1, store=EmbeddingStore(tmp_path / "other", "another"))
+
+
+def test_what_a_machine_has_is_neither_drawn_nor_encoded_again(
+    base: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[int]
+) -> None:
+    """Oracle: the set without a lasting store, to the last bit, in memory and through a job's own store."""
+    monkeypatch.setenv("SPECIALSAM_CACHE", str(tmp_path / "cache"))
+    drawn: list[int] = []
+    monkeypatch.setattr(retention, "scene", lambda *how: drawn.append(how[0]) or scene(*how))
+
+    def lasting() -> EmbeddingStore:
+        return EmbeddingStore(tmp_path / "machine", base.encoder_id, "full")
+
+    alone = retention_set(base, count=3)
+    expected = [item.embedding().tensor for item in alone.items]
+    assert (len(drawn), sum(encoded)) == (3, 3)
+    for number, more in enumerate(({}, {"store": EmbeddingStore(tmp_path / "job", base.encoder_id, "half")})):
+        found = retention_set(base, count=3, machine=lasting(), **more)  # type: ignore[arg-type]
+        assert (len(drawn), sum(encoded)) == (6, 6), f"call {number}"  # once, for the store that has none
+        for item, other, tensor in zip(found.items, alone.items, expected, strict=True):
+            assert np.array_equal(item.masks, other.masks)
+            own = item.embedding().tensor
+            assert torch.equal(own.float(), tensor.half().float() if more else tensor)
+    assert np.array_equal(found.items[0].image(), alone.items[0].image())
+    with pytest.raises(UsageError, match="store of encoder"):
+        retention_set(base, count=1, machine=EmbeddingStore(tmp_path / "other", "another"))
+
+
+def test_what_is_damaged_on_the_machine_is_encoded_again(base: Segmenter, tmp_path: Path) -> None:
+    machine = EmbeddingStore(tmp_path, base.encoder_id, "full")
+    expected = [item.embedding().tensor for item in retention_set(base, count=2, machine=machine).items]
+    [shard] = machine.folder.glob("*.safetensors")
+    data = bytearray(shard.read_bytes())
+    data[-4000:] = bytes(4000)
+    shard.write_bytes(data)
+    again = EmbeddingStore(tmp_path, base.encoder_id, "full")
+    found = [item.embedding().tensor for item in retention_set(base, count=2, machine=again).items]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_large_photographs_are_scaled_down(base: Segmenter, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from specialsam.embeddings.store import encoders
 from specialsam.models.load import load_model
 from specialsam.models.segmenter import fingerprint
 from specialsam.models.specialist import load_specialist, read_card
-from specialsam.pipeline.general import training_data
+from specialsam.pipeline.general import retention, training_data
 from specialsam.pipeline.job import Request, open_job
 from specialsam.pipeline.specialize import run_specialize
 
@@ -63,6 +63,31 @@ def test_what_is_replayed_lies_in_the_jobs_store_and_is_not_what_the_guard_measu
         for item in general.train:
             assert general.embeddings([item])[0].tensor.shape == learned.embeddings(learned.train[:1])[0].tensor.shape
             assert general.masks(item).any()
+
+
+def test_a_second_job_on_the_machine_encodes_its_own_images_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[int]
+) -> None:
+    """Also for a job whose cache cannot be written, which encodes all of them itself."""
+    monkeypatch.setenv("SPECIALSAM_CACHE", str(tmp_path / "cache"))
+    settings = small(train={"replay": 1.0, "replay_pool": 3}, guard={"retention": "generated", "retention_images": 2})
+
+    def general_passes(name: str) -> int:
+        with open_job("specialize", Request(str(data), "nano", tmp_path / name), settings) as job:
+            job.prepare()
+            encoded.clear()
+            training_data(job)
+            measure = retention(job)
+            assert measure is not None
+            assert not encoded or sum(encoded) == 3  # the guard's are asked for when it turns on them
+            measure(job.segmenter)
+        return sum(encoded)
+
+    assert general_passes("first") == 3 + 2
+    assert general_passes("second") == 0
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SPECIALSAM_CACHE", str(tmp_path / "file"))
+    assert general_passes("third") == 3 + 2
 
 
 def test_without_anything_to_replay_it_tunes_all_the_same(

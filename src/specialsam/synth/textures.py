@@ -7,21 +7,16 @@ colour. A tile blends, warps and lights one or two families; it is a pure functi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import scipy
 from scipy import fft
 
-from specialsam.core.errors import SpecialSamError
-from specialsam.core.files import write_whole
-from specialsam.core.folders import cache_folder
+from specialsam.synth.kept import code, kept
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
@@ -320,22 +315,8 @@ def tile(index: int) -> ByteArray:
     The same on every call, whatever was drawn before. Once drawn it is kept on this machine, 85 MB for the whole bank,
     which takes a process longer to draw than its first hundred scenes.
     """
-    path = cache_folder() / "textures" / _drawn_by() / f"{index}.npy"
-    with suppress(OSError, ValueError, EOFError):
-        kept = np.load(path)
-        if kept.shape == (2, TILE_SIDE, TILE_SIDE) and kept.dtype == np.uint8:
-            return np.asarray(kept)
-    drawn = _tile(index)
-    with suppress(OSError, SpecialSamError):  # a machine that lets nothing be kept draws again
-        write_whole(path, lambda beside: np.save(beside, drawn))
-    return drawn
-
-
-@cache
-def _drawn_by() -> str:
-    """Names what decides a tile: this file, and the versions of the libraries that it draws with."""
-    versions = f"{np.__version__} {scipy.__version__} {cv2.__version__}"
-    return hashlib.sha256(Path(__file__).read_bytes() + versions.encode()).hexdigest()[:16]
+    found = kept("textures", str(index), code(Path(__file__)), lambda: {"tile": _tile(index)})
+    return np.asarray(found["tile"], np.uint8)
 
 
 def _tile(index: int) -> ByteArray:

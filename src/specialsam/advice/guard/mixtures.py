@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import torch
@@ -116,18 +117,20 @@ def retention_measure(
     base: Segmenter,
     settings: GuardSettings,
     seed: int = 0,
-    store: EmbeddingStore | None = None,
+    machine: EmbeddingStore | None = None,
     spread: Spread = alone,
     part: Part = "all",
 ) -> Measure | None:
     """What `guard` asks about general images by its settings; None where they say "none".
 
-    `part` is "measured" where others of them were replayed in tuning.
+    `part` is "measured" where others of them were replayed in tuning, `machine` a store of `retention_set`. They are
+    made when they are first asked about.
     """
     if settings.retention == NONE or not settings.enabled:
         return None
-    general = retention_set(base, settings.retention, settings.retention_images, seed, store, part=part)
-    return lambda segmenter: retention_iou(segmenter, general, spread=spread).tolist()
+    how = settings.retention, settings.retention_images, seed
+    general = cache(lambda: retention_set(base, *how, part=part, machine=machine))
+    return lambda segmenter: retention_iou(segmenter, general(), spread=spread).tolist()
 
 
 def guard(

@@ -7,7 +7,7 @@ interference"). The retention set shows how much: photographs that the user name
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from specialsam.core.errors import DataError, SpecialSamError, UsageError
+from specialsam import synth
+from specialsam.core.errors import DataError, SpecialSamError, StoreError, UsageError
 from specialsam.core.geometry import BoolArray, Geometry, ImageArray
 from specialsam.core.place import Spread, alone
 from specialsam.core.types import Embedding, Record, Sample
@@ -29,7 +30,9 @@ from specialsam.embeddings import EmbeddingStore, Writer
 from specialsam.metrics.overlaps import overlap
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import Group, draw, generator
+from specialsam.synth.kept import Arrays, code, kept
 from specialsam.synth.scenes import SMALLEST, scene
+from specialsam.training.targets import Packed
 
 GENERATED = "generated"
 """The source that stands for generated scenes."""
@@ -89,31 +92,40 @@ def retention_set(
     objects: int = OBJECTS,
     part: Part = "all",
     progress: Callable[[int, int, str], None] | None = None,
+    machine: EmbeddingStore | None = None,
 ) -> RetentionSet:
     """`count` general images, encoded by `segmenter`: "generated" scenes, or those of a labelled data set `source`.
 
     `source` is anything that `open_dataset` takes; its images are taken in the order of a hash of `seed` and name. Of
     each image at most `objects` masks count, none below 0.1 % of the image. Embeddings stay in memory (4 MiB an image
-    for a SAM), or in `store`, which must belong to the same encoder. Raises DataError where no image can be used.
+    for a SAM), or in `store`, which must belong to the same encoder, as must the store `machine`: what it has is not
+    encoded again, and what it lacks is put there, too, for whoever asks next. Masks of generated scenes are kept on the
+    machine anyway, so that no scene is drawn twice. Raises DataError where no image can be used.
     """
     if count < 1 or objects < 1:
         raise UsageError(f"expected at least one retention image and one object of each, got {count} and {objects}")
-    if store is not None and store.encoder_id != segmenter.encoder_id:
-        raise UsageError(f"expected a store of encoder {segmenter.encoder_id}, got one of {store.encoder_id}")
+    for other in (store, machine):
+        if other is not None and other.encoder_id != segmenter.encoder_id:
+            raise UsageError(f"expected a store of encoder {segmenter.encoder_id}, got one of {other.encoder_id}")
     items: list[RetentionItem] = []
-    candidates, left_out = _candidates(str(source), count, seed, part, min(SCENE_SIDE, segmenter.side))
-    with store.writer() if store is not None else nullcontext() as writer:
+    side = min(SCENE_SIDE, segmenter.side)
+    candidates, left_out = _candidates(str(source), count, seed, part, side)
+    with _writer(store) as writer, _writer(machine) as lasting:
         for name, read in candidates:
+            shown = cache(partial(_shrunk, read))
             try:
-                sample = _shrunk(read())
-                masks = _chosen(sample, objects, seed)
+                masks, digest = _of_scene(name, side, shown) if str(source) == GENERATED else _of_sample(shown())
+                masks = _chosen(name, masks, objects, seed)
             except SpecialSamError as error:
                 left_out.append(str(error))
                 continue
             prompts = tuple(
                 tuple(draw(strategy, masks, generator(seed, "retention", name, strategy))) for strategy in STRATEGIES
             )
-            embedding = _encoded(sample, segmenter, writer)
+            make = partial(_made, name, shown, digest, segmenter, lasting)
+            embedding = _stored(name, digest, make, writer) if writer else cache(make)
+            if lasting and not writer:
+                embedding()
             items.append(RetentionItem(name, masks, prompts, embedding, partial(_image, read)))
             if progress:
                 progress(len(items), count, name)
@@ -162,11 +174,36 @@ def _scene(number: int, side: int) -> Sample:
 
 
 def _image(read: Read) -> ImageArray:
-    return _shrunk(read()).image
+    return _shrunk(read).image
 
 
-def _shrunk(sample: Sample) -> Sample:
+def _of_sample(sample: Sample) -> tuple[BoolArray, str]:
+    """All masks of an image, bool (P, H, W), and the digest of its pixels."""
+    return sample.masks, digest_array(sample.image)
+
+
+def _of_scene(name: str, side: int, read: Read) -> tuple[BoolArray, str]:
+    """As `_of_sample`, of a generated scene, which this machine draws once: about 10 KB are kept."""
+
+    def drawn() -> Arrays:
+        masks, digest = _of_sample(read())
+        packed = Packed.of(masks)
+        return {**vars(packed), "bits": np.frombuffer(packed.bits, np.uint8), "digest": digest}
+
+    found = kept("scenes", f"{name}-{side}", _drawn_by(), drawn)
+    count, height, width = found["shape"].tolist()
+    packed = Packed((count, height, width), int(found["filled"]), found["bits"].tobytes())
+    return packed.masks(), str(found["digest"])
+
+
+@cache
+def _drawn_by() -> str:
+    return code(*sorted(Path(synth.__path__[0]).rglob("*.py")))
+
+
+def _shrunk(read: Read) -> Sample:
     """The sample with a longest side of at most LONGEST pixels."""
+    sample = read()
     if max(sample.size) <= LONGEST:
         return sample
     frame = Geometry(*sample.size, LONGEST)
@@ -177,23 +214,39 @@ def _shrunk(sample: Sample) -> Sample:
     return Sample(sample.record, frame.image_to_model(sample.image), masks, sample.labels)
 
 
-def _chosen(sample: Sample, objects: int, seed: int) -> BoolArray:
-    """At most `objects` of the masks that are large enough, drawn by the image's name."""
-    large = np.flatnonzero(sample.masks.mean((1, 2)) >= SMALLEST) if len(sample.masks) else np.zeros(0, np.int64)
+def _chosen(name: str, masks: BoolArray, objects: int, seed: int) -> BoolArray:
+    """At most `objects` of the masks (P, H, W) that are large enough, drawn by the image's name."""
+    large = np.flatnonzero(masks.mean((1, 2)) >= SMALLEST) if len(masks) else np.zeros(0, np.int64)
     if not len(large):
-        raise DataError(f"{sample.id}: expected an object of at least {SMALLEST:.1%} of the image, found none")
-    order = generator(seed, "retention objects", sample.id).permutation(len(large))[:objects]
-    return np.asarray(sample.masks[large[np.sort(order)]], np.bool_)
+        raise DataError(f"{name}: expected an object of at least {SMALLEST:.1%} of the image, found none")
+    order = generator(seed, "retention objects", name).permutation(len(large))[:objects]
+    return np.asarray(masks[large[np.sort(order)]], np.bool_)
 
 
-def _encoded(sample: Sample, segmenter: Segmenter, writer: Writer | None) -> Callable[[], Embedding]:
-    """A reader of the sample's embedding, made when it is first asked for, or now in a store that lacks it."""
-    if writer is None:
-        return cache(lambda: segmenter.encode(sample.image))
+def _writer(store: EmbeddingStore | None) -> AbstractContextManager[Writer | None]:
+    return nullcontext() if store is None else store.writer()
+
+
+def _made(name: str, read: Read, digest: str, segmenter: Segmenter, lasting: Writer | None) -> Embedding:
+    """An image's embedding: what is in a lasting store, or made now and put there."""
+    if lasting is None:
+        return segmenter.encode(read().image)
+    store = lasting.store
+    key = store.key(digest)
+    if key in store:
+        with suppress(StoreError):  # another job has just made room
+            return store.get(key)
+    made = segmenter.encode(read().image)
+    lasting.put(key, made, name)
+    return made
+
+
+def _stored(name: str, digest: str, make: Callable[[], Embedding], writer: Writer) -> Callable[[], Embedding]:
+    """A reader of an image's embedding in a store, which gets it now where it lacks it."""
     store = writer.store
-    key = store.key(digest_array(sample.image))
+    key = store.key(digest)
     if key not in store:
-        writer.put(key, segmenter.encode(sample.image), sample.id)
+        writer.put(key, make(), name)
     return lambda: store.get(key)
 
 
