@@ -64,7 +64,6 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned") / "discs"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("specialsam.report.html.write_report", lambda *_: None)
-        patched.setattr("specialsam.report.html.save_figures", lambda *_: None)
         assert run_specialize(Request(str(data), "nano", folder), TUNING) is not None
     return folder
 

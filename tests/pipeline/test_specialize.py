@@ -61,7 +61,6 @@ def quiet_report(*_: Any, **__: Any) -> None:
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("specialsam.report.html.write_report", quiet_report)
-    monkeypatch.setattr("specialsam.report.html.save_figures", quiet_report)
 
 
 @pytest.fixture(scope="module")

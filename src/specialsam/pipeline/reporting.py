@@ -68,7 +68,7 @@ class Told:
 def write_run_report(job: Job, tuned: Segmenter, results: Results, told: Told) -> Written:
     """Write every table, figure and page of a finished run into its folder."""
     result, kept, evidence = told.result, told.kept, told.evidence
-    from specialsam.report.html import save_figures, write_report
+    from specialsam.report.html import write_report
 
     folder, settings, layout, names = job.folder, job.settings, job.plan, ("base", "specialist")
     results.save(folder / "results.parquet")
@@ -114,8 +114,7 @@ def write_run_report(job: Job, tuned: Segmenter, results: Results, told: Told) -
     if evidence is not None:
         report = _with_evidence(report, evidence)
     path = folder / "report.html"
-    write_report(report, path)
-    save_figures(report, folder / "figures")
+    write_report(report, path, folder / "figures")
     return Written(path, means, paired)
 
 

@@ -64,6 +64,10 @@ class Plate:
     figure: Figure | None = None
 
 
+Drawn = tuple[dict[str, Plate], dict[str, tuple[Plate, ...]]]
+"""What `plates` and `further_plates` give."""
+
+
 def plates(report: Report) -> dict[str, Plate]:
     """The report's figures: models, pairs, gains, training, categories, sizes; each always there, drawn or excused."""
     return {
@@ -100,10 +104,16 @@ def sizes_plate(data: DataFacts | None) -> Plate:
     return _plate(_sizes, data, "No distribution of object sizes: no object was measured.")
 
 
-def save_figures(report: Report, folder: Path) -> tuple[Path, ...]:
+def drawn_once(report: Report) -> Drawn:
+    """All plates of a report, to be shown on its page and saved as files."""
+    return plates(report), further_plates(report)
+
+
+def save_figures(report: Report, folder: Path, drawn: Drawn | None = None) -> tuple[Path, ...]:
     """Write every figure that can be drawn, and every side-by-side row, as PNG into `folder`; the paths, in order."""
-    named = list(plates(report).items())
-    for name, several in further_plates(report).items():
+    first, further = drawn or drawn_once(report)
+    named = list(first.items())
+    for name, several in further.items():
         named += [(f"{name}-{index}" if index > 1 else name, plate) for index, plate in enumerate(several, 1)]
     return (*save_plates(named, folder), *save_sides(report.comparisons, folder))
 

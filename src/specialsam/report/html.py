@@ -8,7 +8,7 @@ from pathlib import Path
 from specialsam.report.difficulty import losses, said
 from specialsam.report.facts import Comparison, DataFacts, Guard, History, Report, Rows, RunFacts, TableRow, rows_of
 from specialsam.report.finding import found_lines
-from specialsam.report.gallery import further_plates, plates, save_figures
+from specialsam.report.gallery import Drawn, drawn_once, save_figures
 from specialsam.report.guard import guard_sentence, mixtures
 from specialsam.report.numbers import metric_name, number
 from specialsam.report.page import checked, environment, figured, problem_kinds, prompt_note, sides, write_page
@@ -20,18 +20,25 @@ from specialsam.report.tables import result_tables
 from specialsam.report.verdict import key_row, verdict_of
 
 
-def write_report(report: Report, path: Path) -> None:
-    """Write the page to `path`, whole or not at all. SpecialSamError in one line when it cannot be written."""
-    write_page(render(report), path)
+def write_report(report: Report, path: Path, figures: Path | None = None) -> None:
+    """Write the page to `path`, whole or not at all, and its figures as files into a folder where one is given.
+
+    SpecialSamError in one line when it cannot be written.
+    """
+    drawn = drawn_once(report)
+    write_page(render(report, drawn), path)
+    if figures is not None:
+        save_figures(report, figures, drawn)
 
 
-def render(report: Report) -> str:
+def render(report: Report, drawn: Drawn | None = None) -> str:
     """The whole page as text."""
     pictures = sides(report.comparisons)
-    figures = {name: figured(name, plate) for name, plate in plates(report).items()}
+    plates, further_plates = drawn or drawn_once(report)
+    figures = {name: figured(name, plate) for name, plate in plates.items()}
     further = {
         name: [figured(f"{name}{index}", plate) for index, plate in enumerate(several)]
-        for name, several in further_plates(report).items()
+        for name, several in further_plates.items()
     }
     return (
         environment()

@@ -58,7 +58,8 @@ class Plain(Figure):
     """A figure that draws every text as it stands: names from other people's disks hold `$`, `\\` and any script.
 
     Mathematics is switched off while it is drawn, for all texts, those of ticks too, which are made only then; that
-    no font here has a letter leaves a box in its place and no warning.
+    no font here has a letter leaves a box in its place and no warning. It is laid out once, for the page and the file
+    alike: that takes as long as drawing it.
     """
 
     def draw(self, renderer: RendererBase) -> None:
@@ -67,6 +68,7 @@ class Plain(Figure):
             for text in self.findobj(Text):
                 text.set_parse_math(False)
             super().draw(renderer)
+        self.set_layout_engine("none")
 
 
 def blank(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
