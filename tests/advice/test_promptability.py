@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,9 @@ from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.masks import interior_point, tight_boxes
 from specialsam.core.types import Dataset, Embedding, Prediction, Prompts, Record, Sample
-from specialsam.models.segmenter import Segmenter
+from specialsam.evaluation.evaluate import live
+from specialsam.models.load import load_model
+from specialsam.models.segmenter import SINGLE, Segmenter
 
 torch.set_num_threads(1)
 SIDE = 64
@@ -55,6 +59,11 @@ class Flood(Segmenter):
     @property
     def encoder_id(self) -> str:  # type: ignore[override]
         return "flood"
+
+    def decode_each(
+        self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts], outputs: slice = SINGLE
+    ) -> list[Prediction]:
+        return [self.decode(embedding, asked) for embedding, asked in zip(embeddings, prompts, strict=True)]
 
     def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool = False) -> Prediction:
         frame = embedding.geometry
@@ -254,6 +263,21 @@ def test_clicks_are_counted_until_the_target_is_reached() -> None:
     assert curve.index.tolist() == [1, 2, 3, 4, 5]
     assert curve[3] == pytest.approx(WHOLE)
     assert curve[1] == pytest.approx(0.5, abs=0.1)
+
+
+def test_several_images_at_once_are_clicked_as_each_alone() -> None:
+    """With nano; the second image has no object, the third more of them than the others."""
+    base = load_model("nano")
+    images = [squares(0), squares(1, empty=True), squares(2, count=4), squares(3, count=1)]
+    records, subject = subject_of(images)
+    subject = replace(subject, segmenter=base, embed=live)
+    together = clicks_to({"nano": base}, records, subject, most=3)
+    alone = [clicks_to({"nano": base}, [record], subject, most=3) for record in (records[0], *records[2:])]
+    key = ["record", "object", "click"]
+    expected = pd.concat([one.curve for one in alone]).sort_values(key)
+    found = together.curve.sort_values(key)
+    assert found[key].to_numpy().tolist() == expected[key].to_numpy().tolist()
+    assert found["iou"].to_numpy() == pytest.approx(expected["iou"].to_numpy(), abs=1e-3)
 
 
 def test_who_never_reaches_the_target_counts_as_the_most() -> None:

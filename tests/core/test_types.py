@@ -12,7 +12,7 @@ import torch
 
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import Geometry
-from specialsam.core.types import Dataset, Embedding, Prediction, Prompts, Record, Sample
+from specialsam.core.types import Dataset, Embedding, Prediction, Prompts, Record, Sample, joined
 
 torch.set_num_threads(1)
 RECORD = Record("a", Path("a.png"))
@@ -83,6 +83,19 @@ def test_sample_knows_its_size() -> None:
     sample = Sample(RECORD, IMAGE, np.zeros((0, 4, 6), np.bool_))
     assert (sample.id, sample.size) == ("a", (4, 6))
     assert len(Dataset("d", Path(), "folder", (RECORD,))) == 1
+
+
+def test_joined_prompts_are_cut_apart_again() -> None:
+    """Oracle: slices of the whole; kinds that one part lacks are refused, whatever their order."""
+    masks = np.arange(3 * 16, dtype=np.float32).reshape(3, 4, 4)
+    whole = Prompts("s", np.arange(12, dtype=np.float32).reshape(3, 2, 2), np.array([[1, 0]] * 3), masks=masks)
+    again = joined([whole[0:1], whole[1:1], whole[1:3]])
+    assert again.boxes is None
+    for part in ("points", "labels", "masks"):
+        np.testing.assert_array_equal(getattr(again, part), getattr(whole, part))
+    for pair in ([whole, replace(whole, masks=None)], [replace(whole, masks=None), whole]):
+        with pytest.raises(DataError, match="expected prompts of the same kinds"):
+            joined(pair)
 
 
 def test_slicing_prompts_slices_every_part() -> None:

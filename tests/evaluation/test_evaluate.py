@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -189,13 +189,15 @@ class Spy:
 
     def __init__(self, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch):
         self.asked: list[tuple[str, Prompts]] = []
-        original = Segmenter.decode_outputs
+        original = Segmenter.decode_each
 
-        def decode_outputs(model: Segmenter, embedding: Embedding, prompts: Prompts, outputs: slice) -> Prediction:
-            self.asked.append((model.name, prompts))
-            return original(model, embedding, prompts, outputs)
+        def decode_each(
+            model: Segmenter, embeddings: Sequence[Embedding], prompts: Sequence[Prompts], *outputs: slice
+        ) -> list[Prediction]:
+            self.asked += [(model.name, one) for one in prompts]
+            return original(model, embeddings, prompts, *outputs)
 
-        monkeypatch.setattr(Segmenter, "decode_outputs", decode_outputs)
+        monkeypatch.setattr(Segmenter, "decode_each", decode_each)
 
     def of(self, model: str) -> list[Prompts]:
         return [prompts for name, prompts in self.asked if name == model]
@@ -247,6 +249,23 @@ def test_correction_rounds(base: Segmenter, monkeypatch: pytest.MonkeyPatch) -> 
             assert wrong[index, y, x]
             assert later.labels[index, -1] == one.masks[index, y, x]
     assert {row.output for row in rows if row.strategy == "clicks4"} == {"single"}
+
+
+def test_what_all_strategies_ask_alike_takes_one_pass_of_the_decoder(
+    base: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One click is asked at three places, a box is another form; the scores are those of a call a strategy."""
+    passes: list[int] = []
+    original = Segmenter._answers
+    monkeypatch.setattr(Segmenter, "_answers", lambda *how: passes.append(sum(map(len, how[2]))) or original(*how))
+    bench, strategies = Bench(sample("a", 3)), ("interior", "center_of_mass", "box", "random")
+    together = bench.rows({"base": base}, strategies=strategies)
+    assert sorted(passes) == [3, 9]
+    alone = [row for name in strategies for row in bench.rows({"base": base}, strategies=(name,))]
+    assert [(r.strategy, r.object, r.output, r.metric) for r in together] == [
+        (r.strategy, r.object, r.output, r.metric) for r in alone
+    ]
+    assert [r.value for r in together] == pytest.approx([r.value for r in alone], abs=1e-3)
 
 
 def test_the_object_index_counts_empty_masks(base: Segmenter) -> None:

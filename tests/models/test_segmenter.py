@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pytest
 import torch
 from answered import theirs_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from specialsam.core.errors import DataError, ModelError, UsageError
@@ -23,6 +25,7 @@ from specialsam.models.segmenter import (
     FAMILIES,
     PIXEL_MEAN,
     PIXEL_STD,
+    SINGLE,
     THREE,
     Preprocessing,
     Segmenter,
@@ -199,6 +202,51 @@ def test_images_of_several_sizes_and_numbers_of_objects_in_one_pass(segmenter: S
     loop = [segmenter.decode(e, p, multimask=True) for e, p in zip(embeddings, prompts, strict=True)]
     torch.testing.assert_close(logits, torch.cat([a.logits for a in loop]), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(scores, torch.cat([a.scores for a in loop]), rtol=1e-4, atol=1e-4)
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> list[tuple[int, Prompts]]:
+    """Which of three images, and prompts of any kind and number, one empty now and then."""
+    out = []
+    for _ in range(draw(st.integers(0, 6))):
+        count, kind, rng = draw(st.integers(0, 5)), draw(st.integers(0, 4)), np.random.default_rng(draw(st.integers(0)))
+        places = rng.uniform(0, 60, (count, 2, 2)).astype(np.float32)
+        ones = np.ones((count, 2), np.int64)
+        boxes, masks = np.sort(places, 1).reshape(count, 4), rng.normal(0, 5, (count, 32, 32)).astype(np.float32)
+        made = (
+            Prompts("click", places[:, :1], ones[:, :1]),
+            Prompts("clicks", places, ones),
+            Prompts("box", boxes=boxes),
+            Prompts("both", places[:, :1], ones[:, :1], boxes),
+            Prompts("again", places, ones, masks=masks),
+        )
+        out.append((draw(st.integers(0, 2)), made[kind]))
+    return out
+
+
+@given(questions(), st.sampled_from([ALL, THREE, SINGLE]), st.sampled_from([1, 3, 32]))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_several_questions_at_once_are_answered_as_each_alone(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch, asked: list[tuple[int, Prompts]], outputs: slice, chunk: int
+) -> None:
+    """Oracle: the decoder asked for one object after the other; and no pass holds more than a chunk of them."""
+    images = segmenter.encode_batch([picture(60, 100), picture(130, 90, 1), picture(128, 128, 2)])
+    monkeypatch.setattr(Segmenter, "_chunk", lambda *_: chunk)
+    passes: list[int] = []
+    answered = Segmenter._answers
+    with monkeypatch.context() as patched:
+        patched.setattr(Segmenter, "_answers", lambda *how: passes.append(sum(map(len, how[2]))) or answered(*how))
+        found = segmenter.decode_each([images[image] for image, _ in asked], [one for _, one in asked], outputs)
+    assert len(found) == len(asked)
+    assert sum(passes) == sum(len(one) for _, one in asked)
+    assert max(passes, default=0) <= chunk
+    for (image, prompts), answer in zip(asked, found, strict=True):
+        assert answer.geometry == images[image].geometry
+        assert len(answer) == len(prompts)
+        for index in range(len(prompts)):
+            own = segmenter.decode_outputs(images[image], prompts[index : index + 1], outputs)
+            torch.testing.assert_close(answer.logits[index : index + 1], own.logits, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(answer.scores[index : index + 1], own.scores, rtol=1e-4, atol=1e-4)
 
 
 def test_threads_share_one_segmenter(segmenter: Segmenter) -> None:
@@ -378,6 +426,7 @@ def test_a_device_that_is_not_there_is_one_line(segmenter: Segmenter, device: st
             DataError,
             "number of points in a batch",
         ),
+        (lambda s, e: s.decode_each([e], [click((1, 1))] * 2), DataError, "expected one Prompts an embedding, got 2"),
     ],
 )
 def test_wrong_use_is_one_line(segmenter: Segmenter, call: Any, kind: type[Exception], expected: str) -> None:

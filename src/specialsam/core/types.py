@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -232,6 +233,22 @@ class Prompts:
         return replace(
             self, points=take(self.points), labels=take(self.labels), boxes=take(self.boxes), masks=take(self.masks)
         )
+
+
+def joined(prompts: Sequence[Prompts]) -> Prompts:
+    """All objects of several `Prompts` for one image, one after the other; they hold the same kinds and K."""
+    if len(prompts) == 1:
+        return prompts[0]
+
+    def whole(parts: Sequence[npt.NDArray[_Value] | None]) -> npt.NDArray[_Value] | None:
+        given = [part for part in parts if part is not None]
+        if given and len(given) < len(parts):
+            raise DataError("expected prompts of the same kinds, got some with points, boxes or masks and some without")
+        return np.concatenate(given) if given else None
+
+    points, labels = whole([p.points for p in prompts]), whole([p.labels for p in prompts])
+    boxes, masks = whole([p.boxes for p in prompts]), whole([p.masks for p in prompts])
+    return Prompts(prompts[0].strategy, points, labels, boxes, masks)
 
 
 @dataclass(frozen=True)

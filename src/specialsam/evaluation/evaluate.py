@@ -28,7 +28,7 @@ from specialsam.metrics import METRICS, THRESHOLD, check_groups, overlap, score
 from specialsam.models.segmenter import ALL, Segmenter
 from specialsam.models.stitching import stitch
 from specialsam.models.zoom import zoom
-from specialsam.prompts import Group, check_mixture, draw, generator
+from specialsam.prompts import check_mixture, draw, generator
 
 DISC, FILLED_BOX = "disc of median size", "filled box"
 """Names of the trivial rivals in the column `model`."""
@@ -47,6 +47,9 @@ SOFT = ("cod",)
 
 PIECE_PIXELS = 2**24
 """Pixels of all objects that are decoded to full size at once: bounds memory for large images and many objects."""
+
+TOGETHER = 32
+"""Objects, each counted once a strategy, that are asked of a model at once."""
 
 Embed = Callable[[Truth, Segmenter], Embedding]
 TruthOf = Callable[[Record], Truth]
@@ -160,38 +163,59 @@ def _image_rows(models: Mapping[str, Segmenter], sample: Truth, how: Measuring, 
     for segmenter in models.values():
         if segmenter.encoder_id not in by_encoder:
             by_encoder[segmenter.encoder_id] = how.embed(sample, segmenter)
-    settings, looks = how.settings, _looks(sample, how)
-    for strategy in settings.strategies:
-        rng = generator(settings.seed, "evaluation", sample.id, strategy)
-        groups = draw("interior" if clicks(strategy) else strategy, masks, rng)
-        for places, prompts in _pieces(groups, max((model.side for model in models.values()), default=1), sample.size):
-            piece = _Piece(sample, strategy, [kept[place] for place in places], masks[places])
+    looks = _looks(sample, how)
+    for some in _together(_pieces(sample, kept, masks, how.settings, models)):
+        plain = [piece for piece in some if not clicks(piece.strategy)]
+        answers = {}
+        for model, segmenter in models.items():
+            embedding = by_encoder[segmenter.encoder_id]
+            found = segmenter.decode_each([embedding] * len(plain), [piece.prompts for piece in plain], ALL)
+            answers[model] = {id(piece): answer for piece, answer in zip(plain, found, strict=True)}
+        for piece in some:
             for model, segmenter in models.items():
-                embedding = by_encoder[segmenter.encoder_id]
-                for output, probabilities in _answers(segmenter, embedding, prompts, piece, looks):
+                embedding, answer = by_encoder[segmenter.encoder_id], answers[model].get(id(piece))
+                for output, probabilities in _outputs(segmenter, embedding, piece, answer, looks):
                     yield from _rows(piece, model, output, probabilities, how)
-            if radius is not None and not clicks(strategy):
-                for model, answer in _rivals(prompts, sample.size, radius):
-                    yield from _rows(piece, model, "rival", answer.astype(np.float32), how)
+            if radius is not None and not clicks(piece.strategy):
+                for model, mask in _rivals(piece.prompts, sample.size, radius):
+                    yield from _rows(piece, model, "rival", mask.astype(np.float32), how)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Objects of one image that are prompted by one strategy at once: their places among all, and masks (P, H, W)."""
+    """Objects of one image that one strategy prompts at once: their places among all, and masks (P, H, W)."""
 
     sample: Truth
     strategy: str
     indices: Sequence[int]
     truth: BoolArray
+    prompts: Prompts
 
 
-def _pieces(groups: Sequence[Group], side: int, size: tuple[int, int]) -> Iterator[Group]:
-    """The groups, cut where their objects would take more than PIECE_PIXELS at the image's (or the model's) size."""
-    most = max(1, PIECE_PIXELS // max(side * side, size[0] * size[1]))
-    for places, prompts in groups:
-        for start in range(0, len(places), most):
-            piece = slice(start, start + most)
-            yield places[piece], prompts[piece]
+def _pieces(
+    sample: Truth, kept: Sequence[int], masks: BoolArray, settings: EvaluateSettings, models: Mapping[str, Segmenter]
+) -> Iterator[_Piece]:
+    """The objects `kept`, with masks (P, H, W), by strategy: cut where more than PIECE_PIXELS would be answered."""
+    side = max((model.side for model in models.values()), default=1)
+    most = max(1, PIECE_PIXELS // max(side * side, sample.size[0] * sample.size[1]))
+    for strategy in settings.strategies:
+        rng = generator(settings.seed, "evaluation", sample.id, strategy)
+        for places, prompts in draw("interior" if clicks(strategy) else strategy, masks, rng):
+            for start in range(0, len(places), most):
+                part = slice(start, start + most)
+                chosen = places[part]
+                yield _Piece(sample, strategy, [kept[place] for place in chosen], masks[chosen], prompts[part])
+
+
+def _together(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+    """The pieces, as many at once as have TOGETHER objects: few objects by several strategies take a pass together."""
+    begun: list[_Piece] = []
+    for piece in pieces:
+        if begun and sum(len(other.indices) for other in begun) + len(piece.indices) > TOGETHER:
+            yield begun
+            begun = []
+        begun.append(piece)
+    yield from [begun] if begun else []
 
 
 def _rivals(prompts: Prompts, size: tuple[int, int], radius: float) -> Iterator[tuple[str, BoolArray]]:
@@ -226,25 +250,25 @@ def _looks(sample: Truth, how: Measuring) -> dict[str, Look]:
     return looks
 
 
-def _answers(
-    segmenter: Segmenter, embedding: Embedding, prompts: Prompts, piece: _Piece, looks: Mapping[str, Look]
+def _outputs(
+    segmenter: Segmenter, embedding: Embedding, piece: _Piece, answer: Prediction | None, looks: Mapping[str, Look]
 ) -> Iterator[tuple[str, FloatArray]]:
-    """(output, probabilities (P, H, W)) of one model: all outputs for plain prompts, "single" for correction rounds.
+    """(output, probabilities (P, H, W)) of one model: all outputs of its `answer` to plain prompts, "single" of clicks.
 
     Closer looks begin with "single" and its prompts.
     """
-    truth = piece.truth
+    truth, prompts = piece.truth, piece.prompts
 
-    def looked(first: Prediction) -> Iterator[tuple[str, FloatArray]]:
+    def looked(first: Prediction, prompts: Prompts) -> Iterator[tuple[str, FloatArray]]:
         for output, look in looks.items():
             yield output, look(segmenter, prompts, first)
 
     if number := clicks(piece.strategy):
-        *_, (prompts, answer, _) = clicked(segmenter, embedding, truth, prompts, number)
-        yield "single", answer.probabilities()[:, 0]
-        yield from looked(answer)
+        *_, (prompts, last, _) = clicked(segmenter, embedding, truth, prompts, number)
+        yield "single", last.probabilities()[:, 0]
+        yield from looked(last, prompts)
         return
-    answer = segmenter.decode_outputs(embedding, prompts, ALL)
+    assert answer is not None
     soft = answer.probabilities()
     yield "single", soft[:, 0]
     rows = np.arange(len(soft))
@@ -252,7 +276,7 @@ def _answers(
     found = soft[:, 1:] > THRESHOLD
     ious = [[overlap(mask, true)["iou"] for mask in three] for three, true in zip(found, truth, strict=True)]
     yield "three_oracle", soft[rows, 1 + np.argmax(ious, 1)]
-    yield from looked(Prediction(answer.logits[:, :1], answer.scores[:, :1], answer.geometry))
+    yield from looked(Prediction(answer.logits[:, :1], answer.scores[:, :1], answer.geometry), prompts)
 
 
 def _rows(piece: _Piece, model: str, output: str, probabilities: FloatArray, how: Measuring) -> Iterator[Row]:

@@ -7,7 +7,7 @@ original-image pixels; `Geometry` alone converts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from specialsam.core.errors import DataError, ModelError, UsageError
 from specialsam.core.geometry import Geometry, ImageArray
-from specialsam.core.types import Embedding, Prediction, Prompts
+from specialsam.core.types import Embedding, Prediction, Prompts, joined
 from specialsam.models import levels
 from specialsam.models.decode import decode_with_presence, dynamic_single, embed_prompts, is_dynamic
 from specialsam.models.vit import FastViT, is_vit
@@ -50,6 +50,8 @@ DECODE_CHUNK = 64
 """Objects decoded at once by `Segmenter.decode`: bounds its memory, whatever the number of objects."""
 CPU_CHUNK, CPU_BYTES = 32, 16 * 2**20
 """On a CPU at most so many, whose image features take at most so many bytes: more of them leave its caches."""
+_Answer = tuple[Tensor, Tensor, Tensor | None]
+"""Logits (N, C, L, L), scores (N, C), and logits (N,) that each object is there, where the model says so."""
 SINGLE, THREE, ALL = slice(0, 1), slice(1, 4), slice(0, 4)
 """Which of the decoder's four masks to answer with."""
 
@@ -227,6 +229,64 @@ class Segmenter:
 
         The single one is chosen as the model's makers do: that of SAM 2 and 3 gives way where it is unstable.
         """
+        return self.decode_each([embedding], [prompts], outputs)[0]
+
+    def decode_each(
+        self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts], outputs: slice = SINGLE
+    ) -> list[Prediction]:
+        """`decode_outputs` of each of several embeddings with its prompts, which may differ in kind and number.
+
+        What few objects of several images ask takes few passes of the decoder together. One image may come several
+        times. Memory is bounded but for the low-res answers.
+        """
+        if len(embeddings) != len(prompts):
+            raise DataError(f"expected one Prompts an embedding, got {len(prompts)} for {len(embeddings)}")
+        for embedding in embeddings:
+            self._check(embedding)
+        if self.sam.training:
+            self.sam.eval()
+        found: list[list[_Answer]] = [[] for _ in prompts]
+        with torch.no_grad():
+            for part in self._passes(prompts):
+                images = list({id(embeddings[number]): embeddings[number] for number, _ in part}.values())
+                own = [[(number, some) for number, some in part if embeddings[number] is image] for image in images]
+                asked = [joined([some for _, some in group]) for group in own]
+                logits, scores, present = self._answers(images, asked, outputs)
+                logits, scores, present = logits.cpu(), scores.cpu(), None if present is None else present.cpu()
+                begin = 0
+                for number, some in (pair for group in own for pair in group):
+                    rows = slice(begin, begin := begin + len(some))
+                    found[number].append((logits[rows], scores[rows], None if present is None else present[rows]))
+        return [self._prediction(e.geometry, parts, outputs) for e, parts in zip(embeddings, found, strict=True)]
+
+    def _passes(self, prompts: Sequence[Prompts]) -> Iterator[list[tuple[int, Prompts]]]:
+        """All objects, cut into passes of the decoder, as (whose, which): of one form, and no more than fit a chunk."""
+        chunk = self._chunk(self.embedding_shape)
+        forms: dict[tuple[int, bool, bool], list[tuple[int, Prompts]]] = {}
+        for number, one in enumerate(prompts):
+            count = one.points.shape[1] if one.points is not None else 0
+            parts = forms.setdefault((count, one.boxes is None, one.masks is None), [])
+            parts += [(number, one[slice(start, start + chunk)]) for start in range(0, len(one), chunk)]
+        for parts in forms.values():
+            begun: list[tuple[int, Prompts]] = []
+            for part in parts:
+                if begun and sum(len(some) for _, some in begun) + len(part[1]) > chunk:
+                    yield begun
+                    begun = []
+                begun.append(part)
+            yield from [begun] if begun else []
+
+    def _prediction(self, geometry: Geometry, parts: Sequence[_Answer], outputs: slice) -> Prediction:
+        if not parts:
+            count = outputs.stop - outputs.start
+            empty = torch.zeros(0, count, geometry.logits_side, geometry.logits_side)
+            return Prediction(empty, torch.zeros(0, count), geometry)
+        logits, scores, present = zip(*parts, strict=True)
+        here = [part for part in present if part is not None]
+        return Prediction(torch.cat(logits), torch.cat(scores), geometry, torch.cat(here) if here else None)
+
+    def _check(self, embedding: Embedding) -> None:
+        """Raise ModelError in one line for an embedding that another kind of model made."""
         geometry = embedding.geometry
         if geometry != self.geometry((geometry.height, geometry.width)):
             frame = "a stretched" if geometry.stretched else "a padded"
@@ -240,21 +300,6 @@ class Segmenter:
                 f"expected an embedding of {expected} ({self.name}), got one of {shape}; "
                 "encode the image with this model"
             )
-        if self.sam.training:
-            self.sam.eval()
-        chunk = self._chunk(shape)
-        with torch.no_grad():
-            parts = [
-                self._answers(embedding, prompts[slice(start, start + chunk)], outputs)
-                for start in range(0, len(prompts), chunk)
-            ]
-        if not parts:
-            count = outputs.stop - outputs.start
-            empty = torch.zeros(0, count, geometry.logits_side, geometry.logits_side)
-            return Prediction(empty, torch.zeros(0, count), geometry)
-        logits, scores = torch.cat([part[0] for part in parts]).cpu(), torch.cat([part[1] for part in parts]).cpu()
-        present = [part[2] for part in parts if part[2] is not None]
-        return Prediction(logits, scores, geometry, torch.cat(present).cpu() if present else None)
 
     def _chunk(self, shape: tuple[int, ...]) -> int:
         """Objects that are decoded at once, of an image with an embedding of `shape` (C, h, w)."""
@@ -264,12 +309,13 @@ class Segmenter:
         features = 4 * int(config.prompt_encoder_config.hidden_size) * shape[1] * shape[2]
         return max(1, min(CPU_CHUNK, CPU_BYTES // features))
 
-    def _answers(self, embedding: Embedding, prompts: Prompts, outputs: slice) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _answers(self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts], outputs: slice) -> _Answer:
         """Logits (N, C, L, L), scores (N, C), logits (N,) of presence; the single mask chosen as the model has it."""
-        asked = [embedding.geometry], [prompts]
+        tensors = torch.stack([embedding.tensor.to(self.device, torch.float32) for embedding in embeddings])
+        asked = tensors, [embedding.geometry for embedding in embeddings], prompts
         if outputs.start or not is_dynamic(self.sam):
-            return self._forward(embedding.tensor[None], *asked, outputs)
-        logits, scores, present = self._forward(embedding.tensor[None], *asked, ALL)
+            return self._forward(*asked, outputs)
+        logits, scores, present = self._forward(*asked, ALL)
         logits, scores = dynamic_single(self.sam, logits, scores)
         return logits[:, outputs], scores[:, outputs], present
 

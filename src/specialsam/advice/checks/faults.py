@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from specialsam.advice.subject import Subject
-from specialsam.core.geometry import BoolArray
+from specialsam.core.geometry import BoolArray, Geometry
 from specialsam.core.randomness import generator
 from specialsam.core.types import Embedding, Prediction, Prompts, Record, Sample, Split
 from specialsam.data.images import read_image, write_png
 from specialsam.data.splits import stable_hash
-from specialsam.models.segmenter import Segmenter
+from specialsam.models.segmenter import SINGLE, Segmenter
 from specialsam.models.specialist import clone
 from specialsam.prompts import Draw, Group, draw
 from specialsam.training.settings import TrainSettings
@@ -281,11 +281,15 @@ def labels_by_the_model(case: Case) -> Case:
 class _Deaf(Segmenter):
     """A segmenter that answers as if every prompt were a click on the middle of the image."""
 
-    def decode_outputs(self, embedding: Embedding, prompts: Prompts, outputs: slice) -> Prediction:
-        geometry = embedding.geometry
-        middle = np.array([[[geometry.width / 2, geometry.height / 2]]], np.float32).repeat(len(prompts), 0)
-        deaf = Prompts(prompts.strategy, middle, np.ones((len(prompts), 1), np.int64))
-        return super().decode_outputs(embedding, deaf, outputs)
+    def decode_each(
+        self, embeddings: Sequence[Embedding], prompts: Sequence[Prompts], outputs: slice = SINGLE
+    ) -> list[Prediction]:
+        def deaf(geometry: Geometry, asked: Prompts) -> Prompts:
+            middle = np.array([[[geometry.width / 2, geometry.height / 2]]], np.float32).repeat(len(asked), 0)
+            return Prompts(asked.strategy, middle, np.ones((len(asked), 1), np.int64))
+
+        heard = [deaf(embedding.geometry, asked) for embedding, asked in zip(embeddings, prompts, strict=True)]
+        return super().decode_each(embeddings, heard, outputs)
 
 
 def twelve_bits(case: Case) -> Case:

@@ -24,7 +24,7 @@ from specialsam.core.masks import interior_point, tight_boxes
 from specialsam.core.place import Spread, alone
 from specialsam.core.randomness import generator
 from specialsam.core.types import Embedding, Prediction, Prompts, Record, Truth
-from specialsam.evaluation.clicking import clicked, clicks_needed
+from specialsam.evaluation.clicking import clicked_together, clicks_needed
 from specialsam.evaluation.evaluate import PIECE_PIXELS
 from specialsam.evaluation.statistics import bootstrap_mean
 from specialsam.metrics.overlaps import overlap
@@ -53,6 +53,8 @@ MOST_OBJECTS = 8
 """Objects of an image that are looked at; more of them are drawn by the seed."""
 FAR = 0.5
 """Distance of a background click from the object, in `object_size`, where the image has room for it."""
+TOGETHER = 8
+"""Images that `clicks_to` asks about at once: one click each is little work for a pass of the decoder."""
 COLUMNS = ["model", "axis", "value", "record", "object", "iou", "predicted"]
 
 
@@ -107,16 +109,32 @@ def of_each(
     spread: Spread = alone,
 ) -> list[Found]:
     """What `work` finds in each image, in their order. Raises DataError where no image has an object."""
+    return of_several(lambda seen: work(seen[0]), models, records, subject, seed, progress, spread, 1)
 
-    def seen(record: Record) -> list[Found] | None:
-        image = look(models, record, subject, seed)
-        return None if image is None else work(image)
 
-    answers = []
-    for number, answer in enumerate(spread(seen, records), 1):
+def of_several(
+    work: Callable[[Sequence[Look]], list[Found]],
+    models: Mapping[str, Segmenter],
+    records: Sequence[Record],
+    subject: Subject,
+    seed: int,
+    progress: Progress | None = None,
+    spread: Spread = alone,
+    together: int = TOGETHER,
+) -> list[Found]:
+    """As `of_each`, where `work` looks at up to `together` images at once; which ones follows from `records` alone."""
+
+    def seen(some: Sequence[Record]) -> list[Found] | None:
+        images = [image for record in some if (image := look(models, record, subject, seed)) is not None]
+        return work(images) if images else None
+
+    parts = [records[start : start + together] for start in range(0, len(records), together)]
+    answers, done = [], 0
+    for part, answer in zip(parts, spread(seen, parts), strict=True):
         answers.append(answer)
+        done += len(part)
         if progress:
-            progress(number, len(records), records[number - 1].id)
+            progress(done, len(records), part[-1].id)
     if all(answer is None for answer in answers):
         raise DataError(f"expected images with objects to prompt for, got {len(records)} images without any")
     return [found for answer in answers if answer is not None for found in answer]
@@ -286,30 +304,32 @@ def clicks_to(
     if most < 1 or not targets or not all(0 < target <= 1 for target in targets):
         raise UsageError(f"expected at least one click and targets in 0..1, got {most} and {targets}")
 
-    def lines(seen: Look) -> list[tuple[str, str, int, FloatArray]]:
+    def lines(seen: Sequence[Look]) -> list[tuple[str, str, int, FloatArray]]:
+        curves = {model: _click_curves(segmenter, model, seen, most) for model, segmenter in models.items()}
         return [
-            (model, seen.truth.id, index, line)
-            for model, segmenter in models.items()
-            for index, line in zip(
-                seen.objects, _click_curve(segmenter, seen.embeddings[model], seen.masks, most), strict=True
-            )
+            (model, image.truth.id, index, line)
+            for place, image in enumerate(seen)
+            for model, found in curves.items()
+            for index, line in zip(image.objects, found[place], strict=True)
         ]
 
     counts: list[dict[str, object]] = []
     curve: list[tuple[str, str, int, int, float]] = []
-    for model, record, index, line in of_each(lines, models, records, subject, seed, progress, spread):
+    for model, record, index, line in of_several(lines, models, records, subject, seed, progress, spread):
         key = {"model": model, "record": record, "object": index}
         counts.append(key | {f"noc{round(100 * goal)}": clicks_needed(line, goal) for goal in targets})
         curve += [(model, record, index, number, iou) for number, iou in enumerate(line.tolist(), 1)]
     return Clicks(pd.DataFrame(counts), pd.DataFrame(curve, columns=["model", "record", "object", "click", "iou"]))
 
 
-def _click_curve(segmenter: Segmenter, embedding: Embedding, masks: BoolArray, most: int) -> FloatArray:
-    """IoU (P, most) after each click."""
-    prompts = clicks_prompt([interior_point(mask) for mask in masks], "clicks")
-    out = np.zeros((len(masks), most), np.float32)
-    for number, (_, _, found) in enumerate(clicked(segmenter, embedding, masks, prompts, most)):
-        out[:, number] = [overlap(mask, truth)["iou"] for mask, truth in zip(found, masks, strict=True)]
+def _click_curves(segmenter: Segmenter, model: str, seen: Sequence[Look], most: int) -> list[FloatArray]:
+    """IoU (P, most) after each click, of each image."""
+    embeddings, masks = [image.embeddings[model] for image in seen], [image.masks for image in seen]
+    prompts = [clicks_prompt([interior_point(mask) for mask in own], "clicks") for own in masks]
+    out = [np.zeros((len(own), most), np.float32) for own in masks]
+    for number, every in enumerate(clicked_together(segmenter, embeddings, masks, prompts, most)):
+        for curve, (_, _, found), own in zip(out, every, masks, strict=True):
+            curve[:, number] = [overlap(mask, truth)["iou"] for mask, truth in zip(found, own, strict=True)]
     return out
 
 
