@@ -73,6 +73,7 @@ TUNING = {
     "train": {"epochs": 6, "lr": 3e-4, "batch": 8, "prompts": {"random": 0.5, "box_jitter": 0.5}},
     "evaluate": {"strategies": ["interior", "box"], "groups": ["overlap"]},
     "guard": {"enabled": False},
+    "finder": {"enabled": False},
     "probes": 0,
 }
 """How a decoder is tuned on each encoder; six epochs show what can be read, not where it ends."""
