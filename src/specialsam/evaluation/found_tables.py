@@ -20,7 +20,8 @@ from specialsam.metrics.detection import (
     iou_at,
     match,
     pixel_f1max,
-    recall_at,
+    recalled,
+    share_recalled,
 )
 
 TITLES = {
@@ -63,9 +64,9 @@ def found_table(
             values = [one.values.get(metric, worst) for one in with_objects]
             lines += _line(name, metric, *_mean(values, seed), len(values), failed)
         sets: dict[str, tuple[_Set, Sequence[Any]]] = {
-            "ap50": (lambda images: _precision(images, 0.5), every),
-            "ap75": (lambda images: _precision(images, 0.75), every),
-            "recall10": (_recall, with_objects),
+            "ap50": (average_precision, [_hits(one, 0.5) for one in every]),
+            "ap75": (average_precision, [_hits(one, 0.75) for one in every]),
+            "recall10": (share_recalled, [_recalled(one) for one in with_objects]),
         }
         if blank:
             sets["image_auroc"] = (
@@ -129,14 +130,11 @@ def _ious(one: ImageFinds) -> npt.NDArray[np.float64]:
     return np.array(one.ious, np.float64).reshape(len(one.scores), one.objects)
 
 
-def _precision(images: Sequence[ImageFinds], threshold: float) -> float:
-    return average_precision(
-        [
-            (one.scores, match(_ious(one), one.scores, threshold) >= 0, max(one.objects, bool(one.error)))
-            for one in images
-        ]
-    )
+def _hits(one: ImageFinds, threshold: float) -> tuple[Sequence[float], npt.NDArray[np.bool_], int]:
+    """An image as `average_precision` asks for it; of a failed one an object was missed."""
+    return one.scores, match(_ious(one), one.scores, threshold) >= 0, max(one.objects, bool(one.error))
 
 
-def _recall(images: Sequence[ImageFinds]) -> float:
-    return recall_at([_ious(one) if not one.error else np.zeros((0, 1)) for one in images], 10)
+def _recalled(one: ImageFinds) -> tuple[int, int]:
+    """An image as `share_recalled` asks for it; of a failed one an object was missed."""
+    return recalled(np.zeros((0, 1)) if one.error else _ious(one), 10)

@@ -78,12 +78,21 @@ def recall_at(images: Sequence[npt.NDArray[np.floating]], count: int, threshold:
     An image is its IoUs (P, T), the P found objects in falling order of score. One find matches one true object at
     most, by the rule of `match`: COCO's recall with `count` as the limit of detections.
     """
+    return share_recalled([recalled(ious, count, threshold) for ious in images])
+
+
+def recalled(ious: npt.NDArray[np.floating], count: int, threshold: float = 0.5) -> tuple[int, int]:
+    """How many true objects of one image with IoUs (P, T) are matched as in `recall_at`, and how many there are."""
     if count < 1:
         raise UsageError(f"expected to look at the first 1 or more found objects, got {count}")
-    firsts = [ious[:count] for ious in images]
-    matched = sum(int((match(ious, -np.arange(len(ious)), threshold) >= 0).sum()) for ious in firsts)
-    total = sum(ious.shape[1] for ious in images)
-    return matched / total if total else math.nan
+    firsts = ious[:count]
+    return int((match(firsts, -np.arange(len(firsts)), threshold) >= 0).sum()), ious.shape[1]
+
+
+def share_recalled(images: Sequence[tuple[int, int]]) -> float:
+    """Share of the true objects of all images that are matched, by what `recalled` says of each; NaN without any."""
+    total = sum(truths for _, truths in images)
+    return sum(matched for matched, _ in images) / total if total else math.nan
 
 
 def auroc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
