@@ -71,11 +71,22 @@ def test_quarters_hold_what_their_names_say() -> None:
 
 
 def test_equal_values_stay_together_and_nothing_is_lost() -> None:
-    table = by_difficulty(rows_of(np.zeros(IMAGES)), facts_of(), "base", "tuned", "interior")
+    """By hand: sixty equal values share the rank 30.5 of 80, the second quarter; twenty others 70.5, the last."""
+    facts = facts_of()
+    facts.loc[60:, "boundary"] = 200.0
+    table = by_difficulty(rows_of(np.zeros(IMAGES)), facts, "base", "tuned", "interior")
     boundary = table[table["factor"] == "boundary"]
-    assert boundary["n"].tolist() == [IMAGES]
-    assert boundary["rest"].isna().all()
+    assert boundary["bin"].tolist() == ["second quarter", "longest quarter"]
+    assert boundary["n"].tolist() == [60, 20]
     assert (table.groupby("factor")["n"].sum() == IMAGES).all()
+
+
+def test_a_factor_with_one_group_says_nothing() -> None:
+    """Boundaries of one length here, and data without categories."""
+    table = by_difficulty(rows_of(np.zeros(IMAGES)), facts_of(), "base", "tuned", "interior")
+    assert set(table["factor"]) == {"category", "size", "contrast"}
+    rows = rows_of(np.zeros(IMAGES)).assign(category="")
+    assert set(by_difficulty(rows, facts_of(), "base", "tuned", "interior")["factor"]) == {"size", "contrast"}
 
 
 def test_objects_without_facts_have_a_line_of_their_own() -> None:

@@ -37,7 +37,7 @@ def by_difficulty(
 
     `rows` has the columns of `core.types.Row` (several runs of a model are averaged, failures count as the worst
     value), `facts` the columns record, object, area, contrast, boundary, one line an object. Quarters are of all
-    measured objects; equal values stay together.
+    measured objects; equal values stay together. A factor that puts all objects into one group has no line.
 
     Columns: factor (category, size, contrast, boundary), bin, n (images), base, tuned (means), gain (positive is
     better), low, high (paired 95 % bootstrap), p (Wilcoxon against no gain), rest (the gain of all other objects, NaN
@@ -60,7 +60,7 @@ def by_difficulty(
         {"factor": factor, "bin": name} | _line(objects, (place == name).to_numpy())
         for factor, names, place in groups
         for name in names
-        if (place == name).any()
+        if (place == name).any() and place.nunique() > 1
     ]
     return pd.DataFrame(lines, columns=COLUMNS)
 
