@@ -13,12 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from specialsam.core.errors import UsageError
+from specialsam.core.settings import parse_settings
 from specialsam.models.folder import load_pretrained
 from specialsam.models.load import load_model
 from specialsam.models.zoo import NANO
-from specialsam.training.pretrain import bundle, learning_rate, pretrain
+from specialsam.training.pretrain import Learner, _scenes, bundle, learning_rate, pretrain
 from specialsam.training.pretrain_settings import PretrainSettings
-from specialsam.training.scene_stream import AUX_CLICKS, Scenes
+from specialsam.training.scene_stream import AUX_CLICKS, Scenes, batches
 
 TINY = {"side": 64, "render": 64, "batch": 2, "objects": 2, "workers": 0, "reuse": 2, "warmup": 2}
 
@@ -50,7 +52,7 @@ TWICE = """
 import sys
 from pathlib import Path
 from specialsam.training import pretrain as module
-from specialsam.training.pretrain import pretrain
+from specialsam.training.pretrain import Learner, _scenes, pretrain
 from specialsam.training.pretrain_settings import PretrainSettings
 module.validate = lambda *_: {}
 for name in "ab":
@@ -73,6 +75,18 @@ def test_learning_rate_rises_then_falls_as_a_cosine() -> None:
     assert max(rates) == rates[9] == 1.0
     assert all(np.diff(rates[10:]) < 0)
     assert rates[-1] < 0.03
+
+
+@pytest.mark.parametrize(("kinds", "asked"), [(("box",), {"box"}), (("box", "click"), {"box", "click"})])
+def test_a_step_prompts_with_what_is_asked_for(kinds: Any, asked: set[str]) -> None:
+    settings = PretrainSettings(steps=12, kinds=kinds, corrections=0.0, **TINY)
+    learner, seen = Learner.fresh(settings, "cpu"), set[str]()
+    for step, batch in enumerate(batches(_scenes(settings), settings.batch, 0, settings.steps, 0)):
+        facts = learner.learn(batch, settings, step)
+        seen |= {name.removesuffix("_iou_single") for name in facts if name.endswith("_iou_single")}
+    assert seen == asked
+    with pytest.raises(UsageError, match="kinds"):
+        parse_settings(PretrainSettings, {"kinds": []})
 
 
 @pytest.mark.parametrize("learn", ["decoder", "scores"])

@@ -10,7 +10,7 @@ multiplied with all features, and a boundary map is predicted.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from specialsam.training.losses import MIXES, mixed, soft_iou
 from specialsam.training.pretrain_settings import PretrainSettings
 from specialsam.training.scene_stream import Scenes
 
-Kind = Literal["click", "box", "box_click"]
 VALIDATION_SEED = 1_000_000_007
 SINGLE_LOSS = {"focal": 4.0, "dice": 1.0}
 """Under 20:1 the single mask of an ambiguous click is empty, the cheapest hedge; more Dice forbids that."""
@@ -130,7 +129,7 @@ def step_loss(
         total = total + settings.readable * readable
     if encoder_learns and settings.auxiliary:
         total = total + settings.auxiliary * _auxiliary_loss(head, embeddings, batch)
-    kind: Kind = ("click", "click", "click", "box", "box_click")[int(rng.integers(5))]
+    kind = settings.kinds[int(rng.integers(len(settings.kinds)))]
     targets = batch["targets"].flatten(0, 1)
     index = torch.arange(len(embeddings), device=embeddings.device).repeat_interleave(batch["targets"].shape[1])
     points = batch["clicks"].flatten(0, 1) if kind != "box" else None

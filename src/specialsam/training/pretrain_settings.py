@@ -9,6 +9,9 @@ from pydantic import Field
 from specialsam.core.settings import Settings
 from specialsam.models.nano import EncoderKind
 
+Kind = Literal["click", "box", "box_click"]
+"""What a step prompts with: a random foreground click, a jittered box, or both."""
+
 
 class PretrainSettings(Settings):
     """Everything that decides a pre-training run; saved with it."""
@@ -36,6 +39,11 @@ class PretrainSettings(Settings):
     weight_decay: float = Field(0.03, description="AdamW weight decay", ge=0)
     clip: float = Field(1.0, description="largest gradient norm", gt=0)
     ema: float = Field(0.999, description="decay of the averaged weights", ge=0, lt=1)
+    kinds: tuple[Kind, ...] = Field(
+        ("click", "click", "click", "box", "box_click"),
+        description="what a step prompts with, drawn from these; one that is named twice is drawn twice as often",
+        min_length=1,
+    )
     corrections: float = Field(0.35, description="share of passes that go on to one more correction click", ge=0, le=1)
     rounds: int = Field(1, description="most correction clicks after the first pass", ge=0)
     auxiliary: float = Field(1.0, description="weight of the auxiliary dense head", ge=0)
