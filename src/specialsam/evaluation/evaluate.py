@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 
 from specialsam.core.errors import SpecialSamError, UsageError
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
+from specialsam.core.packing import packed
 from specialsam.core.settings import Settings
 from specialsam.core.types import Embedding, Prediction, Prompts, Record, Row, Sample, Truth
 from specialsam.core.windows import Window
@@ -49,7 +50,7 @@ PIECE_PIXELS = 2**24
 """Pixels of all objects that are decoded to full size at once: bounds memory for large images and many objects."""
 
 TOGETHER = 32
-"""Objects, each counted once a strategy, that are asked of a model at once."""
+"""Objects, each counted once a strategy, that a model is asked about at once: few of them take a pass together."""
 
 Embed = Callable[[Truth, Segmenter], Embedding]
 TruthOf = Callable[[Record], Truth]
@@ -164,7 +165,8 @@ def _image_rows(models: Mapping[str, Segmenter], sample: Truth, how: Measuring, 
         if segmenter.encoder_id not in by_encoder:
             by_encoder[segmenter.encoder_id] = how.embed(sample, segmenter)
     looks = _looks(sample, how)
-    for some in _together(_pieces(sample, kept, masks, how.settings, models)):
+    pieces = _pieces(sample, kept, masks, how.settings, models)
+    for some in packed(pieces, lambda piece: len(piece.indices), TOGETHER):
         plain = [piece for piece in some if not clicks(piece.strategy)]
         answers = {}
         for model, segmenter in models.items():
@@ -205,17 +207,6 @@ def _pieces(
                 part = slice(start, start + most)
                 chosen = places[part]
                 yield _Piece(sample, strategy, [kept[place] for place in chosen], masks[chosen], prompts[part])
-
-
-def _together(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    """The pieces, as many at once as have TOGETHER objects: few objects by several strategies take a pass together."""
-    begun: list[_Piece] = []
-    for piece in pieces:
-        if begun and sum(len(other.indices) for other in begun) + len(piece.indices) > TOGETHER:
-            yield begun
-            begun = []
-        begun.append(piece)
-    yield from [begun] if begun else []
 
 
 def _rivals(prompts: Prompts, size: tuple[int, int], radius: float) -> Iterator[tuple[str, BoolArray]]:

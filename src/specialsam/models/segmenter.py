@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from specialsam.core.errors import DataError, ModelError, UsageError
 from specialsam.core.geometry import Geometry, ImageArray
+from specialsam.core.packing import packed
 from specialsam.core.types import Embedding, Prediction, Prompts, joined
 from specialsam.models import levels
 from specialsam.models.decode import decode_with_presence, dynamic_single, embed_prompts, is_dynamic
@@ -268,13 +269,7 @@ class Segmenter:
             parts = forms.setdefault((count, one.boxes is None, one.masks is None), [])
             parts += [(number, one[slice(start, start + chunk)]) for start in range(0, len(one), chunk)]
         for parts in forms.values():
-            begun: list[tuple[int, Prompts]] = []
-            for part in parts:
-                if begun and sum(len(some) for _, some in begun) + len(part[1]) > chunk:
-                    yield begun
-                    begun = []
-                begun.append(part)
-            yield from [begun] if begun else []
+            yield from packed(parts, lambda part: len(part[1]), chunk)
 
     def _prediction(self, geometry: Geometry, parts: Sequence[_Answer], outputs: slice) -> Prediction:
         if not parts:

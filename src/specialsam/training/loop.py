@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,10 +26,12 @@ from specialsam.core.ahead import ahead
 from specialsam.core.console import Progress
 from specialsam.core.errors import TrainingError
 from specialsam.core.files import write_whole
+from specialsam.core.geometry import BoolArray
+from specialsam.core.packing import packed
 from specialsam.core.place import Place, Spread, alone
-from specialsam.core.types import Embedding
+from specialsam.core.types import Embedding, Prompts
 from specialsam.metrics.overlaps import overlap
-from specialsam.models.segmenter import Segmenter, fingerprint
+from specialsam.models.segmenter import SINGLE, THREE, Segmenter, fingerprint
 from specialsam.models.specialist import ENCODER_MODES, clone
 from specialsam.prompts import draw, generator
 from specialsam.training.losses import mixed, resolve_mix
@@ -41,6 +43,8 @@ from specialsam.training.tuning import merge, prepare
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+TOGETHER, MOST_OBJECTS = 8, 64
+"""Validation items, and of these the objects, each counted once a strategy, that are asked about at once."""
 SAVE_EVERY_SECONDS = 60.0
 """Longest time of training that a kill in the middle of an epoch costs."""
 
@@ -257,7 +261,7 @@ def validate(
     segmenter: Segmenter, data: TrainingData, settings: TrainSettings, spread: Spread = alone
 ) -> tuple[float, float]:
     """(loss, IoU) on the validation items, the same prompts every time: mean over strategies, objects and images."""
-    pairs = [pair for found in spread(partial(_validated, segmenter, data, settings), data.val) for pair in found]
+    pairs = [pair for found in _validated(segmenter, data, settings, spread) for pair in found]
     if not pairs:
         return float("nan"), float("nan")
     return float(np.mean([loss for loss, _ in pairs])), float(np.mean([iou for _, iou in pairs]))
@@ -267,29 +271,57 @@ def per_image_iou(
     segmenter: Segmenter, data: TrainingData, settings: TrainSettings, spread: Spread = alone
 ) -> list[float]:
     """IoU of each validation item, with the prompts of `validate`, whose IoU is the mean of these."""
-    found = spread(partial(_validated, segmenter, data, settings), data.val)
+    found = _validated(segmenter, data, settings, spread)
     return [float(np.mean([iou for _, iou in pairs])) if pairs else float("nan") for pairs in found]
 
 
 def _validated(
-    segmenter: Segmenter, data: TrainingData, settings: TrainSettings, item: Item
-) -> list[tuple[float, float]]:
-    """(loss, IoU) of one validation item, for each strategy and group of prompts: means over objects."""
-    out = []
-    masks = data.masks(item)
-    embedding = _val_embedding(segmenter, data, item, settings)
-    for strategy in settings.validation:
-        rng = generator(settings.seed, "validation", item.id, strategy)
-        for indices, prompts in draw(strategy, masks, rng):
-            answer = segmenter.decode(embedding, prompts, multimask=settings.masks == "three").best()
-            truth = masks[indices]
-            frame = embedding.geometry
-            target, valid = targets(Batch([item.id], [0], [prompts], [truth]), [frame], answer.logits.device)
-            loss = mixed(answer.logits[:, 0], target, valid, resolve_mix(settings.loss))
+    segmenter: Segmenter, data: TrainingData, settings: TrainSettings, spread: Spread
+) -> list[list[tuple[float, float]]]:
+    """(loss, IoU) of each validation item, for each strategy and group of prompts: means over objects."""
+    parts = [data.val[start : start + TOGETHER] for start in range(0, len(data.val), TOGETHER)]
+    each = spread(partial(_validated_together, segmenter, data, settings), parts)
+    return [pairs for part in each for pairs in part]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Objects of the validation item at `place` that one strategy prompts: `truth` bool (P, H, W)."""
+
+    place: int
+    name: str
+    embedding: Embedding
+    prompts: Prompts
+    truth: BoolArray
+
+
+def _validated_together(
+    segmenter: Segmenter, data: TrainingData, settings: TrainSettings, items: Sequence[Item]
+) -> list[list[tuple[float, float]]]:
+    """As `_validated`, of a few items, which take a pass of the decoder for each kind of prompts."""
+    out: list[list[tuple[float, float]]] = [[] for _ in items]
+    mix, outputs = resolve_mix(settings.loss), THREE if settings.masks == "three" else SINGLE
+    for some in packed(_asked(segmenter, data, settings, items), lambda one: len(one.prompts), MOST_OBJECTS):
+        answers = segmenter.decode_each([one.embedding for one in some], [one.prompts for one in some], outputs)
+        for one, answer in zip(some, (answer.best() for answer in answers), strict=True):
+            batch = Batch([one.name], [0], [one.prompts], [one.truth])
+            target, valid = targets(batch, [one.embedding.geometry], answer.logits.device)
+            loss = mixed(answer.logits[:, 0], target, valid, mix)
             found = answer.masks()[:, 0]
-            iou = float(np.mean([overlap(m, t)["iou"] for m, t in zip(found, truth, strict=True)]))
-            out.append((float(loss.mean()), iou))
+            iou = float(np.mean([overlap(m, t)["iou"] for m, t in zip(found, one.truth, strict=True)]))
+            out[one.place].append((float(loss.mean()), iou))
     return out
+
+
+def _asked(
+    segmenter: Segmenter, data: TrainingData, settings: TrainSettings, items: Sequence[Item]
+) -> Iterator[_Asked]:
+    for place, item in enumerate(items):
+        masks, embedding = data.masks(item), _val_embedding(segmenter, data, item, settings)
+        for strategy in settings.validation:
+            rng = generator(settings.seed, "validation", item.id, strategy)
+            for indices, prompts in draw(strategy, masks, rng):
+                yield _Asked(place, item.id, embedding, prompts, masks[indices])
 
 
 def _val_embedding(segmenter: Segmenter, data: TrainingData, item: Item, settings: TrainSettings) -> Embedding:
