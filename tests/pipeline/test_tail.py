@@ -89,6 +89,12 @@ def test_a_second_job_on_the_machine_encodes_its_own_images_alone(
     monkeypatch.setenv("SPECIALSAM_CACHE", str(tmp_path / "file"))
     assert general_passes("third") == 3 + 2
 
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("specialsam.pipeline.general.EmbeddingStore", refused)  # somebody else's home
+    assert general_passes("fourth") == 3 + 2
+
 
 def test_without_anything_to_replay_it_tunes_all_the_same(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

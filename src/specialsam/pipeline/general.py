@@ -76,7 +76,8 @@ def _machine_store(job: Job, encoder: Segmenter) -> EmbeddingStore | None:
     """
     if job.settings.guard.retention != GENERATED or job.place.count > 1 or job.place.cluster is not None:
         return None
-    store = EmbeddingStore(cache_folder() / "general", encoder.encoder_id, "full", MACHINE_GB)
     with suppress(OSError):
+        store = EmbeddingStore(cache_folder() / "general", encoder.encoder_id, "full", MACHINE_GB)
         store.folder.mkdir(parents=True, exist_ok=True)
-    return store if store.files.writable else None
+        return store if store.files.writable else None
+    return None
