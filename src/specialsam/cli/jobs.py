@@ -47,7 +47,7 @@ def _show(outcome: Outcome | None) -> None:
 @app.command()
 def quickstart(
     out: Annotated[Path, typer.Option("--out", "-o", help="run folder")] = Path("runs/quickstart"),
-    images: Annotated[int, typer.Option(help="generated images", min=40)] = 72,
+    images: Annotated[int, typer.Option(help="generated images", min=40)] = 80,
     device: Device = "auto",
     debug: Debug = False,
 ) -> None:

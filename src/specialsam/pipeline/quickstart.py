@@ -13,7 +13,7 @@ from specialsam.synth.scenes import write_dataset
 SIDE = 384
 """Pixels a side of the generated images."""
 SETTINGS = {
-    "fractions": (0.6, 0.2, 0.2),
+    "fractions": (0.5, 0.2, 0.3),
     "train": {"patience": 4, "replay_pool": 16},
     "finder": {"epochs": 12, "grid": 4},
     "guard": {"retention_images": 20},
