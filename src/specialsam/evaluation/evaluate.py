@@ -167,15 +167,10 @@ def _image_rows(models: Mapping[str, Segmenter], sample: Truth, how: Measuring, 
     looks = _looks(sample, how)
     pieces = _pieces(sample, kept, masks, how.settings, models)
     for some in packed(pieces, lambda piece: len(piece.indices), TOGETHER):
-        plain = [piece for piece in some if not clicks(piece.strategy)]
-        answers = {}
-        for model, segmenter in models.items():
-            embedding = by_encoder[segmenter.encoder_id]
-            found = segmenter.decode_each([embedding] * len(plain), [piece.prompts for piece in plain], ALL)
-            answers[model] = {id(piece): answer for piece, answer in zip(plain, found, strict=True)}
-        for piece in some:
+        answers = {name: _plain(model, by_encoder[model.encoder_id], some) for name, model in models.items()}
+        for place, piece in enumerate(some):
             for model, segmenter in models.items():
-                embedding, answer = by_encoder[segmenter.encoder_id], answers[model].get(id(piece))
+                embedding, answer = by_encoder[segmenter.encoder_id], answers[model][place]
                 for output, probabilities in _outputs(segmenter, embedding, piece, answer, looks):
                     yield from _rows(piece, model, output, probabilities, how)
             if radius is not None and not clicks(piece.strategy):
@@ -207,6 +202,13 @@ def _pieces(
                 part = slice(start, start + most)
                 chosen = places[part]
                 yield _Piece(sample, strategy, [kept[place] for place in chosen], masks[chosen], prompts[part])
+
+
+def _plain(segmenter: Segmenter, embedding: Embedding, pieces: Sequence[_Piece]) -> list[Prediction | None]:
+    """All masks for the plain prompts among the pieces; None for clicks, each of which follows from an answer."""
+    prompts = [piece.prompts for piece in pieces if not clicks(piece.strategy)]
+    found = iter(segmenter.decode_each([embedding] * len(prompts), prompts, ALL))
+    return [None if clicks(piece.strategy) else next(found) for piece in pieces]
 
 
 def _rivals(prompts: Prompts, size: tuple[int, int], radius: float) -> Iterator[tuple[str, BoolArray]]:

@@ -107,7 +107,8 @@ def probe_rows(
     probed = [record for record in shuffled if record.id in filled]
     before = dict(zip([record.id for record in probed], [probed[-1], *probed[:-1]], strict=True))
 
-    def rows(seen: Look) -> list[ProbeRow]:
+    def rows(images: Sequence[Look]) -> list[ProbeRow]:
+        [seen] = images
         own = {name: embedding.geometry for name, embedding in seen.embeddings.items()}
         last = embeddings_by(models, subject.true(before[seen.truth.id]), subject)
         other = {name: replace(last[name], geometry=own[name], key="") for name in models}

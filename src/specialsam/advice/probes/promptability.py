@@ -100,19 +100,6 @@ def embeddings_by(models: Mapping[str, Segmenter], truth: Truth, subject: Subjec
 
 
 def of_each(
-    work: Callable[[Look], list[Found]],
-    models: Mapping[str, Segmenter],
-    records: Sequence[Record],
-    subject: Subject,
-    seed: int,
-    progress: Progress | None = None,
-    spread: Spread = alone,
-) -> list[Found]:
-    """What `work` finds in each image, in their order. Raises DataError where no image has an object."""
-    return of_several(lambda seen: work(seen[0]), models, records, subject, seed, progress, spread, 1)
-
-
-def of_several(
     work: Callable[[Sequence[Look]], list[Found]],
     models: Mapping[str, Segmenter],
     records: Sequence[Record],
@@ -120,9 +107,12 @@ def of_several(
     seed: int,
     progress: Progress | None = None,
     spread: Spread = alone,
-    together: int = TOGETHER,
+    together: int = 1,
 ) -> list[Found]:
-    """As `of_each`, where `work` looks at up to `together` images at once; which ones follows from `records` alone."""
+    """What `work` finds in each image, in their order; it looks at up to `together` of them at once.
+
+    Which ones follows from `records` alone. Raises DataError where no image has an object.
+    """
 
     def seen(some: Sequence[Record]) -> list[Found] | None:
         images = [image for record in some if (image := look(models, record, subject, seed)) is not None]
@@ -241,8 +231,8 @@ def promptability(
     object and a low IoU is right; an object that fills its image has no such line.
     """
 
-    def lines(seen: Look) -> list[tuple[str, str, float, str, int, float, float]]:
-        out = []
+    def lines(images: Sequence[Look]) -> list[tuple[str, str, float, str, int, float, float]]:
+        [seen], out = images, []
         for model, segmenter in models.items():
             for places, prompts in _prompts(seen, seed):
                 found = answers(segmenter, seen.embeddings[model], prompts)
@@ -315,7 +305,7 @@ def clicks_to(
 
     counts: list[dict[str, object]] = []
     curve: list[tuple[str, str, int, int, float]] = []
-    for model, record, index, line in of_several(lines, models, records, subject, seed, progress, spread):
+    for model, record, index, line in of_each(lines, models, records, subject, seed, progress, spread, TOGETHER):
         key = {"model": model, "record": record, "object": index}
         counts.append(key | {f"noc{round(100 * goal)}": clicks_needed(line, goal) for goal in targets})
         curve += [(model, record, index, number, iou) for number, iou in enumerate(line.tolist(), 1)]
