@@ -96,8 +96,8 @@ def chrome(place: Path) -> Iterator[webdriver.Chrome]:
 @pytest.fixture
 def page(chrome: webdriver.Chrome, site: Site, place: Path) -> Iterator[webdriver.Chrome]:
     """The page with a photograph open; at the end nothing may have been complained about, policies least of all."""
+    chrome.get("about:blank")  # from the page itself its address would not load it anew; a refresh may meet its loading
     chrome.get(f"{site.address}/#spot")
-    chrome.refresh()  # the address alone would not load it anew
     at(chrome, "file").send_keys(str(place / "photo.png"))
     says(chrome, "ready after")
     yield chrome
