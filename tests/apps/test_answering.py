@@ -23,7 +23,8 @@ from specialsam.apps.photographs import HEIF_PACKAGE, gather
 from specialsam.apps.session import Asking, Session, find_in, open_session
 from specialsam.core.errors import DataError, SpecialSamError
 from specialsam.core.geometry import ImageArray
-from specialsam.data.images import ON_REQUEST, read_image
+from specialsam.data.headers import ON_REQUEST
+from specialsam.data.images import read_image
 from specialsam.models.finder_files import FinderParts
 
 HOW = Asking()

@@ -21,7 +21,8 @@ from PIL import Image
 from specialsam.apps.photographs import LINK, Exif, exif_of, gather, reason_for, register_heif
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.names import printable
-from specialsam.data.images import ON_REQUEST, read_image
+from specialsam.data.headers import ON_REQUEST
+from specialsam.data.images import read_image
 from specialsam.data.pairs import OTHER_FILE, UNREADABLE
 
 ORIGINAL, OFFSET, CHANGED, DETAIL, GPS = 0x9003, 0x9011, 0x0132, 0x8769, 0x8825

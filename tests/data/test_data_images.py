@@ -24,8 +24,9 @@ from PIL import BmpImagePlugin, EpsImagePlugin, Image, ImageOps
 
 import specialsam
 from specialsam.core.errors import DataError, SpecialSamError
-from specialsam.data import images
-from specialsam.data.images import image_size, read_grey, read_image, read_mask_pixels, write_png
+from specialsam.data import headers
+from specialsam.data.headers import image_size
+from specialsam.data.images import read_grey, read_image, read_mask_pixels, write_png
 
 
 def _gradient() -> np.ndarray:
@@ -250,7 +251,7 @@ def test_no_file_starts_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # PIL asks once a process
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
-    for read in (read_image, read_mask_pixels, image_size, images.exif_orientation, images.is_palette):
+    for read in (read_image, read_mask_pixels, image_size, headers.exif_orientation, headers.is_palette):
         with pytest.raises(DataError, match=r"photo\.jpg: expected an image file \(JPEG, .*\), got something else"):
             read(path)
     assert started == []
@@ -280,7 +281,7 @@ def test_pictures_are_opened_in_one_place() -> None:
     found = [
         path.relative_to(root).as_posix() for path in root.rglob("*.py") if opening.search(path.read_text("utf-8"))
     ]
-    assert sorted(found) == ["apps/line/grabbing.py", "data/images.py"]
+    assert sorted(found) == ["apps/line/grabbing.py", "data/headers.py"]
     assert "VideoCapture" in (root / "apps/line/grabbing.py").read_text("utf-8")
     assert not re.search(r"Image\.open\(|cv2\.im", (root / "apps/line/grabbing.py").read_text("utf-8"))
 
@@ -489,7 +490,7 @@ def test_threads_share_the_reader(tmp_path: Path) -> None:
     assert len(wrong) == 180
     assert not any(wrong)
     assert limit == Image.MAX_IMAGE_PIXELS
-    assert images._lifted.users == 0
+    assert headers._lifted.users == 0
 
 
 @given(

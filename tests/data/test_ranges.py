@@ -20,7 +20,8 @@ from specialsam.core.types import Reading
 from specialsam.data import load, open_dataset
 from specialsam.data.content import content_of, digest_file, digest_record
 from specialsam.data.duplicates import thumbnail
-from specialsam.data.images import image_size, read_grey, read_image
+from specialsam.data.headers import image_size
+from specialsam.data.images import read_grey, read_image
 from specialsam.data.ranges import span_of
 from specialsam.data.read_settings import READ, ReadSettings
 from specialsam.data.shading import shade

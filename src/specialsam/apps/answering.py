@@ -24,7 +24,8 @@ from specialsam.core.ledger import Journal, digest
 from specialsam.core.place import Spread, alone
 from specialsam.core.types import Reading, Record
 from specialsam.data.content import digest_file
-from specialsam.data.images import depth_of, read_image
+from specialsam.data.headers import depth_of
+from specialsam.data.images import read_image
 from specialsam.data.ranges import with_readings
 
 VERSION = 1

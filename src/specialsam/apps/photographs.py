@@ -21,7 +21,7 @@ from specialsam.core.errors import DataError, UsageError
 from specialsam.core.files import open_regular
 from specialsam.core.names import printable
 from specialsam.core.types import Problem
-from specialsam.data.images import ON_REQUEST, SUFFIXES, opened
+from specialsam.data.headers import ON_REQUEST, SUFFIXES, opened
 from specialsam.data.pairs import OTHER_FILE, UNREADABLE, natural_key
 
 HEIF = frozenset({".heic", ".heif"})

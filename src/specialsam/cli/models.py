@@ -141,7 +141,7 @@ def _pictures(folder: Path | None, count: int = 10) -> list[ImageArray]:
         return [scene(seed, 448).image for seed in range(count)]
     from specialsam.core.errors import UsageError
     from specialsam.core.sampling import evenly
-    from specialsam.data.images import SUFFIXES
+    from specialsam.data.headers import SUFFIXES
     from specialsam.data.look import readable
 
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)

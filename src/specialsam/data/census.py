@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from specialsam.core.console import Progress
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Problem, Record
-from specialsam.data.images import SUFFIXES
+from specialsam.data.headers import SUFFIXES
 from specialsam.data.loading import load_masks
 from specialsam.data.pairs import MISSING, NO_IMAGE, OTHER_FILE, UNREADABLE
 

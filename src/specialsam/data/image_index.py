@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from specialsam.core.types import Split
 from specialsam.data.content import digest_file
-from specialsam.data.images import SUFFIXES
+from specialsam.data.headers import SUFFIXES
 from specialsam.data.matching import nearest, plain
 from specialsam.data.pairs import SPLIT_NAMES, leads_on
 

@@ -21,8 +21,8 @@ from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray
 from specialsam.core.types import Dataset, Record
 from specialsam.data.drawn import Drawing, begin, finish, head_of, number, read_object
+from specialsam.data.headers import SUFFIXES
 from specialsam.data.image_index import Ambiguous, ImageIndex, parts_of_name
-from specialsam.data.images import SUFFIXES
 from specialsam.data.pairs import DUPLICATE, MISSING, Found, add_pair, children
 
 LAYOUT = "a Label Studio .json (a list of tasks) beside its images"

@@ -11,7 +11,8 @@ from specialsam.core.errors import DataError
 from specialsam.core.geometry import BoolArray, ImageArray, LabelArray, PixelArray
 from specialsam.core.masks import FOREGROUND, from_binary, from_index, from_rles
 from specialsam.core.types import Record, Sample
-from specialsam.data.images import PIXEL_LIMIT, image_size, read_image
+from specialsam.data.headers import PIXEL_LIMIT, image_size
+from specialsam.data.images import read_image
 from specialsam.data.mask_values import MANY_SHARE, fills_areas, label_map, planes
 from specialsam.data.pairs import size_hint
 

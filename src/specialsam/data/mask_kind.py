@@ -21,7 +21,7 @@ from specialsam.core.geometry import BoolArray, LabelArray, PixelArray
 from specialsam.core.masks import FOREGROUND
 from specialsam.core.sampling import evenly
 from specialsam.core.types import MaskReading
-from specialsam.data.images import image_size, is_lossy
+from specialsam.data.headers import image_size, is_lossy
 from specialsam.data.label_meaning import LabelFacts, facts_of_labels, meaning
 from specialsam.data.loading import OBJECT_LIMIT
 from specialsam.data.mask_values import (

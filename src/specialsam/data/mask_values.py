@@ -12,15 +12,8 @@ import numpy.typing as npt
 
 from specialsam.core.geometry import BoolArray, ImageArray, LabelArray, PixelArray
 from specialsam.core.types import MaskReading
-from specialsam.data.images import (
-    PIXEL_LIMIT,
-    is_lossy,
-    narrowed,
-    page_count,
-    read_alpha,
-    read_mask_pixels,
-    read_palette,
-)
+from specialsam.data.headers import PIXEL_LIMIT, is_lossy, page_count, read_palette
+from specialsam.data.images import narrowed, read_alpha, read_mask_pixels
 from specialsam.data.tiffs import tiff_pages
 
 TIGHT = 16

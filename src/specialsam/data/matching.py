@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import PurePosixPath
 
-from specialsam.data.images import SUFFIXES
+from specialsam.data.headers import SUFFIXES
 
 Key = Callable[[str], str]
 _ENDINGS = tuple(sorted({*SUFFIXES, ".ome", ".nii", ".jp2"}))

@@ -33,7 +33,7 @@ from specialsam.data import (
     wood,
     yolo,
 )
-from specialsam.data.images import SUFFIXES
+from specialsam.data.headers import SUFFIXES
 from specialsam.data.pairs import children
 from specialsam.data.ranges import with_readings
 from specialsam.data.read_settings import READ, ReadSettings

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from specialsam.core.errors import DataError
 from specialsam.core.types import MaskKind, Problem, Record, Split
-from specialsam.data.images import SUFFIXES, check_size, exif_orientation, image_size
+from specialsam.data.headers import SUFFIXES, check_size, exif_orientation, image_size
 
 UNREADABLE = "unreadable"
 NO_MASK = "image without mask"

@@ -17,7 +17,8 @@ from specialsam.core.errors import DataError
 from specialsam.core.geometry import PixelArray
 from specialsam.core.sampling import evenly
 from specialsam.core.types import Reading, Record
-from specialsam.data.images import Depth, depth_of, raw_values
+from specialsam.data.headers import Depth, depth_of
+from specialsam.data.images import raw_values
 from specialsam.data.read_settings import READ, ReadSettings
 from specialsam.data.shading import Span, finite, own_span
 

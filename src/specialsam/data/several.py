@@ -14,7 +14,7 @@ from specialsam.core.geometry import BoolArray, PixelArray
 from specialsam.core.masks import from_binary
 from specialsam.core.sampling import evenly
 from specialsam.core.types import MaskReading
-from specialsam.data.images import page_count
+from specialsam.data.headers import page_count
 from specialsam.data.mask_values import label_map, planes
 from specialsam.data.read_settings import READ, ReadSettings
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Split
 from specialsam.data.class_names import labelmap_classes, named
-from specialsam.data.images import is_palette
+from specialsam.data.headers import is_palette
 from specialsam.data.matching import matches
 from specialsam.data.paired import Part, add_parts
 from specialsam.data.pairs import SPLIT_NAMES, Found, by_stem, child, list_images

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Record
-from specialsam.data.images import SUFFIXES
+from specialsam.data.headers import SUFFIXES
 from specialsam.data.pairs import MISSING, Found, add_pair, by_stem, child, list_images
 
 LAYOUT = "images/images/ (or images/) + wood.csv"

@@ -22,7 +22,7 @@ from specialsam.core.place import Place
 from specialsam.core.types import Embedding, Objects, Problem, Record, Sample, Split, Truth
 from specialsam.core.windows import Window
 from specialsam.data.content import digest_record
-from specialsam.data.images import image_size
+from specialsam.data.headers import image_size
 from specialsam.data.loading import labels_of, load, load_masks
 from specialsam.data.splits import stable_hash
 from specialsam.data.tiles import TileSettings

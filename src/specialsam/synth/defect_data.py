@@ -25,7 +25,8 @@ from specialsam.core.ledger import settle
 from specialsam.core.randomness import generator
 from specialsam.core.settings import Settings, parse_settings
 from specialsam.core.types import Dataset, Record, Sample
-from specialsam.data.images import image_size, read_mask_pixels, write_png
+from specialsam.data.headers import image_size
+from specialsam.data.images import read_mask_pixels, write_png
 from specialsam.data.loading import load_image_only, load_masks
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash

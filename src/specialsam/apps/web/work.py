@@ -25,7 +25,8 @@ from specialsam.core.geometry import ImageArray
 from specialsam.core.masks import from_rles
 from specialsam.core.types import Embedding
 from specialsam.core.windows import Window
-from specialsam.data.images import image_size, read_image, write_png
+from specialsam.data.headers import image_size
+from specialsam.data.images import read_image, write_png
 from specialsam.models.segmenter import Segmenter
 
 MODELS = 3
