@@ -11,7 +11,7 @@ import pytest
 
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.files import open_regular
-from specialsam.core.folders import CACHE, CACHE_GB, COPIES, Folder, Mirror, at_hand, folder, is_url, mirrored
+from specialsam.core.folders import CACHE, CACHE_GB, COPIES, Folder, Mirror, at_hand, folder, in_use, is_url, mirrored
 from specialsam.data.images import read_image, write_png
 from specialsam.data.open import open_dataset
 
@@ -71,6 +71,21 @@ def test_copies_stay_below_the_limit_and_the_last_used_are_kept(
     monkeypatch.setenv(CACHE_GB, "much")
     with pytest.raises(UsageError, match="number of gigabytes"):
         there.fetch("e.bin")
+
+
+def test_what_no_job_asked_for_in_a_month_goes(tmp_path: Path) -> None:
+    old, fresh, file = (tmp_path / "general" / name for name in ("old", "fresh", "file"))
+    for one in (old, fresh):
+        assert in_use(one) == one
+        (one / "x.bin").write_bytes(b"x")
+    file.write_bytes(b"x")
+    for one in (old, file):
+        os.utime(one, (0, 0))
+    in_use(fresh)
+    assert sorted(path.name for path in (tmp_path / "general").iterdir()) == ["file", "fresh"]
+    assert (fresh / "x.bin").read_bytes() == b"x"
+    assert in_use(file / "below") == file / "below"  # no folder can be made: nothing raised
+    assert fresh.is_dir()
 
 
 def test_a_plain_path_is_left_alone(tmp_path: Path, cache: Path) -> None:

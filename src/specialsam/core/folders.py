@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Collection
 from contextlib import suppress
@@ -28,6 +29,8 @@ COPIES, COMING = "copies", ".coming"
 """Folder of the cache with the copies of all mirrored folders, and that below each of these in which one begins."""
 LISTING = ".listing.json"
 """What a mirrored tree held when it was last looked at: size and version of each file."""
+UNUSED_DAYS = 30
+"""Days after which what a machine keeps for jobs to come, and none asked for, is removed."""
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://+(.*)", re.DOTALL)
 
 
@@ -290,6 +293,22 @@ def cache_folder() -> Path:
     """Where copies, choices and encoders for other runtimes are kept: $SPECIALSAM_CACHE, or ~/.cache/specialsam."""
     given = os.environ.get(CACHE)
     return Path(given).expanduser() if given else Path.home() / ".cache" / "specialsam"
+
+
+def in_use(path: Path) -> Path:
+    """The folder `path` of the cache, made where it is missing and marked as used now.
+
+    Folders beside it that were not marked for `UNUSED_DAYS`, those of other weights or older code, are removed. A cache
+    that cannot be written stays as it is.
+    """
+    with suppress(OSError):
+        path.mkdir(parents=True, exist_ok=True)
+        os.utime(path)
+        oldest = time.time() - UNUSED_DAYS * 86400
+        for beside in path.parent.iterdir():
+            if beside.is_dir() and beside.stat().st_mtime < oldest:
+                shutil.rmtree(beside, ignore_errors=True)
+    return path
 
 
 _room: dict[Path, float] = {}

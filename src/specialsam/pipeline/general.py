@@ -10,7 +10,7 @@ from specialsam.advice.guard.mixtures import Measure, retention_measure
 from specialsam.advice.guard.replay import besides, to_replay, together
 from specialsam.advice.guard.retention import GENERATED, NONE, Part, RetentionSet, retention_set
 from specialsam.core.console import say, stage
-from specialsam.core.folders import cache_folder
+from specialsam.core.folders import cache_folder, in_use
 from specialsam.data.splits import stable_hash
 from specialsam.embeddings import EmbeddingStore
 from specialsam.models.segmenter import Segmenter
@@ -78,6 +78,6 @@ def _machine_store(job: Job, encoder: Segmenter) -> EmbeddingStore | None:
         return None
     with suppress(OSError):
         store = EmbeddingStore(cache_folder() / "general", encoder.encoder_id, "full", MACHINE_GB)
-        store.folder.mkdir(parents=True, exist_ok=True)
+        in_use(store.folder)
         return store if store.files.writable else None
     return None

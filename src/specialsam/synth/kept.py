@@ -16,7 +16,7 @@ import scipy
 
 from specialsam.core.errors import SpecialSamError
 from specialsam.core.files import write_whole
-from specialsam.core.folders import cache_folder
+from specialsam.core.folders import cache_folder, in_use
 
 Arrays = dict[str, Any]
 """numpy arrays by name, or what becomes one: numbers, text, tuples of numbers."""
@@ -28,13 +28,17 @@ def kept(what: str, name: str, drawn_by: str, draw: Callable[[], Arrays]) -> Arr
     `what` names the folder of the cache, `drawn_by` (`code`) whatever decides the arrays, so that other code draws
     anew. A damaged file counts as none, and a machine that lets nothing be kept draws every time.
     """
-    path = cache_folder() / what / drawn_by / f"{name}.npz"
+    path = _folder(cache_folder() / what / drawn_by) / f"{name}.npz"
     with suppress(OSError, ValueError, EOFError, KeyError, BadZipFile), np.load(path) as file:
         return {key: file[key] for key in file.files}
     drawn: Arrays = {key: np.asarray(value) for key, value in draw().items()}
     with suppress(OSError, SpecialSamError):
         write_whole(path, partial(np.savez, **drawn))
     return drawn
+
+
+_folder = cache(in_use)
+"""The folder, marked as used once a process."""
 
 
 @cache
