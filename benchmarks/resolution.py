@@ -1,6 +1,6 @@
 """The best IoU that masks can reach through the low-res logits of a model of a given side, by category of a data set.
 
-python benchmarks/resolution.py SOURCE [--side 256] [--limit 400]
+python benchmarks/resolution.py SOURCE [--side 384] [--limit 400]
 
 The true mask is reduced to the coverage of each logit, and back to original pixels as a model's logits are.
 """
@@ -23,7 +23,7 @@ from specialsam.metrics.overlaps import overlap
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source")
-    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--side", type=int, default=384)
     parser.add_argument("--limit", type=int, default=400)
     asked = parser.parse_args()
     records = [record for record in open_dataset(asked.source).records if record.mask_kind != "none"]

@@ -232,11 +232,11 @@ def test_a_webhook_that_answers_slowly_is_left_in_time(receiver: Receiver) -> No
     """Whether nothing comes or a byte now and then: the clock counts, not the silence."""
     hook = Webhook(receiver.url, allow_private=True, wait=0.3)
     for slow in ("wait", "drip"):
-        setattr(receiver, slow, 1.0)
+        setattr(receiver, slow, 5.0)
         began = time.monotonic()
         with pytest.raises(SinkDown, match=r"no answer (within 0.3 s|in time)"):
             hook.send(ALL[:1])
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 4
         setattr(receiver, slow, 0.0)
     assert list(hook.send(ALL[:1])) == [1]
 
