@@ -225,3 +225,85 @@ def test_several_classes_are_not_guessed(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     assert {record.labels for record in dataset.records} == {()}
     assert any("names 2 classes" in note for note in dataset.notes)
+
+
+def test_a_split_without_masks_is_unlabelled_and_said(tmp_path: Path) -> None:
+    for part, masks in (("train", "masks"), ("val", "labels"), ("test", "")):
+        put(tmp_path / part / "images" / "a.png", disc(1)[0])
+        if masks:
+            put(tmp_path / part / masks / "a.png", byte(disc(1)[1]))
+    found = open_dataset(f"folder:{tmp_path}")
+    assert [(one.id, one.split, one.mask_kind) for one in found.records] == [
+        ("test/a", "test", "none"),
+        ("train/a", "train", "binary"),
+        ("val/a", "val", "none"),
+    ]
+    said = [f"{part}/images: 1 images without a folder of masks beside them are unlabelled" for part in ("test", "val")]
+    assert [note for note in found.notes if "unlabelled" in note] == said
+    assert counts(found)["unlabelled"] == 2
+
+
+def test_unlabelled_pictures_of_a_contest(tmp_path: Path) -> None:
+    """nnU-Net's imagesTs without labelsTs, and pictures that lie in the split folder itself."""
+    for name in ("nn/imagesTr/a.png", "nn/imagesTs/b.png", "own/train/images/a.png", "own/test/b.png"):
+        put(tmp_path / name, disc(1)[0])
+    put(tmp_path / "nn/labelsTr/a.png", byte(disc(1)[1]))
+    put(tmp_path / "own/train/masks/a.png", byte(disc(1)[1]))
+    for name in ("nn", "own"):
+        kinds = {one.id: (one.split, one.mask_kind) for one in open_dataset(str(tmp_path / name)).records}
+        assert sorted(kinds.values()) == [("test", "none"), ("train", "binary")], kinds
+
+
+def test_a_second_json_of_an_image_is_a_problem(tmp_path: Path) -> None:
+    labelme(tmp_path)
+    first = next(path for path in sorted(tmp_path.rglob("*.json")))
+    first.with_name(f"{first.stem} (copy).json").write_text(first.read_text())
+    before = len(open_dataset(f"labelme:{tmp_path}").records)
+    found = open_dataset(f"labelme:{tmp_path}")
+    assert len({one.id for one in found.records}) == len(found.records) == before
+    told = [problem.message for problem in found.problems if "another JSON" in problem.message]
+    assert len(told) == 1
+    assert "(copy).json" in told[0], "the one of the image's own name counts"
+
+
+def test_further_pictures_of_one_name_are_problems(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.bmp", "b.jpg"):
+        put(tmp_path / "words" / name, disc(1)[0])
+    for name in ("a_mask.png", "b_mask.png"):
+        put(tmp_path / "words" / name, byte(disc(1)[1]))
+    for name in ("c.jpg", "d.jpg", "d.bmp"):
+        put(tmp_path / "same" / name, disc(2)[0])
+    for name in ("c.png", "d.png"):
+        put(tmp_path / "same" / name, byte(disc(2)[1]))
+    words, same = (open_dataset(f"siblings:{tmp_path / name}") for name in ("words", "same"))
+    assert [problem.path.name for problem in words.problems] == ["a.jpg"]
+    assert "the name 'a' is taken by a.bmp" in words.problems[0].message
+    assert sorted(problem.path.name for problem in same.problems) == ["d.bmp", "d.jpg", "d.png"]
+
+
+def test_one_damaged_mask_does_not_cost_pascal_voc(tmp_path: Path) -> None:
+    voc(tmp_path)
+    folder = next(path for path in tmp_path.rglob("SegmentationObject") if path.is_dir())
+    first = sorted(folder.iterdir())[0]
+    first.write_bytes(b"damaged")
+    found = open_dataset(f"voc:{tmp_path}")
+    assert len(found.problems) == 1
+    assert first.stem in found.problems[0].message
+
+
+def test_poses_of_yolo_are_no_masks(tmp_path: Path) -> None:
+    put(tmp_path / "images/a.png", disc(1)[0])
+    write(tmp_path / "labels/a.txt", "0 .5 .5 .4 .4 .3 .3 2 .6 .6 2\n")
+    write(tmp_path / "data.yaml", "names: [person]\nkpt_shape: [2, 3]\n")
+    with pytest.raises(DataError, match="boxes, which are no masks"):
+        open_dataset(f"yolo:{tmp_path}")
+
+
+def test_an_image_may_be_called_as_a_list_of_yolo(tmp_path: Path) -> None:
+    for name in ("test", "other"):
+        put(tmp_path / f"images/{name}.png", disc(1)[0])
+        write(tmp_path / f"labels/{name}.txt", "0 .1 .1 .6 .1 .6 .6\n")
+    write(tmp_path / "labels/classes.txt", "spot\n")
+    found = open_dataset(f"yolo:{tmp_path}")
+    assert {one.id: len(one.rles) for one in found.records} == {"test": 1, "other": 1}
+    assert found.notes == ()

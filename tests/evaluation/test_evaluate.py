@@ -303,7 +303,8 @@ def test_a_failed_image_has_the_worst_values_and_its_error(base: Segmenter, tune
 
     bench = Failing(*(sample(name, 1, labels=False) for name in "abcd"))
     groups = ("overlap", "boundary", "canny", "cod")
-    rows = bench.rows({"base": base, "tuned": tuned}, strategies=("interior", "box", "clicks2"), groups=groups)
+    asked = ("interior", "box", "clicks2")
+    rows = bench.rows({"base": base, "tuned": tuned}, 0.3, strategies=asked, groups=groups)
     errors = {row.record: row.error for row in rows}
     assert errors == {"a": "", "b": "b: cannot be read", "c": "c: was not encoded", "d": ""}
 
@@ -317,6 +318,7 @@ def test_a_failed_image_has_the_worst_values_and_its_error(base: Segmenter, tune
         if row.error:
             assert row.value == METRICS[row.metric].worst
     assert {row.value for row in rows if row.record == "b"} == {0.0, 1.0}
+    assert {row.model for row in rows if row.error} == {"base", "tuned", DISC, FILLED_BOX}
 
 
 def test_many_objects_are_measured_in_pieces(base: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,22 @@ def test_a_failed_image_counts_as_one_where_nothing_was_found() -> None:
     assert "image_auroc" not in table.index
 
 
+def test_a_failed_image_never_makes_a_number_better() -> None:
+    """Two of four are ordered right by chance; a failed one counts as an object that nothing was seen of."""
+    truth = np.zeros(SIZE, np.bool_)
+    truth[2:5, 2:5] = True
+    counts = PixelCounts.of(truth.astype(np.float32), truth).as_json()
+    every = [
+        ImageFinds(name, int(name in "ab"), score, pixels=counts)
+        for name, score in zip("abcd", (1, 0, 1, 0), strict=True)
+    ]
+    failed = [ImageFinds(name, 0, error="broken") for name in "efgh"]
+    tables = [found_table({"f": finds}, {"f": 0.5}).set_index("metric") for finds in (every, every + failed)]
+    assert [table.loc["image_auroc", "mean"] for table in tables] == pytest.approx([0.5, (0.5 * 2 + 0.25 * 4) / 6])
+    assert [table.loc["iou_good", "mean"] for table in tables] == pytest.approx([1, 1 / 3])
+    assert np.isnan(good_level(failed))
+
+
 def test_a_pixel_threshold_of_good_images() -> None:
     """By hand: of 600 pixels a thousandth is none, so that the threshold lies just above the highest value."""
     soft = np.full(SIZE, 0.25, np.float32)

@@ -96,7 +96,8 @@ def load_coco(root: Path, how: ReadSettings = READ) -> Dataset:
         content = read_content(_parsed(path), path)
         reader.add_file(path, content)
         licences += content.licences
-    notes = (f"read {', '.join(path.name for path in files)}", *reader.notes())
+    rest = ImageIndex(reader.folder, root, None).unlisted(reader.found) if root.is_dir() else ""
+    notes = (f"read {', '.join(path.name for path in files)}", *reader.notes(), *([rest] if rest else []))
     found, licence = reader.found, "; ".join(dict.fromkeys(licences)) or "unknown"
     folder = reader.folder
     return Dataset(folder.name, folder, "coco", tuple(found.records), tuple(found.problems), licence, notes=notes)
@@ -118,6 +119,7 @@ class _Reader:
     found: Found = field(default_factory=Found)
     said: list[str] = field(default_factory=list)
     left: Leftovers = field(default_factory=Leftovers)
+    used: set[Path] = field(default_factory=set)
 
     def notes(self) -> tuple[str, ...]:
         stray = self.left.stray
@@ -179,13 +181,14 @@ class _Reader:
         relative = image.relative_to(self.folder) if image.is_relative_to(self.folder) else Path(image.name)
         id = relative.with_suffix("").as_posix()
         id = relative.as_posix() if id in found.images else id
-        if id in found.images or image in found.images.values():
+        if id in found.images or image in self.used:
             found.problem(image, DUPLICATE, f"{image}: {path.name} lists it a second time, the first counts")
             return
         size = header(image, found)
         if size is None or not _fits(found, image, entry, size):
             return
         split = _split(path, self.folder)
+        self.used.add(image)
         if annotations is None:
             found.record(Record(id=id, image=image, split=split))
             return

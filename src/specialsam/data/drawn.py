@@ -44,10 +44,12 @@ class Drawing:
         except DataError as error:
             self.wrong.append(str(error))
 
-    def ellipse(self, centre: tuple[float, float], radii: tuple[float, float], label: str) -> None:
-        """One object with the outline of an ellipse along the axes, in pixels."""
-        turn = np.linspace(0, 2 * np.pi, ROUND, endpoint=False)
-        points = np.stack([centre[0] + radii[0] * np.cos(turn), centre[1] + radii[1] * np.sin(turn)], 1)
+    def ellipse(self, centre: tuple[float, float], radii: tuple[float, float], label: str, turned: float = 0.0) -> None:
+        """One object with the outline of an ellipse in pixels, `turned` clockwise about its centre by degrees."""
+        along, angle = np.linspace(0, 2 * np.pi, ROUND, endpoint=False), np.deg2rad(turned)
+        across, down = radii[0] * np.cos(along), radii[1] * np.sin(along)
+        x = centre[0] + across * np.cos(angle) - down * np.sin(angle)
+        points = np.stack([x, centre[1] + across * np.sin(angle) + down * np.cos(angle)], 1)
         self.polygons([points.ravel().tolist()], label)
 
     def mask(self, mask: BoolArray, label: str) -> None:

@@ -12,7 +12,7 @@ noted and passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from specialsam.core.documents import document, parse_json
@@ -32,23 +32,40 @@ IMAGES = ("images", "image")
 MASKS = ("masks", "mask")
 
 
-def _parts(root: Path) -> Iterator[tuple[str, Path, Path, Split | None]]:
-    """(id prefix, images folder, masks folder, stated split) of each part of the data set."""
-    images, masks = child(root, *IMAGES), child(root, *MASKS)
-    if images and masks:
-        yield "", images, masks, None
-        return
+Folders = tuple[str, Path, Path | None, Split | None]
+"""(id prefix, images folder, masks folder or None, stated split) of a part of a data set."""
+
+
+def _pair(root: Path) -> tuple[Path | None, Path | None]:
+    return child(root, *IMAGES), child(root, *MASKS)
+
+
+def _parts(root: Path) -> list[Folders]:
+    images, masks = _pair(root)
+    return [("", images, masks, None)] if images and masks else split_parts(root, _pair)
+
+
+def split_parts(root: Path, pair: Callable[[Path], tuple[Path | None, Path | None]]) -> list[Folders]:
+    """The parts in the split folders of `root` by what `pair` says of each: one at least has masks.
+
+    A split of images alone (pictures for a contest's test) is a part without masks.
+    """
+    parts: list[Folders] = []
     for folder in children(root):
         split = SPLIT_NAMES.get(folder.name.lower())
         if split and folder.is_dir():
-            images, masks = child(folder, *IMAGES), child(folder, *MASKS)
+            images, masks = pair(folder)
+            alone = images or (folder if list_images(folder, Found()) else None)
             if images and masks:
-                yield f"{folder.name}/", images, masks, split
+                parts.append((f"{folder.name}/", images, masks, split))
+            elif alone:
+                parts.append((f"{folder.name}/", alone, None, split))
+    return parts if any(masks for _, _, masks, _ in parts) else []
 
 
 def recognise(root: Path) -> bool:
     """True if `root` holds images and masks folders, or split folders that do."""
-    return next(_parts(root), None) is not None
+    return bool(_parts(root))
 
 
 def described(stem: str, split: Split | None) -> tuple[Split | None, str]:
@@ -61,23 +78,26 @@ def described(stem: str, split: Split | None) -> tuple[Split | None, str]:
 
 def load_folder(root: Path, how: ReadSettings = READ) -> Dataset:
     """Read a plain folder; what its masks hold is decided from their values and noted."""
-    parts = list(_parts(root))
+    parts = _parts(root)
     if not parts:
         raise DataError(f"{root}: expected {LAYOUT}, found no such folders")
     return read_parts(root, "folder", parts, how)
 
 
-def read_parts(
-    root: Path, layout: str, parts: Sequence[tuple[str, Path, Path, Split | None]], how: ReadSettings
-) -> Dataset:
-    """The data set of (id prefix, images folder, masks folder, split) parts, with what its card states."""
+def read_parts(root: Path, layout: str, parts: Sequence[Folders], how: ReadSettings) -> Dataset:
+    """The data set of these parts, with what its card states; images of a part without masks are unlabelled."""
     found = Found()
-    listed = []
+    listed, unlabelled = [], []
     for prefix, images, masks, split in parts:
         pictures = by_stem(list_images(images, found, recursive=True), images, found)
+        if masks is None:
+            listed.append(Part(pictures, {}, prefix, split, {}, lambda name: "none"))
+            where = images.relative_to(root).as_posix()
+            unlabelled.append(f"{where}: {len(pictures)} images without a folder of masks beside them are unlabelled")
+            continue
         drawn = by_stem(list_images(masks, found, recursive=True), masks, found)
         listed.append(Part(pictures, drawn, prefix, split))
-    notes = add_parts(found, listed, how, described)
+    notes = [*add_parts(found, listed, how, described), *unlabelled]
     card, foreign = stated(root / CARD)
     own = {"name": root.name, **card}
     notes = [*notes, *([foreign] if foreign else []), *found.notes]

@@ -14,7 +14,7 @@ from specialsam.core.types import Split
 from specialsam.data.content import digest_file
 from specialsam.data.headers import SUFFIXES
 from specialsam.data.matching import nearest, plain
-from specialsam.data.pairs import SPLIT_NAMES, leads_on
+from specialsam.data.pairs import SPLIT_NAMES, Found, leads_on
 
 MOST_FILES = 2_000_000
 NO_PICTURES = (
@@ -100,6 +100,18 @@ class ImageIndex:
         parts = parts_of_name(name)
         return nearest(parts[-1], [*self.paths]) if parts and len(self.paths) < 20_000 else ""
 
+    def unlisted(self, found: Found) -> str:
+        """A note on the images of which neither a record nor a problem of `found` speaks; "" where there are none.
+
+        Folders of masks and the like do not count.
+        """
+        known = {record.image for record in found.records} | {problem.path for problem in found.problems}
+        paths = sorted(path for every in self.paths.values() for path in every if path not in known)
+        rest = [path for path in (path.relative_to(self.folder) for path in paths) if not _drawn(path)]
+        some = ", ".join(path.as_posix() for path in rest[:3])
+        more = ", ..." if len(rest) > 3 else ""
+        return f"{len(rest)} images that no annotation file lists were left out ({some}{more})" if rest else ""
+
     def _best(self, parts: Sequence[str], found: Sequence[Path]) -> Path:
         ranks = {path: self._rank(path, parts) for path in found}
         best = [path for path in found if ranks[path] == min(ranks.values())]
@@ -116,8 +128,7 @@ class ImageIndex:
         same = 0
         while same < min(len(parts), len(below)) and plain(parts[-1 - same]) == plain(below[-1 - same]):
             same += 1
-        drawn = any(part.lower() in NO_PICTURES for part in below[:-1])
-        return (-same if same > 1 else 0), other, int(drawn)
+        return (-same if same > 1 else 0), other, int(_drawn(path.relative_to(self.folder)))
 
     def prefer(self, names: Iterable[str]) -> None:
         """Prefer the one folder that holds all of these names, where only one does."""
@@ -125,6 +136,11 @@ class ImageIndex:
         folders = [{path.parent for path in self.paths.get(name, ())} for name in last]
         every = set.intersection(*folders) if folders else set()
         self.cover = next(iter(every)) if len(every) == 1 else None
+
+
+def _drawn(path: Path) -> bool:
+    """Whether a path in the data set leads through a folder whose files are masks or copies."""
+    return any(part.lower() in NO_PICTURES for part in path.parts[:-1])
 
 
 def _unquoted(parts: Sequence[str]) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ without a result is labelled as empty, one without an annotation is unlabelled.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -28,7 +29,11 @@ from specialsam.data.pairs import DUPLICATE, MISSING, Found, add_pair, children
 LAYOUT = "a Label Studio .json (a list of tasks) beside its images"
 Entry = Mapping[str, object]
 PARTS = ("polygonlabels", "brushlabels", "ellipselabels", "rectanglelabels", "keypointlabels", "labels")
-BOXES = ("rectanglelabels", "rectangle")
+OUTLINE = ("points", "rle", "x", "y", "width", "height", "radiusX", "radiusY", "rotation")
+"""The fields of a result that say where its region lies."""
+ANSWERS = ("", "choices", "textarea", "rating", "number", "taxonomy", "datetime", "relation")
+"""Kinds of results that draw nothing."""
+ELLIPSE = ("x", "y", "radiusX", "radiusY", "rotation")
 _PREFIX = re.compile(r"^[0-9a-f]{8}-")
 """What Label Studio puts before the name of an uploaded file."""
 
@@ -67,6 +72,8 @@ def load_label_studio(root: Path) -> Dataset:
             if isinstance(task, dict):
                 several += _add(found, folder, path, task, index)
     notes = [f"read {', '.join(path.name for path in files)}"]
+    if root.is_dir() and (rest := ImageIndex(folder, root, None).unlisted(found)):
+        notes.append(rest)
     if several:
         notes.append(f"{several} tasks have several annotations: the first one of each counts")
     return Dataset(folder.name, folder, "label_studio", tuple(found.records), tuple(found.problems), notes=tuple(notes))
@@ -94,8 +101,8 @@ def _add(found: Found, folder: Path, path: Path, task: Entry, index: ImageIndex)
         return False
     drawing = begin(found, image)
     if drawing is not None:
-        for result in results:
-            _draw(drawing, result)
+        for outline, label in _regions(results):
+            _draw(drawing, outline, label)
         finish(found, id, image, drawing, None)
     return count > 1
 
@@ -134,7 +141,7 @@ def _results(task: Entry) -> tuple[list[Entry] | None, int]:
         return [one for one in results if isinstance(one, dict)] if isinstance(results, list) else [], len(good)
     lists = [value for value in task.values() if _is_results(value)]
     if lists:
-        return [{"type": "", "value": one, **one} for one in lists[0]], 1
+        return [{"value": one} for every in lists for one in every], 1
     return None, 0
 
 
@@ -147,28 +154,51 @@ def _is_results(value: object) -> TypeGuard[list[dict[str, object]]]:
     )
 
 
-def _draw(drawing: Drawing, result: Entry) -> None:
-    value, kind = result.get("value"), str(result.get("type") or "")
-    if not isinstance(value, dict):
-        return
-    label = next((str(names[0]) for part in PARTS if isinstance(names := value.get(part), list) and names), "")
-    if isinstance(value.get("points"), list):
-        points = [[number(v) for v in point] for point in value["points"] if isinstance(point, list)]
-        flat = [v / 100 if v is not None else None for point in points for v in point]
+def _regions(results: Sequence[Entry]) -> list[tuple[Entry, str]]:
+    """Each region once: its outline and its label.
+
+    Label Studio repeats a region's outline, under the same id, in every result about it: labels of a control of their
+    own, and answers a region (choices, texts). JSON-MIN has no ids; there equal outlines are one region.
+    """
+    outlines: dict[str, Entry] = {}
+    labels: dict[str, str] = {}
+    for result in results:
+        value = result.get("value")
+        if not isinstance(value, dict):
+            continue
+        outline = {name: value[name] for name in OUTLINE if name in value}
+        if not outline and str(result.get("type") or "") in ANSWERS:
+            continue
+        key = str(result.get("id") or "") or json.dumps(outline, default=str)
+        outlines.setdefault(key, outline)
+        named = next((str(names[0]) for part in PARTS if isinstance(names := value.get(part), list) and names), "")
+        labels[key] = labels.get(key) or named
+    return [(outline, labels[key]) for key, outline in outlines.items()]
+
+
+def _draw(drawing: Drawing, outline: Entry, label: str) -> None:
+    points, runs = outline.get("points"), outline.get("rle")
+    if isinstance(points, list):
+        flat = [v / 100 if (v := number(one)) is not None else None for pair in points for one in _pair(pair)]
         drawing.polygons([flat], label, shares=True)
-    elif isinstance(value.get("rle"), list):
+    elif isinstance(runs, list):
         try:
-            drawing.mask(brush_mask(value["rle"], drawing.size), label)
+            drawing.mask(brush_mask(runs, drawing.size), label)
         except DataError as error:
             drawing.wrong.append(str(error))
-    elif "radiusX" in value and "radiusY" in value:
+    elif "radiusX" in outline and "radiusY" in outline:
         height, width = drawing.size
-        x, y, across, down = (number(value.get(name)) or 0.0 for name in ("x", "y", "radiusX", "radiusY"))
-        drawing.ellipse((x * width / 100, y * height / 100), (across * width / 100, down * height / 100), label)
-    elif kind in BOXES or "width" in value:
+        x, y, across, down, turned = (number(outline.get(name)) or 0.0 for name in ELLIPSE)
+        centre, radii = (x * width / 100, y * height / 100), (across * width / 100, down * height / 100)
+        drawing.ellipse(centre, radii, label, turned)
+    elif "width" in outline and "height" in outline:
         drawing.boxes += 1
-    elif kind not in ("choices", "textarea", "rating", ""):
+    else:
         drawing.others += 1
+
+
+def _pair(point: object) -> list[object]:
+    return point if isinstance(point, list) else []
 
 
 class _Bits:

@@ -7,13 +7,13 @@ Everything else is as in a plain folder: sub-folders, splits (`train/images` + `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset, Split
-from specialsam.data.folder import read_parts
-from specialsam.data.pairs import SPLIT_NAMES, Found, child, children, list_images
+from specialsam.data.folder import Folders, read_parts, split_parts
+from specialsam.data.pairs import Found, child, list_images
 from specialsam.data.read_settings import READ, ReadSettings
 
 LAYOUT = "images/ + labels/, gt/, ground_truth/, annotations/ or the like, holding masks as images"
@@ -44,45 +44,40 @@ MASKS = (
 )
 TRUNKS = (("leftimg8bit", "gtfine"), ("imagestr", "labelstr"), ("imagests", "labelsts"))
 """Pairs of names that belong together: Cityscapes, nnU-Net's training and test images."""
+TRUNK_SPLITS: Mapping[str, Split] = {"imagestr": "train", "imagests": "test"}
 
 
-def _pair(root: Path) -> tuple[Path, Path] | None:
+def _pair(root: Path) -> tuple[Path | None, Path | None]:
     images = child(root, *IMAGES)
     masks = next((found for name in MASKS if (found := child(root, name)) and _holds(found)), None)
-    return (images, masks) if images and masks and _holds(images) else None
+    return images if images and _holds(images) else None, masks
 
 
 def _holds(folder: Path) -> bool:
     return bool(list_images(folder, Found(), recursive=True))
 
 
-def _parts(root: Path) -> Iterator[tuple[str, Path, Path, Split | None]]:
-    pair = _pair(root)
-    if pair:
-        yield "", *pair, None
-        return
-    trunks = [(child(root, images), child(root, masks)) for images, masks in TRUNKS]
-    for images, masks in trunks:
-        if images and masks:
-            split: Split | None = {"imagestr": "train", "imagests": "test"}.get(images.name.lower())  # type: ignore[assignment]
-            yield (f"{images.name}/" if split else ""), images, masks, split
-    if any(images and masks for images, masks in trunks):
-        return
-    for folder in children(root):
-        split = SPLIT_NAMES.get(folder.name.lower())
-        pair = _pair(folder) if split and folder.is_dir() else None
-        if pair:
-            yield f"{folder.name}/", *pair, split
+def _parts(root: Path) -> list[Folders]:
+    images, masks = _pair(root)
+    if images and masks:
+        return [("", images, masks, None)]
+    trunks: list[Folders] = []
+    for names in TRUNKS:
+        images, masks = (child(root, name) for name in names)
+        if images and _holds(images):
+            split = TRUNK_SPLITS.get(names[0])
+            trunks.append((f"{images.name}/" if split else "", images, masks, split))
+    return trunks if any(masks for _, _, masks, _ in trunks) else split_parts(root, _pair)
 
 
 def recognise(root: Path) -> bool:
     """True if `root`, or split folders in it, hold images beside a folder of images with a name of labels."""
-    return next(_parts(root), None) is not None
+    return bool(_parts(root))
 
 
 def load_labelled(root: Path, how: ReadSettings = READ) -> Dataset:
     """Read the pairs; what the masks hold is decided from their values and noted."""
-    parts = list(_parts(root))
+    parts = _parts(root)
     if not parts:
         raise DataError(f"{root}: expected {LAYOUT}, found no such folders")
     return read_parts(root, "labelled", parts, how)

@@ -26,7 +26,7 @@ from specialsam.data.folder import described
 from specialsam.data.image_index import Ambiguous, ImageIndex, parts_of_name
 from specialsam.data.images import decoded
 from specialsam.data.mask_values import label_map
-from specialsam.data.pairs import MISSING, SIZE, UNREADABLE, Found, add_pair
+from specialsam.data.pairs import DUPLICATE, MISSING, SIZE, UNREADABLE, Found, add_pair
 
 LAYOUT = "x.jpg + x.json with shapes (labelme, X-AnyLabeling)"
 _SHAPES = re.compile(r'"shapes"\s*:\s*\[')
@@ -65,7 +65,7 @@ def load_labelme(root: Path) -> Dataset:
     if not files:
         raise DataError(f"{root}: expected {LAYOUT}, found no such files")
     reader = _Reader(root, ImageIndex(root, root / files[0].name, None))
-    for path in files:
+    for path in sorted(files, key=lambda path: not reader.index.of_stem(path.stem)):  # a copy gives way to the first
         reader.add_file(path)
     reader.add_unlabelled()
     found, notes = reader.found, (f"read {len(files)} JSON files of shapes",)
@@ -96,6 +96,10 @@ class _Reader:
                 f"{path}: expected its image {shown(content.get('imagePath'))} or one of the same name, found none"
             )
             self.found.problem(path, MISSING, message)
+            return
+        if image in self.used:
+            message = f"{path}: {image.name} has another JSON already, which counts; keep one of them an image"
+            self.found.problem(path, DUPLICATE, message)
             return
         self.used.add(image)
         drawing = begin(self.found, image)

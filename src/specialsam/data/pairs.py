@@ -46,11 +46,12 @@ class Found:
 
     def record(self, record: Record) -> None:
         """Keep a record; a second one of the same id becomes a problem."""
-        first = self.images.setdefault(record.id, record.image)
-        if first != record.image:
+        first = self.images.get(record.id)
+        if first is not None:
             message = f"{record.image}: the name {record.id!r} is taken by {first}, only one of them can be used"
             self.problem(record.image, DUPLICATE, message)
             return
+        self.images[record.id] = record.image
         self.records.append(record)
 
     def problem(self, path: Path, kind: str, message: str) -> None:

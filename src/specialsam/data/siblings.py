@@ -21,7 +21,7 @@ from specialsam.data.class_names import named, roboflow_classes
 from specialsam.data.folder import described
 from specialsam.data.matching import plain
 from specialsam.data.paired import Part, add_parts
-from specialsam.data.pairs import Found, list_images, regular
+from specialsam.data.pairs import DUPLICATE, Found, list_images, regular
 from specialsam.data.read_settings import READ, ReadSettings
 
 LAYOUT = "images and masks in one folder: x.jpg + x_mask.png, or x.jpg + x.png"
@@ -41,11 +41,12 @@ LOSSY = (".jpg", ".jpeg")
 
 @dataclass
 class _Pairs:
-    """Images and masks by name (without ending), and which belong together."""
+    """Images and masks by name (without ending), which belong together, and further images of a name."""
 
     pictures: dict[str, Path] = field(default_factory=dict)
     drawn: dict[str, Path] = field(default_factory=dict)
     pairs: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    doubles: list[tuple[str, Path]] = field(default_factory=list)
 
     @property
     def convincing(self) -> bool:
@@ -60,7 +61,9 @@ def _named(root: Path, files: list[Path]) -> _Pairs:
         name = path.relative_to(root).as_posix()
         base = _base_of_mask(name)
         if base is None:
-            out.pictures.setdefault(name.rpartition(".")[0], path)
+            stem = name.rpartition(".")[0]
+            if out.pictures.setdefault(stem, path) != path:
+                out.doubles.append((stem, path))
         else:
             out.drawn[name] = path
             bases[name] = base
@@ -106,6 +109,7 @@ def _same_names(root: Path, files: list[Path]) -> _Pairs:
             out.pairs[name].append(name)
         else:
             out.pictures[name] = paths[0]
+            out.doubles += [(name, path) for path in paths[1:]]
     return out
 
 
@@ -125,6 +129,9 @@ def load_siblings(root: Path, how: ReadSettings = READ) -> Dataset:
     pairs = _pairs(root, found)
     if pairs is None:
         raise DataError(f"{root}: expected {LAYOUT}, found no such pairs")
+    for name, path in pairs.doubles:
+        taken = f"the name {name!r} is taken by {pairs.pictures[name].name}, only one of them can be used"
+        found.problem(path, DUPLICATE, f"{path}: {taken}")
     part = Part(pairs.pictures, pairs.drawn, pairs=pairs.pairs)
     notes = add_parts(found, [part], how, described)
     lone = sum(1 for name in pairs.pictures if name not in pairs.pairs)

@@ -10,6 +10,8 @@ mask are unlabelled.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from specialsam.core.errors import DataError
@@ -40,8 +42,7 @@ def load_voc(root: Path, how: ReadSettings = READ) -> Dataset:
     pictures = by_stem(list_images(images, found, recursive=True), images, found)
     drawn = by_stem(list_images(masks, found, recursive=True), masks, found)
     if not how.void and drawn:
-        palette = is_palette(next(iter(drawn.values())))
-        how = how.model_copy(update={"void": (VOID if palette else VOID_COLOUR,)})
+        how = how.model_copy(update={"void": (VOID if _of_palette(drawn.values()) else VOID_COLOUR,)})
     splits = _splits(root)
     pairs = matches([*pictures], [*drawn])
     part = Part(pictures, drawn, "", None, pairs, lambda name: "none")
@@ -49,6 +50,14 @@ def load_voc(root: Path, how: ReadSettings = READ) -> Dataset:
     notes = [f"masks of {masks.name}", *notes]
     records, said = named(found.records, labelmap_classes(root / "labelmap.txt"), "labelmap.txt")
     return Dataset(root.name, root, "voc", records, tuple(found.problems), notes=(*notes, *said))
+
+
+def _of_palette(masks: Iterable[Path]) -> bool:
+    """Whether the first mask that can be opened holds indices into a palette."""
+    for path in masks:
+        with suppress(DataError):
+            return is_palette(path)
+    return True
 
 
 def _masks(root: Path) -> Path | None:

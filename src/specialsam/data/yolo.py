@@ -3,12 +3,13 @@
 Licence: as data.yaml states, else unknown. Citation of the format: Ultralytics YOLO's segmentation data sets.
 
 A line is a class and the points of one object in shares of the image's sides. A line of a class and four numbers is a
-box and no mask. An image without a text file, or with an empty one, holds no object, as YOLO has it.
+box and no mask, as are lines of poses (`kpt_shape` in data.yaml). An image without a text file, or with an empty one,
+holds no object, as YOLO has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from specialsam.core.documents import document, parse_yaml
@@ -37,11 +38,15 @@ SLACK = 0.05
 LARGEST = 50_000_000
 
 
-def _texts(folder: Path) -> dict[str, Path]:
-    """Label files below a folder by their names without ending."""
+def _texts(folder: Path, images: Collection[str] = ()) -> dict[str, Path]:
+    """Label files below a folder by their names without ending; one of LISTS counts where an image has its name."""
     found = sorted(folder.rglob("*.txt")) if folder.is_dir() else []
     named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found if path.is_file()}
-    return {name: path for name, path in named.items() if PurePosixPath(name).name.lower() not in LISTS}
+    return {name: path for name, path in named.items() if name in images or _last(name) not in LISTS}
+
+
+def _last(name: str) -> str:
+    return PurePosixPath(name).name.lower()
 
 
 def _parts(root: Path) -> Iterator[tuple[str, Path, Path, Split | None]]:
@@ -65,9 +70,9 @@ def _parts(root: Path) -> Iterator[tuple[str, Path, Path, Split | None]]:
 
 def _paired(root: Path) -> bool:
     """Whether half of the images in a folder have a text file of labels beside them."""
-    texts = _texts(root)
     images = regular(list_images(root, Found(), recursive=True))
     names = [path.relative_to(root).with_suffix("").as_posix() for path in images]
+    texts = _texts(root, set(names))
     both = [name for name in names if name in texts]
     return bool(both) and 2 * len(both) >= len(names)
 
@@ -75,8 +80,8 @@ def _paired(root: Path) -> bool:
 def recognise(root: Path) -> bool:
     """True if text files of numbers lie in labels/ beside images/, or beside the images themselves."""
     for _, images, labels, _ in _parts(root):
-        texts = _texts(labels)
         names = set(by_stem(list_images(images, Found(), recursive=True), images, Found()))
+        texts = _texts(labels, names)
         some = [path for name, path in texts.items() if name in names][:20]
         if any(_numbers(path) for path in some):
             return True
@@ -113,16 +118,16 @@ def load_yolo(root: Path) -> Dataset:
         raise DataError(f"{root}: expected {LAYOUT}, found no such files")
     found = Found()
     card = _card(root)
-    names, missing = _names(card), 0
+    names, missing, pose = _names(card), 0, "kpt_shape" in card
     for prefix, images, labels, part_split in parts:
-        texts = _texts(labels)
         pictures = by_stem(list_images(images, _quiet(found), recursive=True), images, found)
+        texts = _texts(labels, pictures)
         for stem, image in pictures.items():
             missing += stem not in texts
             first = PurePosixPath(stem).parts[0].lower() if "/" in stem else ""
             split = part_split or SPLIT_NAMES.get(first)
             drawing = begin(found, image)
-            if drawing is not None and _draw(found, image, texts.get(stem), drawing, names):
+            if drawing is not None and _draw(found, image, texts.get(stem), drawing, names, pose):
                 finish(found, prefix + stem, image, drawing, split)
     notes = [f"{missing} images have no text file: they hold no object"] if missing else []
     licence = str(card.get("license") or card.get("licence") or "unknown")
@@ -141,8 +146,8 @@ def _quiet(found: Found) -> Found:
     return Quiet()
 
 
-def _draw(found: Found, image: Path, text: Path | None, drawing: Drawing, names: Mapping[str, str]) -> bool:
-    """Draw the lines of a label file; False, and a problem, where it cannot be read."""
+def _draw(found: Found, image: Path, text: Path | None, drawing: Drawing, names: Mapping[str, str], pose: bool) -> bool:
+    """Draw the lines of a label file, boxes with key points where `pose`; False, and a problem, if it is unreadable."""
     try:
         lines = _read(text).splitlines() if text else []
     except DataError as error:
@@ -155,7 +160,7 @@ def _draw(found: Found, image: Path, text: Path | None, drawing: Drawing, names:
         if not all(map(_is_float, words)):
             drawing.wrong.append(f"line {number} of {text.name if text else ''} holds words where numbers are expected")
             continue
-        if len(words) in (BOX, CONFIDENT_BOX):
+        if pose or len(words) in (BOX, CONFIDENT_BOX):
             drawing.boxes += 1
             continue
         label = names.get(str(int(float(words[0]))), f"class {words[0]}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -152,7 +153,7 @@ def record_rows(models: Mapping[str, Segmenter], record: Record, how: Measuring,
     try:
         return list(_image_rows(models, how.truth(record), how, radius))
     except SpecialSamError as error:
-        return _failed(models, record, how, str(error))
+        return _failed(models, record, how, radius, str(error))
 
 
 def _image_rows(models: Mapping[str, Segmenter], sample: Truth, how: Measuring, radius: float | None) -> Iterator[Row]:
@@ -299,34 +300,44 @@ def _groups(settings: EvaluateSettings, strategy: str, output: str) -> tuple[str
     return wanted if strategy in settings.cod else tuple(group for group in wanted if group != "cod")
 
 
-def _failed(models: Mapping[str, Segmenter], record: Record, how: Measuring, error: str) -> list[Row]:
-    """The worst value of every metric of every model, strategy and output, with the error."""
-    rows, settings = [], how.settings
+def _failed(
+    models: Mapping[str, Segmenter], record: Record, how: Measuring, radius: float | None, error: str
+) -> list[Row]:
+    """The worst value of every metric of every model, strategy and output, rivals among them, with the error."""
+    return [
+        Row(
+            **how.stamp,
+            model=model,
+            record=record.id,
+            object=0,
+            strategy=strategy,
+            output=output,
+            metric=name,
+            soft=metric.group in SOFT,
+            value=metric.worst,
+            category=record.category,
+            supercategory=record.supercategory,
+            error=error,
+        )
+        for model, strategy, output in _asked(models, how.settings, radius)
+        for name, metric in METRICS.items()
+        if metric.group in _groups(how.settings, strategy, output)
+    ]
+
+
+def _asked(
+    models: Mapping[str, Segmenter], settings: EvaluateSettings, radius: float | None
+) -> Iterator[tuple[str, str, str]]:
+    """(model, strategy, output) of all that is measured of an image."""
     closer = [name for name, asked in (("zoom", settings.zoom), ("tiles", settings.tiles.side)) if asked]
-    for model in models:
-        for strategy in settings.strategies:
-            outputs = ("single",) if clicks(strategy) else ("single", "three_best", "three_oracle")
-            for output in (*outputs, *closer):
-                wanted = _groups(settings, strategy, output)
-                rows += [
-                    Row(
-                        **how.stamp,
-                        model=model,
-                        record=record.id,
-                        object=0,
-                        strategy=strategy,
-                        output=output,
-                        metric=name,
-                        soft=metric.group in SOFT,
-                        value=metric.worst,
-                        category=record.category,
-                        supercategory=record.supercategory,
-                        error=error,
-                    )
-                    for name, metric in METRICS.items()
-                    if metric.group in wanted
-                ]
-    return rows
+    anything = np.ones((1, 8, 8), np.bool_)
+    for strategy in settings.strategies:
+        plain = clicks(strategy) is None
+        outputs = ("single", "three_best", "three_oracle") if plain else ("single",)
+        yield from product(models, (strategy,), (*outputs, *closer))
+        if radius is not None and plain:
+            for _, prompts in draw(strategy, anything, generator(settings.seed, "failed", strategy)):
+                yield from ((rival, strategy, "rival") for rival, _ in _rivals(prompts, anything.shape[1:], radius))
 
 
 __all__ = [

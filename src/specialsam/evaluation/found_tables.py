@@ -51,8 +51,9 @@ def found_table(
 ) -> pd.DataFrame:
     """One line a finder and metric: model, metric, mean, low, high (95 %), n, failed; numbers that mean nothing miss.
 
-    A failed image counts as one where nothing was found. `thresholds` by finder are those of a map's levels that were
-    set on good images.
+    A failed image counts as one with objects where nothing was found; what counts pixels of all images together (pixel
+    F1, AUPRO) leaves it out, as its `n` shows. `thresholds` by finder are those of a map's levels that were set on good
+    images.
     """
     lines = []
     for name, every in finds.items():
@@ -70,7 +71,7 @@ def found_table(
         }
         if blank:
             sets["image_auroc"] = (
-                lambda images: auroc([i.score for i in images], [i.objects > 0 for i in images]),
+                lambda images: auroc([i.score for i in images], [i.objects > 0 or bool(i.error) for i in images]),
                 every,
             )
             false = [float(one.found > 0) for one in blank]
@@ -80,7 +81,8 @@ def found_table(
             sets["pixel_f1max"] = (lambda images: pixel_f1max(images)[0], list(counts.values()))
             sets["aupro"] = (aupro, list(counts.values()))
         if counts and thresholds and name in thresholds:
-            each = [iou_at(counts[one.record], thresholds[name]) for one in with_objects if one.record in counts]
+            asked = [one for one in with_objects if one.record in counts or one.error]
+            each = [0.0 if one.error else iou_at(counts[one.record], thresholds[name]) for one in asked]
             lines += _line(name, "iou_good", *_mean(each, seed), len(each), failed)
         for metric, (of, images) in sets.items():
             lines += _line(name, metric, *_together(of, images, seed), len(images), failed)
@@ -92,7 +94,12 @@ def found_table(
 
 
 def good_level(finds: Sequence[ImageFinds], share: float = 0.001) -> float:
-    """The level of a map above which at most `share` of all pixels of good images lie: a threshold without defects."""
+    """The level of a map above which at most `share` of all pixels of good images lie: a threshold without defects.
+
+    NaN where no image has counts of its pixels: all of them failed.
+    """
+    if not any(one.pixels for one in finds):
+        return float("nan")
     counts = np.sum([PixelCounts.read(one.pixels).outside for one in finds if one.pixels], axis=0)
     above = np.cumsum(counts[::-1])[::-1]
     enough = np.flatnonzero(above <= share * counts.sum())

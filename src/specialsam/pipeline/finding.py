@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -156,7 +157,8 @@ def _good(
     records = [record for record in job.plan.blanks("val") if record.id in kept]
     found = measure_finds(finders, replace(asked, records=records), _journal(job, "finds-good"), job.place)
     good = [one.score for one in found[SPECIALIST] if not one.error]
-    return good, {name: good_level(every) for name, every in found.items()}
+    levels = {name: good_level(every) for name, every in found.items()}
+    return good, {name: level for name, level in levels.items() if not isnan(level)}
 
 
 def finding_lines(table: pd.DataFrame) -> str:
