@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from specialsam.core import geometry as module
 from specialsam.core.errors import DataError
 from specialsam.core.geometry import Geometry
 
@@ -150,6 +153,28 @@ def test_coverage_by_hand() -> None:
     expected = np.zeros((2, 32, 32), np.float32)
     expected[0, 2, 1], expected[1, 2, 1] = 1, 0.5
     np.testing.assert_allclose(coverage, expected, atol=1e-6)
+
+
+def test_the_way_to_logits_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sides whose unit vectors are resized a few at once, as those of a line-scan camera's pictures are."""
+    masks = np.random.default_rng(3).random((2, 61, 150)) > 0.6
+    for side in (32, 128):
+        frame = Geometry(61, 150, side)
+        whole = frame.masks_to_logits(masks)
+        module._logits_operators.cache_clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "UNIT_VECTORS", 7)
+            assert np.array_equal(frame.masks_to_logits(masks), whole)
+        module._logits_operators.cache_clear()
+
+
+def test_a_line_scan_needs_no_square_of_its_length() -> None:
+    mask = np.ones((1, 40_000, 4), np.bool_)
+    tracemalloc.start()
+    coverage = Geometry(40_000, 4, 256).masks_to_logits(mask)
+    assert tracemalloc.get_traced_memory()[1] < 300e6, "the square would be 6.4 GB"
+    tracemalloc.stop()
+    assert coverage.max() == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(("height", "width", "side"), [(240, 320, 128), (90, 60, 128), (500, 333, 512), (64, 64, 512)])

@@ -233,6 +233,21 @@ def test_a_full_disk_leaves_a_whole_journal(tmp_path: Path, monkeypatch: pytest.
     assert dict(Journal(journal.path).answers(dict.fromkeys("abc", "1"))) == {"a": "first", "c": "third"}
 
 
+def test_a_journal_that_cannot_be_opened_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "rows.jsonl")
+    journal.put("a", "1", 1)
+
+    def none_left(self: Path, *more: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", none_left)
+        with pytest.raises(SpecialSamError, match=r"\(Too many open files\); put that right and go on"):
+            journal.put("b", "1", 2)
+    journal.put("c", "1", 3)
+    assert dict(Journal(tmp_path / "rows.jsonl").answers({"a": "1", "b": "1", "c": "1"})) == {"a": 1, "c": 3}
+
+
 def test_the_plan_of_generated_data_is_settled_once(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     settle(path, {"recipe": {"tile": 1}, "note": "a"}, "mosaics", ("recipe",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from specialsam.core.console import QUIET, TERMINAL, _sink
 from specialsam.core.errors import UsageError
-from specialsam.core.place import alone, here
+from specialsam.core.place import USE_CPU, alone, here
 
 RANKS = """
 import json, os, sys
@@ -88,3 +89,21 @@ def test_a_device_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="expected a machine with cuda for --device cuda, found none"):
         here("cuda")
+
+
+def test_a_job_on_the_cpu_leaves_no_later_one_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process, as in a notebook; without a GPU accelerate is only asked which device it would take."""
+    import torch
+    from accelerate.state import AcceleratorState
+
+    monkeypatch.delenv(USE_CPU, raising=False)
+    try:
+        assert here("cpu").device.type == "cpu"
+        assert USE_CPU not in os.environ
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert here("cuda").device.type == "cuda"
+        assert here("cpu").device.type == "cpu"
+        assert here("auto").device.type == "cuda"
+    finally:
+        monkeypatch.undo()
+        AcceleratorState._reset_state(reset_partial_state=True)

@@ -71,6 +71,36 @@ def run(
     return store, embed(pairs, lambda r: samples[r.id], encoder, store, digest=digest, **more)  # type: ignore[arg-type]
 
 
+def test_a_copy_takes_the_place_of_what_came_to_nothing(tmp_path: Path) -> None:
+    """Of the same pixels the first has no object, cannot be encoded, or is encoded; whatever comes of it is listed."""
+    empty, filled = sample(3, 0), sample(3)
+    broken, copy = sample(7), sample(7)
+    samples = {"empty": empty, "filled": filled, "again": filled, "broken": broken, "copy": copy}
+    pairs = [(Record(name, Path(f"{name}.png")), IDENTITY) for name in samples]
+    _, report = run(pairs, samples, MeanEncoder(fail_at=7), tmp_path)
+    assert {name for name, _ in report.keys} == {"empty", "filled", "again"}
+    assert (report.done, report.reused, report.without_objects) == (1, 1, 1)
+    assert [failed.record for failed in report.failed] == ["broken", "copy"]
+
+
+def test_the_reader_stops_when_the_loop_does(tmp_path: Path) -> None:
+    pairs, samples = setting(200)
+    loaded: list[str] = []
+
+    def load(record: Record) -> Sample:
+        loaded.append(record.id)
+        return samples[record.id]
+
+    class Full(MeanEncoder):
+        def encode_batch(self, images: Sequence[ImageArray], /) -> list[Embedding]:
+            raise KeyboardInterrupt
+
+    store = EmbeddingStore(tmp_path, "mean")
+    with pytest.raises(KeyboardInterrupt):
+        embed(pairs, load, Full(), store, digest=lambda record: digest_array(samples[record.id].image))
+    assert len(loaded) < 10
+
+
 def test_everything_is_encoded_once_in_its_view(tmp_path: Path) -> None:
     pairs, samples = setting(5, (IDENTITY, FLIP))
     calls: list[tuple[int, int, str]] = []

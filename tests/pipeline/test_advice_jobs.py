@@ -24,6 +24,7 @@ from specialsam.data.content import digest_file
 from specialsam.embeddings import EmbeddingStore
 from specialsam.models.load import load_model
 from specialsam.models.specialist import read_card
+from specialsam.pipeline import advise, tail_pilot
 from specialsam.pipeline.advise import advice_text, run_advise
 from specialsam.pipeline.audit import findings_text, run_audit
 from specialsam.pipeline.job import Request
@@ -46,6 +47,36 @@ def advised(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run_advise(
         Request(str(data), "nano", folder), small(train={"epochs": 2, "lr": 3e-4}), PilotSettings(wished=0.05)
     )
+
+
+def test_all_that_stands_beside_the_largest_pilot_is_of_its_images_and_seed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With several seeds: the blind decoder and the tail pilot learn from the first one's images, and so does it."""
+    learned: list[tuple[str, int, frozenset[str]]] = []
+    made: list[Any] = []
+
+    def watch(module: Any, name: str) -> None:
+        before = getattr(module, name)
+
+        def call(*given: Any, **more: Any) -> Any:
+            answer = before(*given, **more)
+            learned.append((name, given[2].seed, frozenset(item.record for item in given[1].train)))
+            made.append(answer[0])
+            return answer
+
+        monkeypatch.setattr(module, name, call)
+
+    for module, name in ((advise, "tuned_on"), (advise, "blind_decoder"), (tail_pilot, "tuned_on")):
+        watch(module, name)
+    shown: list[Any] = []
+    monkeypatch.setattr(advise, "_write", lambda job, done, curve, largest, areas: shown.append(largest))
+    asked = PilotSettings(shares=(0.5,), tail=True, wished=0.05, seeds=2)
+    run_advise(Request(str(data), "nano", tmp_path / "run"), small(train={"epochs": 1}), asked)
+    first, second, blind, tail = learned
+    assert [name for name, _, _ in learned] == ["tuned_on", "tuned_on", "blind_decoder", "tuned_on"]
+    assert first[1:] == blind[1:] == tail[1:] != second[1:]
+    assert shown == [made[0]]
 
 
 def test_a_pilot_says_whether_the_frozen_encoder_is_in_the_way(data: Path, tmp_path: Path) -> None:

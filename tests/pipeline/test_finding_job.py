@@ -15,7 +15,7 @@ from specialsam.core.errors import UsageError
 from specialsam.models.finder_files import FINDER, MEMORY
 from specialsam.models.specialist import load_finder, read_card
 from specialsam.pipeline import finding
-from specialsam.pipeline.job import Request
+from specialsam.pipeline.job import Request, open_job
 from specialsam.pipeline.measure import Comparison, names_of, run_evaluate_found
 from specialsam.pipeline.plan import plan
 from specialsam.pipeline.specialize import run_specialize
@@ -118,3 +118,14 @@ def test_without_a_finder_the_folder_has_none(source: Path, tmp_path: Path) -> N
     assert read_card(tmp_path / "specialist").finder is None
     assert not (tmp_path / "finding.csv").exists()
     assert "Without a prompt" not in (tmp_path / "report.html").read_text()
+
+
+def test_without_objects_to_validate_on_no_picture_of_nothing_is_learned_from(source: Path, tmp_path: Path) -> None:
+    """All of them are for the alarms, and the finder is chosen and calibrated where there are objects."""
+    settings = small(fractions=(0.8, 0.0, 0.2), train={"keep": "last", "epochs": 1})
+    with open_job("specialize", Request(str(source), "nano", tmp_path / "run"), settings, {}) as job:
+        job.prepare()
+        data, held = job.embedded.finder_data()
+    assert not data.val
+    assert len(held) == len(job.plan.blanks("val"))
+    assert len(data.train) == len(job.plan.of("train")) + len(job.plan.blanks("train"))

@@ -8,12 +8,14 @@ bundled weights may change.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ from specialsam.models.specialist import read_card
 from specialsam.pipeline import specialize as job
 from specialsam.pipeline.job import Request
 from specialsam.pipeline.specialize import price_specialize, resume, run_folder, run_specialize
+from specialsam.training.state import EpochFacts, TrainResult
 
 SEED_COLUMNS = (
     "model,prompt_strategy,iou_mean,iou_std,dice_mean,dice_std,f1_mean,f1_std,"
@@ -41,6 +44,32 @@ SEED_COLUMNS = (
 """The 13 columns of the original study's results table."""
 TABLES = ("summary.csv", "means.csv", "comparison.csv")
 IMAGES = 12
+
+
+def facts(*ious: float) -> TrainResult:
+    history = [EpochFacts(epoch, None, 0.0, iou) for epoch, iou in enumerate(ious)]
+    return TrainResult(history, len(ious) - 1, "", "", "", 0)
+
+
+def rows(**ious: float) -> Any:
+    return SimpleNamespace(rows=[SimpleNamespace(alpha=float(name[1:]) / 100, iou=iou) for name, iou in ious.items()])
+
+
+@pytest.mark.parametrize(
+    ("result", "kept", "alpha", "expected"),
+    [
+        (facts(0.7, 0.8, 0.6), None, 1.0, (0.7, 0.6)),  # train.keep=last: not the best that was seen
+        (facts(0.7, 0.72), rows(a0=0.71, a50=0.73, a100=0.72), 0.5, (0.71, 0.73)),
+        (facts(0.7, 0.72), rows(a0=0.71, a100=0.72), 0.0, (0.71, 0.71)),  # the guard hands on the base
+        (facts(0.7, 0.6), None, 0.0, (0.7, 0.7)),
+        (facts(math.nan, math.nan), None, 1.0, None),  # no validation split
+    ],
+)
+def test_a_card_has_the_score_of_the_weights_handed_on(
+    result: TrainResult, kept: Any, alpha: float, expected: tuple[float, float] | None
+) -> None:
+    said = dict(zip(("base", "kept"), expected, strict=True)) if expected else None
+    assert job._validated(result, kept, alpha) == ({"val_iou": said} if said else {})
 
 
 def truncate(path: Path) -> None:

@@ -24,6 +24,7 @@ from specialsam.training.losses import (
     centreline,
     dice,
     focal,
+    held,
     mixed,
     resolve_mix,
     soft_iou,
@@ -228,6 +229,27 @@ def test_soft_iou_is_numpys(seed: int, share: float) -> None:
         mask, truth = logits[i].numpy()[inside] > 0, target[i].numpy()[inside] > 0.5
         expected = jaccard_score(truth, mask, zero_division=1.0)
         assert float(found[i]) == pytest.approx(expected)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 1))
+def test_an_object_holds_logits_however_thin(seed: int, most: float) -> None:
+    """More than half of one, or more than half of its most; an empty mask none. Nothing else decides."""
+    coverage = torch.from_numpy(np.random.default_rng(seed).random((1, 6, 6), np.float32)) * most
+    found, peak = held(coverage), float(coverage.max())
+    assert torch.equal(found, coverage > (0.5 if peak > 0.5 else peak / 2))
+    assert found.any()
+    assert not held(coverage * 0).any()
+
+
+def test_the_iou_of_a_thin_object_is_that_of_its_answer() -> None:
+    """A scratch of 4 px in a picture of 1024 px covers a third of its logits; nothing is no answer to it."""
+    mask = np.zeros((1, 1024, 1024), np.bool_)
+    mask[0, 500:504, 100:900] = True
+    target = torch.from_numpy(Geometry(1024, 1024, 384).masks_to_logits(mask))
+    assert 0 < float(target.max()) < 0.5
+    valid = torch.ones_like(target)
+    assert float(soft_iou(torch.full_like(target, -9.0), target, valid)) == 0
+    assert float(soft_iou(18 * (target > 0.2).float() - 9, target, valid)) > 0.9
 
 
 def test_soft_iou_has_no_gradient_and_two_empty_masks_agree() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from specialsam.core.errors import UsageError
 from specialsam.core.settings import parse_settings
 from specialsam.models.folder import load_pretrained
 from specialsam.models.load import load_model
+from specialsam.models.nano import build_nano
 from specialsam.models.zoo import NANO
-from specialsam.training.pretrain import Learner, _scenes, bundle, learning_rate, pretrain
+from specialsam.training.pretrain import AuxiliaryHead, Learner, _groups, _scenes, bundle, learning_rate, pretrain
 from specialsam.training.pretrain_settings import PretrainSettings
 from specialsam.training.scene_stream import AUX_CLICKS, Scenes, batches
 
@@ -32,6 +34,17 @@ def test_an_image_of_the_stream_is_the_same_in_any_order() -> None:
         for name, value in second[number].items():
             assert torch.equal(value, first[number][name])
     assert torch.equal(later["pixels"], second[70]["pixels"])
+
+
+def test_the_order_of_what_is_learned_is_the_same_in_every_process() -> None:
+    """Adam's moments are restored by place: the groups follow the model's own order, which no address decides."""
+    sam, head = build_nano("lite", 64).requires_grad_(True), AuxiliaryHead()
+    groups = _groups(sam, head, PretrainSettings(**TINY, backbone=0.1))
+    order = {id(weight): place for place, weight in enumerate([*sam.parameters(), *head.parameters()])}
+    places = [[order[id(weight)] for weight in group["params"]] for group in groups]
+    assert [group["share"] for group in groups] == [1.0, 1.0, 0.1, 0.1]
+    assert all(place == sorted(place) for place in places)
+    assert sorted(chain.from_iterable(places)) == list(range(len(order)))
 
 
 def test_prompts_lie_on_their_objects() -> None:

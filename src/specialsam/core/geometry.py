@@ -202,6 +202,10 @@ def bounding_slices(plane: npt.NDArray[np.bool_ | np.float32]) -> tuple[slice, s
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
+UNIT_VECTORS = 512
+"""Unit vectors that are resized at once: 120 MB of them for a side of 60,000 pixels."""
+
+
 @lru_cache(maxsize=64)
 def _logits_operators(frame: Geometry) -> tuple[csc_array, csc_array]:
     """Sparse matrices (L, height) and (L, width) that take a plane of an image to means over each low-res logit.
@@ -210,7 +214,7 @@ def _logits_operators(frame: Geometry) -> tuple[csc_array, csc_array]:
     along one axis is the matrix of that axis. Each row is divided by the share of its logits that lies on the image.
     Where a logit covers no whole number of model pixels, these are first repeated until it does.
     """
-    from scipy.sparse import csc_array
+    from scipy.sparse import csc_array, hstack
 
     resized, side = frame.resized, frame.logits_side
     repeats = CELL_LOGITS // gcd(frame.cell, CELL_LOGITS)
@@ -218,9 +222,13 @@ def _logits_operators(frame: Geometry) -> tuple[csc_array, csc_array]:
     for length, inside, extent in zip((frame.height, frame.width), resized, frame.logits_extent, strict=True):
         shrinks = inside <= length if frame.stretched else resized[0] <= frame.height
         mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        padded = np.zeros((frame.side, length), np.float32)
-        padded[:inside] = cv2.resize(np.eye(length, dtype=np.float32), (length, inside), interpolation=mode)
-        blocks = padded.repeat(repeats, 0).reshape(side, -1, length).mean(1)
         valid = np.clip(extent - np.arange(side, dtype=np.float32), 0, 1)[:, None]
-        found.append(csc_array(np.divide(blocks, valid, out=np.zeros_like(blocks), where=valid > 0)))
+        parts = []
+        for start in range(0, length, UNIT_VECTORS):  # a long side has too many of them for one matrix
+            units = np.eye(length, min(UNIT_VECTORS, length - start), -start, dtype=np.float32)
+            padded = np.zeros((frame.side, units.shape[1]), np.float32)
+            padded[:inside] = cv2.resize(units, (units.shape[1], inside), interpolation=mode)
+            blocks = padded.repeat(repeats, 0).reshape(side, -1, units.shape[1]).mean(1)
+            parts.append(csc_array(np.divide(blocks, valid, out=np.zeros_like(blocks), where=valid > 0)))
+        found.append(csc_array(hstack(parts)))
     return found[0], found[1]

@@ -8,6 +8,7 @@ piece whose image, mask, weights or settings have changed since is no longer the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -305,16 +306,18 @@ class Journal:
     def put(self, key: str, made_from: str, answer: JsonValue) -> None:
         """Add one piece; it is on disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line, place = _line(key, made_from, answer), 0
+        line, place = _line(key, made_from, answer), None
         try:
             with self.path.open("ab") as lines:
                 place = lines.tell()
                 lines.write(line)
         except OSError as error:
-            with suppress(OSError):
-                os.truncate(self.path, place)
-            reason = error.strerror or str(error)
-            raise SpecialSamError(f"cannot write {self.path} ({reason}); make room and go on") from error
+            if place is not None:  # else nothing was written, and all that is there stays
+                with suppress(OSError):
+                    os.truncate(self.path, place)
+            reason, full = error.strerror or str(error), error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = "make room and go on" if full else "put that right and go on; what is finished is kept"
+            raise SpecialSamError(f"cannot write {self.path} ({reason}); {remedy}") from error
         self._places[key] = made_from, place
         self._lines += 1
 

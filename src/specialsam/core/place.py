@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda", "mps")
+USE_CPU = "ACCELERATE_USE_CPU"
 AHEAD = 4
 """Items that each process works on between two exchanges: bounds what is lost to waiting for the slowest."""
 Given = TypeVar("Given")
@@ -138,19 +140,34 @@ def here(device: str = "auto") -> Place:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
 
+    wanted = next((name for name, found in there.items() if found), "cpu") if device == "auto" else device
     known = PartialState._shared_state.get("device")
-    if known is not None and device != "auto" and torch.device(known).type != device:  # another job's, in one process
+    if known is not None and torch.device(known).type != wanted:  # another job's, in one process
         AcceleratorState._reset_state(reset_partial_state=True)
-    cpu = device == "cpu" or (device == "auto" and not any(there.values()))
-    if cpu:  # said aloud, or accelerate takes each of several processes for the only one
-        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     keep_freed_memory()
-    place = Place(Accelerator(cpu=cpu))
+    with _said(wanted == "cpu"):
+        place = Place(Accelerator(cpu=wanted == "cpu"))
     if place.count > 1:
         atexit.register(_leave)
     if not place.main:
         use(QUIET)
     return place
+
+
+@contextmanager
+def _said(cpu: bool) -> Iterator[None]:
+    """Say a CPU aloud while accelerate begins, or it takes each of several processes for the only one.
+
+    No longer than that: a later job of the process may ask for a GPU.
+    """
+    mine = cpu and USE_CPU not in os.environ
+    if mine:
+        os.environ[USE_CPU] = "true"
+    try:
+        yield
+    finally:
+        if mine:
+            os.environ.pop(USE_CPU, None)
 
 
 def _leave() -> None:

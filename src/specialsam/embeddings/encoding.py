@@ -26,8 +26,8 @@ from specialsam.embeddings.reading import (
     look_up,
     read_ahead,
 )
-from specialsam.embeddings.shards import pack
-from specialsam.embeddings.store import GIGABYTE, EmbeddingStore, Evicted
+from specialsam.embeddings.shards import Entry, pack
+from specialsam.embeddings.store import GIGABYTE, EmbeddingStore, Evicted, Writer
 
 
 class Encoder(Protocol):
@@ -67,7 +67,7 @@ class EmbedReport:
         """This report of what was missing together with what a look at the store had found."""
         lacking = {task.key for task in found.todo} - set(self.keys.values())
         keys = {name: key for name, key in found.keys.items() if key not in lacking}
-        return replace(self, reused=found.reused, failed=(*found.failed, *self.failed), keys=keys)
+        return replace(self, reused=found.reused + self.reused, failed=(*found.failed, *self.failed), keys=keys)
 
     @classmethod
     def of_all(cls, parts: Sequence[EmbedReport]) -> EmbedReport:
@@ -146,28 +146,35 @@ def fill(
     needs: Callable[[Sample], bool] = with_objects,
     progress: Progress | None = None,
 ) -> EmbedReport:
-    """`embed` for what is known to be missing; its report is of these tasks alone."""
+    """`embed` for what is known to be missing; its report is of these tasks alone.
+
+    `reused` are further pairs of the same pixels as one that was encoded. Where one came to nothing the next is tried.
+    """
     failed, made = list[Failure](), dict[tuple[str, str], str]()
-    started, seen, empty, added, first_evicted = time.perf_counter(), 0, 0, 0, len(store.evicted)
-    with closing(read_ahead(list(todo), load, needs, batch_size)) as reader, store.writer() as writer:
-        while batch := list(islice(reader, batch_size)):
-            seen, empty = seen + len(batch), empty + sum(image is None for _, image in batch)
-            for task, result in _encode(encoder, batch):
-                if isinstance(result, Exception):
-                    failed.append(failure(task, result))
-                    continue
-                try:
-                    entry = writer.put(task.key, result, task.record.id, task.view.key)
-                except DataError as error:
-                    failed.append(failure(task, error))
-                    continue
-                made[task.record.id, task.view.key] = task.key
-                added += entry.bytes
-            if progress:
-                progress(seen, len(todo), "encode")
+    started, seen, total, empty, added, shared = time.perf_counter(), 0, len(todo), 0, 0, 0
+    first_evicted, tasks = len(store.evicted), list(todo)
+    with store.writer() as writer:
+        while tasks:
+            again: list[Task] = []
+            with closing(read_ahead(tasks, load, needs, batch_size)) as reader:
+                while batch := list(islice(reader, batch_size)):
+                    left_out = [task for task, image in batch if image is None]
+                    seen, empty = seen + len(batch), empty + len(left_out)
+                    again += [after for task in left_out for after in task.after()]
+                    for task, result in _encode(encoder, batch):
+                        entry = result if isinstance(result, Exception) else _put(writer, task, result)
+                        if isinstance(entry, Exception):
+                            failed.append(failure(task, entry))
+                            again += task.after()
+                            continue
+                        made[task.record.id, task.view.key] = task.key
+                        added, shared = added + entry.bytes, shared + len(task.rest)
+                    if progress:
+                        progress(seen, total, "encode")
+            tasks, total = again, total + len(again)
     return EmbedReport(
         done=len(made),
-        reused=0,
+        reused=shared,
         without_objects=empty,
         failed=tuple(failed),
         seconds=time.perf_counter() - started,
@@ -176,6 +183,14 @@ def fill(
         evicted=tuple(store.evicted[first_evicted:]),
         notes=tuple(store.notes),
     )
+
+
+def _put(writer: Writer, task: Task, embedding: Embedding) -> Entry | DataError:
+    """Where an embedding lies now; the error where it is none that can be stored."""
+    try:
+        return writer.put(task.key, embedding, task.record.id, task.view.key)
+    except DataError as error:
+        return error
 
 
 def price(

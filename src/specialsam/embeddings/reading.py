@@ -31,11 +31,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class Task:
-    """One image in one view that the store lacks."""
+    """One image in one view that the store lacks; `rest` are further pairs of the same pixels, should it fail."""
 
     record: Record
     view: View
     key: str
+    rest: tuple[Pair, ...] = ()
+
+    def after(self) -> list[Task]:
+        """What is left to try where this one came to nothing."""
+        return [Task(*self.rest[0], self.key, self.rest[1:])] if self.rest else []
 
 
 Loaded = tuple[Task, "ImageArray | Exception | None"]
@@ -58,7 +63,7 @@ def look_up(
     """Keys of all pairs, and which are missing; a record's file is read once for all of its views."""
     listed = list(pairs)
     digests: dict[str, str | Exception] = {}
-    found, wanted = Found(len(listed), [], 0, {}, []), set[str]()
+    found, wanted = Found(len(listed), [], 0, {}, []), dict[str, list[Pair]]()
     for done, (record, view) in enumerate(listed, 1):
         if record.id not in digests:
             digests[record.id] = attempt(digest, record)
@@ -68,14 +73,14 @@ def look_up(
         else:
             key = store.key(image, view.key)
             found.keys[record.id, view.key] = key
-            if key not in store and key not in wanted:
-                found.todo.append(Task(record, view, key))
-            wanted.add(key)
+            if key not in store:
+                wanted.setdefault(key, []).append((record, view))
         if progress:
             progress(done, len(listed), "look up")
     store.use(list(found.keys.values()))
-    reused = len(listed) - len(found.todo) - len(found.failed)
-    return replace(found, reused=reused)
+    todo = [Task(*pairs[0], key, tuple(pairs[1:])) for key, pairs in wanted.items()]
+    reused = len(listed) - sum(map(len, wanted.values())) - len(found.failed)
+    return replace(found, todo=todo, reused=reused)
 
 
 def read_ahead(
@@ -88,6 +93,8 @@ def read_ahead(
     def read() -> None:
         last: tuple[str, Sample | Exception] | None = None
         for task in tasks:
+            if stop.is_set():
+                return
             if last is None or last[0] != task.record.id:
                 last = task.record.id, attempt(load, task.record)
             sample = last[1]

@@ -127,7 +127,7 @@ def run_advise(request: Request, settings: SpecializeSettings, pilot: PilotSetti
 
 @dataclass(frozen=True)
 class Piloted:
-    """Every pilot; the largest one's model and history, and the results of base and largest pilot in all modes."""
+    """Every pilot; of the largest one of the first seed its model, its history, and base and pilot in all modes."""
 
     pilots: tuple[Pilot, ...]
     largest: Segmenter
@@ -144,15 +144,18 @@ def run_pilots(job: Job, field: Ground, pilot: PilotSettings) -> Piloted:
     modes = tuple(dict.fromkeys((settings.main_strategy, *MODES)))
     full = main.model_copy(update={"strategies": modes})
     counts, found = sizes(total, len(field.pool), pilot), []
+    first: tuple[Segmenter, TrainResult, Results] | None = None
     for seed in range(settings.seed, settings.seed + pilot.seeds):
         for count in counts:
             chosen = limited(data, joined(field.pool, count, seed))
             own = pilot_training(settings.train, pilot, seed)
             with stage(f"pilot on {count} of {total} images") as progress:
                 tuned, result = tuned_on(job, chosen, own, job.folder / "pilots" / f"{count}-{seed}", progress)
-            asked: tuple[EvaluateSettings, float | None] = (full, radius) if count == counts[-1] else (main, None)
+            largest = count == counts[-1] and first is None
+            asked: tuple[EvaluateSettings, float | None] = (full, radius) if largest else (main, None)
             with stage(f"measuring the pilot on {len(field.apart)} images kept apart") as progress:
                 results = measured(job, tuned, field.apart, *asked, progress)
+            first = (tuned, result, results) if largest else first
             gains = gains_of(results, settings.main_strategy)
             found.append(Pilot(count, seed, gains))
             interval = bootstrap_mean(gains)
@@ -160,7 +163,8 @@ def run_pilots(job: Job, field: Ground, pilot: PilotSettings) -> Piloted:
                 f"pilot on {count} images: gain {100 * interval.mean:+.1f} IoU points "
                 f"({100 * interval.low:+.1f} to {100 * interval.high:+.1f}, n {interval.n})"
             )
-    return Piloted(tuple(found), tuned, result, results)
+    assert first is not None
+    return Piloted(tuple(found), *first)
 
 
 def _blind(job: Job, largest: Segmenter, field: Ground, pilot: PilotSettings) -> Finding:

@@ -270,12 +270,14 @@ class Embedded:
     def finder_data(self) -> tuple[TrainingData, list[Item]]:
         """What a finder learns from: items with and without objects; and the images of nothing for its alarms.
 
-        Of those in the validation split most are kept apart from all learning, as a promise on alarms needs it.
+        Of those in the validation split most are kept apart from all learning, as a promise on alarms needs it: all
+        where that split has no object, and then no validation is learned by either.
         """
+        objects = self._split_items("val")
         held = sorted(self._split_items("val", empty=True), key=lambda item: stable_hash(f"alarm:{item.record}"))
-        own = min(FINDER_BLANKS, len(held) // 3)
+        own = min(FINDER_BLANKS, len(held) // 3) if objects else 0
         train = self._split_items("train") + self._split_items("train", empty=True)
-        data = TrainingData(train, self._split_items("val") + held[:own], self._embeddings, self._filled)
+        data = TrainingData(train, objects + held[:own], self._embeddings, self._filled)
         return data, held[own:]
 
     def training_data(self) -> TrainingData:

@@ -9,6 +9,7 @@ have changed since is made again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -174,6 +175,15 @@ def _aloud(settings: SpecializeSettings) -> Callable[[list[EpochFacts]], tuple[l
     return heard
 
 
+def _validated(result: TrainResult, kept: Guarded | None, alpha: float) -> dict[str, dict[str, float]]:
+    """Validation IoU of the base and of the weights that are handed on; nothing where there was no validation."""
+    by_epoch = {facts.epoch: facts.val_iou for facts in result.history}
+    by_alpha = {row.alpha: row.iou for row in kept.rows} if kept else {}
+    base = by_alpha.get(0.0, by_epoch.get(0, math.nan))
+    handed = by_alpha.get(alpha, by_epoch.get(result.best_epoch, math.nan) if alpha else base)
+    return {"val_iou": {"base": base, "kept": handed}} if math.isfinite(base) and math.isfinite(handed) else {}
+
+
 def _save_specialist(
     job: Job, tuned: Segmenter, result: TrainResult, kept: Guarded | None, found: Learned | None
 ) -> None:
@@ -195,7 +205,7 @@ def _save_specialist(
         recipe=settings.model_dump(mode="json") | layout.reading(),
         data_fingerprint=layout.fingerprint,
         data_licence=layout.dataset.licence,
-        scores={"val_iou": {"base": result.history[0].val_iou, "kept": max(f.val_iou for f in result.history)}},
+        scores=_validated(result, kept, alpha),
         alarm=found.alarm if found else Alarm(),
         look=look_at([record.image for record in layout.of("train")]),
         note=note,

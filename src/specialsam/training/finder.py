@@ -32,6 +32,7 @@ from specialsam.models.finder import (
 )
 from specialsam.models.segmenter import Segmenter
 from specialsam.prompts import generator
+from specialsam.training.losses import held
 from specialsam.training.settings import FinderSettings
 from specialsam.training.state import Item, TrainingData
 
@@ -69,7 +70,7 @@ def targets(masks: BoolArray, geometry: Geometry) -> FinderTargets:
     dense = coverage.max(0, initial=0.0)
     centre = np.arange(cells, dtype=np.float32) * geometry.cell + geometry.cell / 2
     for plane in sorted(coverage, key=lambda plane: -float(plane.sum())):
-        inside = (plane > 0.5) if (plane > 0.5).any() else plane == plane.max()
+        inside = _held(plane[None])[0]
         depth = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
         share = np.minimum(_by_cell(np.asarray(depth / depth.max(), np.float32)) ** 4, 0.99)
         deepest = np.unravel_index(int(depth.argmax()), depth.shape)
@@ -89,6 +90,11 @@ def targets(masks: BoolArray, geometry: Geometry) -> FinderTargets:
         torch.tensor(float(len(masks) > 0)),
         torch.from_numpy(valid),
     )
+
+
+def _held(coverage: FloatArray) -> BoolArray:
+    """`losses.held` of coverage (P, L, L), also of no object."""
+    return np.asarray(held(torch.from_numpy(coverage)).numpy()) if len(coverage) else np.zeros(coverage.shape, np.bool_)
 
 
 def _by_cell(plane: FloatArray) -> FloatArray:
@@ -233,7 +239,7 @@ def calibrate(finder: Finder, segmenter: Segmenter, data: TrainingData, progress
     ways: dict[By, list[_Asked]] = {"box": [], "point": [], "both": []}
     for number, item in enumerate(items, 1):
         [embedding] = data.embeddings([item])
-        truth = embedding.geometry.masks_to_logits(data.masks(item)) > 0.5
+        truth = _held(embedding.geometry.masks_to_logits(data.masks(item)))
         proposals = propose(finder, embedding)
         for by, asked in ways.items():
             answers = segmenter.decode(embedding, proposals.prompts(by))
@@ -271,7 +277,7 @@ def _threshold(finder: Finder, segmenter: Segmenter, data: TrainingData, items: 
     totals = np.zeros(len(levels))
     for item in items:
         [embedding] = data.embeddings([item])
-        truth = (embedding.geometry.masks_to_logits(data.masks(item)) > 0.5).any(0)
+        truth = _held(embedding.geometry.masks_to_logits(data.masks(item))).any(0)
         found = find(finder, segmenter, embedding)
         masks = np.asarray((found.prediction.logits[:, 0] > 0).numpy())
         for place, level in enumerate(levels):

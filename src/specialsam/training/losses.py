@@ -148,10 +148,20 @@ def mixed(logits: Tensor, target: Tensor, valid: Tensor, weights: Mapping[str, f
     return torch.stack([w * LOSSES[name](logits, target, valid) for name, w in weights.items() if w]).sum(0)
 
 
+def held(coverage: Tensor) -> Tensor:
+    """Logits bool (N, L, L) that objects hold, from the share of each that they cover.
+
+    Those that are covered by more than half; of an object too thin to cover half of any, those that it covers by more
+    than half of its most. Nothing but an empty mask holds none.
+    """
+    most = coverage.amax((1, 2), keepdim=True)
+    return coverage > torch.where(most > 0.5, 0.5, most / 2)
+
+
 def soft_iou(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """IoU (N,) of thresholded logits with the thresholded target within the valid frame; no gradient. Empty: 1."""
+    """IoU (N,) of thresholded logits with what the target holds within the valid frame; no gradient. Empty: 1."""
     with torch.no_grad():
-        mask, truth, inside = logits > 0, target > 0.5, valid > 0.5
+        mask, truth, inside = logits > 0, held(target), valid > 0.5
         overlap = (mask & truth & inside).sum((1, 2)).float()
         union = ((mask | truth) & inside).sum((1, 2)).float()
         return torch.where(union > 0, overlap / union.clamp_min(1), torch.ones_like(union))

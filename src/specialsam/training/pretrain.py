@@ -65,10 +65,13 @@ def _groups(sam: Any, head: nn.Module, settings: PretrainSettings) -> list[dict[
     learned = [p for p in [*sam.parameters(), *head.parameters()] if p.requires_grad]
     return [
         {"params": chosen, "weight_decay": decay, "share": share}
-        for share, own in ((1.0, [p for p in learned if p not in slow]), (settings.backbone, [*slow]))
+        for share, own in (
+            (1.0, [p for p in learned if p not in slow]),
+            (settings.backbone, [p for p in learned if p in slow]),  # in an order that every process shares
+        )
         for decay, chosen in (
-            (settings.weight_decay, [p for p in own if p.requires_grad and p.ndim > 1]),
-            (0.0, [p for p in own if p.requires_grad and p.ndim <= 1]),
+            (settings.weight_decay, [p for p in own if p.ndim > 1]),
+            (0.0, [p for p in own if p.ndim <= 1]),
         )
         if chosen
     ]
