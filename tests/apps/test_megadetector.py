@@ -74,6 +74,13 @@ def test_results_by_hand() -> None:
     }
 
 
+def test_a_clock_that_was_never_set_is_told_as_it_stands() -> None:
+    """EXIF's 0001:01:01, which a year without leading zeros would make a time that no reader takes."""
+    told = results([answer("a.jpg", taken="0001-01-01T00:00:00")], "sam", CATEGORIES, WHEN)
+    assert told["images"][0]["datetime"] == "0001:01:01 00:00:00"
+    check(told)
+
+
 def test_labels_become_categories() -> None:
     """SpeciesNet's human is MegaDetector's person; what has no category of its own gets the first."""
     labels = ("person", "human", "fox", "")

@@ -25,7 +25,7 @@ from specialsam.apps.answers import Answer, FoundObject
 from specialsam.apps.asked import Asked
 from specialsam.apps.session import GRID_THRESHOLD, Asking, Session, answer_asked, find_in, open_session
 from specialsam.core.errors import UsageError
-from specialsam.core.geometry import BoolArray
+from specialsam.core.geometry import BoolArray, ImageArray
 from specialsam.core.masks import from_rles
 from specialsam.core.types import Embedding, Prediction, Prompts
 from specialsam.data.tiles import TileSettings
@@ -36,6 +36,7 @@ from specialsam.models.finder_files import FinderParts
 from specialsam.models.load import load_base, load_model
 from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import clone, read_card
+from specialsam.models.zoom import zoom
 
 PLAIN = Asking()
 ZOOM, TILES = Asking(zoom=True), Asking(tiles=TileSettings(side=32))
@@ -210,6 +211,23 @@ def test_a_model_without_a_finder_is_asked_by_a_grid(larger: Segmenter) -> None:
     scores = [one.score for one in objects]
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)
+
+
+def test_a_second_look_goes_to_what_a_grid_found_too(larger: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each object by the point that found it."""
+    looked: list[Prompts] = []
+
+    def looks(segmenter: Segmenter, image: ImageArray, prompts: Prompts, first: Prediction) -> Any:
+        looked.append(prompts)
+        return zoom(segmenter, image, prompts, first)
+
+    monkeypatch.setattr(module, "zoom", looks)
+    objects, _ = find_in(Session(larger, FinderParts()), picture(0), Asking(threshold=0.0, most=5, zoom=True))
+    [prompts] = looked
+    assert objects
+    assert prompts.points is not None
+    assert len(prompts) == 5
+    assert len(np.unique(prompts.points.reshape(5, 2), axis=0)) == 5
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (200, 1), (7, 5), (33, 64)])

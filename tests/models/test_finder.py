@@ -164,8 +164,12 @@ def test_a_grid_covers_the_image_evenly() -> None:
     """By hand: two by two points of a 40 x 80 image, by pixel index."""
     points = grid_points(Geometry(40, 80, SIDE), 2)
     np.testing.assert_allclose(points, [[19.5, 9.5], [59.5, 9.5], [19.5, 29.5], [59.5, 29.5]])
-    found, scores = find_on_grid(random_nano(), Embedding(torch.randn(128, CELLS, CELLS), Geometry(40, 80, SIDE)), 3, 4)
-    assert len(found) == len(scores) <= 3
+    segmenter, embedding = random_nano(), Embedding(torch.randn(128, CELLS, CELLS), Geometry(40, 80, SIDE))
+    found, scores, prompts = find_on_grid(segmenter, embedding, 3, 4)
+    assert len(found) == len(scores) == len(prompts) <= 3
+    again = segmenter.decode(embedding, prompts, multimask=True).logits
+    for one, three in zip(found.logits[:, 0], again, strict=True):
+        assert any(torch.allclose(one, mask, atol=1e-4) for mask in three), "an answer to its own point"
     assert (np.diff(scores) <= 0).all()
 
 

@@ -103,7 +103,8 @@ def _image(name: str, answer: Answer, by_name: Mapping[str, str], default: str) 
     if answer.size:
         image["height"], image["width"] = answer.size
     with suppress(ValueError):  # No time is known.
-        image["datetime"] = datetime.fromisoformat(answer.taken).strftime(EXIF_TIME)
+        taken = datetime.fromisoformat(answer.taken)
+        image["datetime"] = f"{taken.year:04}{taken.strftime(EXIF_TIME.removeprefix('%Y'))}"  # %Y pads no early year
     if answer.error:
         return {**image, "failure": answer.error, "detections": None}
     return {**image, "detections": [_detection(found, by_name, default) for found in answer.objects]}

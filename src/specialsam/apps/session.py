@@ -218,33 +218,27 @@ def _look(session: Session, image: ImageArray, window: Window, how: Asking, embe
         answers, scores = found.prediction, found.probabilities
         prompts = found.prompts(finder.by)
     else:
-        answers, scores = find_on_grid(session.segmenter, embedding, how.most)
-        answers, scores = _above(answers, scores, least)
-        prompts = None
+        answers, scores, prompts = find_on_grid(session.segmenter, embedding, how.most)
+        kept = np.flatnonzero(scores >= least)
+        answers = Prediction(answers.logits[kept], answers.scores[kept], answers.geometry)
+        scores, prompts = scores[kept], prompts[kept]
     masks = _masks(session.segmenter, part, prompts, answers, how)
     beside: Sequence[BoolArray | None] = [None] * len(masks)
-    if base is not None and prompts is not None:
+    if base is not None and finder is not None:
         theirs = embedding if base.encoder_id == session.segmenter.encoder_id else embed(base, image, window)
         beside = list(_masks(base, part, prompts, base.decode(theirs, prompts), how))
     cut = _cut(masks, window, image)
     return [_Seen(window, *one) for one in zip(masks, map(float, scores), beside, map(bool, cut), strict=True)]
 
 
-def _above(answers: Prediction, scores: FloatArray, least: float) -> tuple[Prediction, FloatArray]:
-    kept = np.flatnonzero(scores >= least)
-    return Prediction(answers.logits[kept], answers.scores[kept], answers.geometry), scores[kept]
-
-
-def _masks(
-    segmenter: Segmenter, image: ImageArray, prompts: Prompts | None, answers: Prediction, how: Asking
-) -> BoolArray:
+def _masks(segmenter: Segmenter, image: ImageArray, prompts: Prompts, answers: Prediction, how: Asking) -> BoolArray:
     """Masks (P, H, W) of answers, after a second look where it is asked for."""
     out = np.zeros((len(answers), *image.shape[:2]), np.bool_)
     step = _room(image)
     for start in range(0, len(answers), step):
         some = slice(start, start + step)
         few = Prediction(answers.logits[some], answers.scores[some], answers.geometry)
-        if how.zoom and prompts is not None:
+        if how.zoom:
             out[some] = zoom(segmenter, image, prompts[some], few).masks()
         else:
             out[some] = few.masks()[:, 0]

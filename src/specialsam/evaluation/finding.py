@@ -91,7 +91,7 @@ def by_grid(segmenter: Segmenter) -> Find:
     """A grid of points without any learning; its scores do not say that a mask is an object of the domain."""
 
     def ask(truth: Truth, embedding: Embedding) -> Finds:
-        found, scores = find_on_grid(segmenter, embedding)
+        found, scores, _ = find_on_grid(segmenter, embedding)
         masks, soft = found.masks()[:, 0], np.zeros(truth.size, np.float32)
         for mask, score in zip(masks, scores, strict=True):
             soft[mask] = np.maximum(soft[mask], score)

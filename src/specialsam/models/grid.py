@@ -31,8 +31,11 @@ def grid_points(geometry: Geometry, side: int = SIDE) -> FloatArray:
 
 def find_on_grid(
     segmenter: Segmenter, embedding: Embedding, most: int = PROPOSALS, side: int = SIDE
-) -> tuple[Prediction, FloatArray]:
-    """At most `most` objects, the surest first: answers (P, 1, L, L), and own score times stability (P,) in 0..1."""
+) -> tuple[Prediction, FloatArray, Prompts]:
+    """At most `most` objects, the surest first: answers (P, 1, L, L), own score times stability (P,) in 0..1, prompts.
+
+    The prompts are the points that were answered, one an object.
+    """
     points = grid_points(embedding.geometry, side)
     prompts = Prompts("grid", points[:, None], np.ones((len(points), 1), np.int64))
     answer = segmenter.decode_outputs(embedding, prompts, THREE)
@@ -44,4 +47,4 @@ def find_on_grid(
     order = order[stability[order] >= LEAST_STABLE]
     kept = order[distinct(np.asarray((logits[order] > 0).numpy()), most)]
     found = Prediction(logits[kept][:, None], torch.from_numpy(scores[kept])[:, None], embedding.geometry)
-    return found, scores[kept].astype(np.float32)
+    return found, scores[kept].astype(np.float32), prompts[kept // answer.logits.shape[1]]

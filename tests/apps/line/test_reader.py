@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -151,9 +152,9 @@ def test_a_process_that_is_killed_or_blocks_is_started_anew(
     """The first process answers nothing, whatever it is asked: as OpenCV's open that never returns."""
     folder = saved(tmp_path / "in", cloth(5))
     with Reader(source_of(str(folder)), LineSettings(patience=5), threading.Event()) as reader:
-        starts: list[str] = []
+        starts: list[int] = []
 
-        def command(order: str) -> list[str]:
+        def command(order: int) -> list[str]:
             starts.append(order)
             return [sys.executable, "-c", "import time; time.sleep(99)"] if len(starts) == 1 else grab_command(order)
 
@@ -172,6 +173,23 @@ def test_a_process_that_is_killed_or_blocks_is_started_anew(
         rest = every(reader)
         assert [frame.step.number for frame in rest] == [1, 2, 3, 4], "none is read twice, none is left out"
     assert sum("is back after" in line for line in heard.lines) == 2
+
+
+def test_thousands_of_pictures_with_long_names_are_read(tmp_path: Path) -> None:
+    """More of their names than a command line holds (128 KiB on Linux)."""
+    (tmp_path / ("a" * 100)).mkdir()
+    folder = saved(tmp_path / ("a" * 100) / ("b" * 100), cloth(3))
+    first, *rest = map(str, sorted(folder.iterdir()))
+    many = replace(source_of(str(folder)), files=(*[first] * 1500, *rest))
+    with Reader(many, QUICK, threading.Event(), first=1500) as reader:
+        frames = every(reader)
+    assert [frame.step.number for frame in frames] == [1500, 1501]
+
+
+def test_what_an_inspection_writes_is_no_picture_of_its_line(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "in", cloth(3))
+    saved(folder / "roll-1", cloth(2))
+    assert len(source_of(str(folder), folder / "roll-1").files) == 3
 
 
 def test_stop_ends_any_waiting(heard: Heard) -> None:

@@ -187,6 +187,22 @@ def test_corrections_join_a_data_set_that_reads_back(site: Site, place: Path) ->
     assert not (place / "corrections" / "masks" / line["masks"][0]).exists()
 
 
+def test_an_object_within_another_keeps_its_pixels(site: Site, place: Path) -> None:
+    known = uploaded(site, 8)
+    masks = np.zeros((3, 48, 64), np.bool_)
+    masks[0, 3:40, 5:60], masks[1, 10:20, 10:30] = True, True
+    told = site.post("corrections", {"image": known["image"], "masks": [runs_of(mask) for mask in masks[:2]]})
+    assert told.status == 201
+    line = json.loads((place / "corrections" / "corrections.jsonl").read_text().splitlines()[-1])
+    kept = [read_mask_pixels(place / "corrections" / "masks" / name) > 0 for name in line["masks"]]
+    np.testing.assert_array_equal(kept, [masks[0] & ~masks[1], masks[1]])
+    masks[2] = masks[0]
+    refused = site.post("corrections", {"image": known["image"], "masks": [runs_of(mask) for mask in masks]})
+    assert refused.status == 422
+    assert "object 3 wholly under others" in refused.json()["error"]
+    assert all((place / "corrections" / "masks" / name).exists() for name in line["masks"]), "nothing was changed"
+
+
 @pytest.mark.parametrize("counts", [[48 * 64 + 1], [1, 2], [0, 48 * 64, 1], [48 * 64]])
 def test_masks_that_are_none_of_the_picture_are_refused(site: Site, counts: list[int]) -> None:
     known = uploaded(site, 7)

@@ -232,6 +232,7 @@ def test_correct_tune_use_and_go_back(page: webdriver.Chrome, site: Site, place:
     before = site.server.desk.numbers.done["ask"]
     point(page, "tune-canvas", *[Keys.ARROW_LEFT] * 3, Keys.ENTER)  # refines what Spot asked for, and keeps the brush's
     until(lambda: site.server.desk.numbers.done["ask"] > before)
+    until(at(page, "accept").is_enabled)
     painted = from_rles([middle(site, (32 - 3 * 0.64, 24))["objects"][0]["rle"]], 48, 64)[0]
     radius = 12 / 400 * 64
     rows, columns = np.mgrid[:48, :64]
@@ -265,6 +266,76 @@ def test_correct_tune_use_and_go_back(page: webdriver.Chrome, site: Site, place:
     back = page.find_elements(By.XPATH, "//ul[@id='models']//button[text()='Go back to it']")
     back[0].click()
     until(lambda: site.server.catalogue.used == used)
+
+
+SLOWLY = """
+const told = window.fetch;
+window.fetch = (where, how) => String(where).includes("/segment") || String(where).includes("/find")
+  ? told(where, how).then((answer) => new Promise((done) => setTimeout(() => done(answer), arguments[0])))
+  : told(where, how);
+"""
+"""Holds each answer of the model back for some milliseconds."""
+
+
+def opened(chrome: webdriver.Chrome, place: Path, name: str, seed: int) -> None:
+    """Choose another picture of the same size."""
+    (place / name).write_bytes(packed(picture(seed)))
+    at(chrome, "file").send_keys(str(place / name))
+    until(lambda: name in at(chrome, "drop").text)
+
+
+def test_a_late_answer_is_no_answer_to_another_picture(page: webdriver.Chrome, place: Path) -> None:
+    page.execute_script(SLOWLY, 1500)
+    point(page)
+    opened(page, place, "other.png", 2)
+    time.sleep(2.5)
+    assert not at(page, "answer").is_displayed(), "nobody asked about this one"
+    at(page, "tab-tune").click()
+    until(at(page, "tune-canvas").is_displayed)
+    point(page, "tune-canvas")
+    at(page, "tab-spot").click()
+    opened(page, place, "third.png", 3)
+    at(page, "tab-tune").click()
+    time.sleep(2.5)
+    assert not at(page, "accept").is_enabled(), "no mask was made on this one"
+
+
+def test_a_mask_is_accepted_when_the_last_click_is_answered(page: webdriver.Chrome) -> None:
+    at(page, "tab-tune").click()
+    until(at(page, "tune-canvas").is_displayed)
+    point(page, "tune-canvas")
+    until(at(page, "accept").is_enabled)
+    page.execute_script(SLOWLY, 1500)
+    point(page, "tune-canvas", *[Keys.ARROW_LEFT] * 3, Keys.ENTER)
+    point(page, "tune-canvas", "a")
+    says(page, "still answering")
+    assert not at(page, "accept").is_enabled()
+    until(at(page, "accept").is_enabled)
+    point(page, "tune-canvas", "a")
+    says(page, "1 object accepted")
+    time.sleep(0.5)
+    assert not at(page, "accept").is_enabled(), "nothing comes after it"
+
+
+def test_corrections_outlast_their_session(page: webdriver.Chrome, site: Site) -> None:
+    """Painting asks the server nothing, so that long painting ends the session."""
+    at(page, "tab-tune").click()
+    until(at(page, "tune-canvas").is_displayed)
+    page.find_element(By.CSS_SELECTOR, "[value=brush] + span").click()
+    point(page, "tune-canvas", Keys.SPACE)
+    until(at(page, "accept").is_enabled)
+    point(page, "tune-canvas", "a")
+    says(page, "1 object accepted")
+    for visit in list(site.server.visits.known):
+        site.ask("DELETE", f"/api/v1/sessions/{visit}")
+    at(page, "keep").click()
+    says(page, "saved; the data set")
+    at(page, "tab-spot").click()
+    for visit in list(site.server.visits.known):
+        site.ask("DELETE", f"/api/v1/sessions/{visit}")
+    point(page)
+    says(page, "1 object in")
+    page.get_log("browser")  # the browser itself logs each 404, which is what was asked for
 
 
 def test_the_line_is_watched(page: webdriver.Chrome, site: Site, place: Path) -> None:

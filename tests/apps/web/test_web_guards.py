@@ -118,7 +118,16 @@ def test_a_token_is_demanded_and_becomes_a_cookie() -> None:
     assert (status, headers["location"], reached) == (303, "/", [])
     assert {"HttpOnly", "SameSite=Strict"} <= {part.strip() for part in headers["set-cookie"].split(";")}
     cookie = headers["set-cookie"].partition(";")[0]
-    assert ask("GET", "/", {**OWN, "cookie": f"other=1; {cookie}"}, token=TOKEN)[0] == 200
+    for other in (
+        "other=1",
+        'theme={"dark":true}',
+        "n=Jane Doe",
+        "x=caf\xe9",
+        '="\xff',
+        "specialsam_token=another-port's",
+    ):
+        assert ask("GET", "/", {**OWN, "cookie": f"{other}; {cookie}"}, token=TOKEN)[0] == 200
+        assert ask("GET", "/", {**OWN, "cookie": f"{cookie}; {other}"}, token=TOKEN)[0] == 200
     assert ask("GET", "/x", {**OWN, "authorization": f"Bearer {TOKEN}"}, token=TOKEN)[0] == 200
     for wrong in (
         {"authorization": f"Bearer {TOKEN}x"},

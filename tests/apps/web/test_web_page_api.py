@@ -7,6 +7,7 @@ import json
 import sqlite3
 import threading
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,28 @@ def test_runs_are_listed_and_links_are_not(site: Site, place: Path) -> None:
         assert site.get(f"runs/{path}").status in (404, 422)
 
 
+def test_pages_show_the_pictures_that_lie_beside_them(site: Site, place: Path) -> None:
+    folder = place / "runs" / "sheet"
+    write_snapshot(folder, "thumbnails/a-1.jpg", marked_jpeg(picture(1), []))
+    (folder / "thumbnails" / "linked.jpg").symlink_to(place.parent / "secret.txt")
+    body = (
+        '<a href="marked/a-1.jpg"><img src="thumbnails/a-1.jpg"></a><img src="thumbnails/linked.jpg">'
+        '<img src="thumbnails/../../one/run.json"><a rel="next" href="spot-2.html#blank">2</a>'
+    )
+    for name in ("spot", "spot-2"):
+        (folder / f"{name}.html").write_text(body)
+    told = next(run for run in site.get("runs").json()["runs"] if run["name"] == "sheet")
+    assert [page["name"] for page in told["pages"]] == ["spot"]
+    small = b64encode((folder / "thumbnails" / "a-1.jpg").read_bytes()).decode()
+    expected = (
+        f'<a><img src="data:image/jpeg;base64,{small}"></a><img src="thumbnails/linked.jpg">'
+        '<img src="thumbnails/../../one/run.json"><a rel="next" href="spot-2#blank">2</a>'
+    )
+    for name in ("spot", "spot-2"):
+        assert site.get(f"runs/{told['id']}/{name}").body.decode() == expected
+    assert site.get(f"runs/{told['id']}/spot-3").status == 404
+
+
 @pytest.fixture(scope="module")
 def line(place: Path) -> Path:
     """An inspection's folder with two events, one with its picture."""
@@ -106,9 +129,12 @@ def test_the_line_is_told_as_it_was_stored(site: Site, line: Path) -> None:
 
 
 def test_looking_changes_nothing_and_bears_any_file(line: Path, tmp_path: Path) -> None:
-    before = (line / FILE).read_bytes()
+    before = {path.name: path.read_bytes() for path in line.iterdir() if path.is_file()}
     assert viewing.look(line).total == 3
-    assert (line / FILE).read_bytes() == before
+    assert {path.name: path.read_bytes() for path in line.iterdir() if path.is_file()} == before
+    box = Outbox(line / FILE, [])  # an inspection under way, whose newest events are in the journal
+    assert viewing.look(line).total == 3
+    box.close()
     assert viewing.look(tmp_path) == viewing.Seen()
     (tmp_path / FILE).write_bytes(b"no database")
     assert viewing.look(tmp_path) == viewing.Seen()

@@ -60,7 +60,7 @@ def besides(
     """
     packed, origin = dict[str, Packed](), dict[str, Item]()
     for number, item in enumerate(items, 1):
-        found, _ = find_on_grid(segmenter, embed(item), side=GRID)
+        found, _, _ = find_on_grid(segmenter, embed(item), side=GRID)
         masks = found.masks()[:, 0]
         truth = np.asarray(data.masks(item).any(0), np.bool_)
         kept = masks[_apart(masks, truth)][:OBJECTS]

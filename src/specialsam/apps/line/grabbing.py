@@ -1,4 +1,4 @@
-"""The process that reads pictures: `python -m specialsam.apps.line.grabbing ORDER`, started and watched by `reader`.
+"""The process that reads pictures: `python -m specialsam.apps.line.grabbing FD`, started and watched by `reader`.
 
 It reads as fast as the source gives and keeps the newest picture alone; a source that can wait (files) is read one
 picture at a time instead. For each line on standard input it answers with HEAD bytes of JSON and the picture's own.
@@ -221,8 +221,9 @@ class Grabber:
 
 
 def main() -> None:
-    """Read an order from the command line and the requests from standard input."""
-    kept = json.loads(sys.argv[1])
+    """Read an order from the file descriptor that the command line names, and the requests from standard input."""
+    with os.fdopen(int(sys.argv[1]), "rb") as told:
+        kept = json.loads(told.read())
     order = GrabOrder(**{**kept, "axis": tuple(kept["axis"]), "files": tuple(kept["files"])})
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a decoder prints goes to standard error
@@ -230,7 +231,7 @@ def main() -> None:
 
 
 def as_text(order: GrabOrder) -> str:
-    """An order for the command line."""
+    """An order as the process reads it."""
     return json.dumps(asdict(order))
 
 

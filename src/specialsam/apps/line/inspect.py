@@ -52,7 +52,7 @@ class InspectOrder:
 
 def inspect(session: Session, order: InspectOrder, settings: LineSettings) -> Inspected:
     """Inspect a stream until it ends or a signal comes; what was seen by then is stored, delivered and mapped."""
-    source = source_of(order.stream)
+    source = source_of(order.stream, order.out)
     if order.live and source.kind == "camera":
         raise UsageError("a camera is live in any case; leave out --live")
     session = sped_up(session, order.backend, _samples(order, source))
@@ -82,7 +82,7 @@ def inspect(session: Session, order: InspectOrder, settings: LineSettings) -> In
         with _signals(stop), board() as show:
             for courier in couriers:
                 courier.start()
-                stack.callback(courier.stop)
+                stack.callback(courier.stop, 0.0)  # each had its time in `end`
             fault = run.through(source, show)
             return run.end(source, order.out, fault)
 

@@ -90,7 +90,7 @@ class Reader:
             settings.patience,
             source.files,
         )
-        self.order_command: Callable[[str], list[str]] = grab_command
+        self.order_command: Callable[[int], list[str]] = grab_command
         self._process: subprocess.Popen[bytes] | None = None
         self._moved, self._untold, self._next, self._fresh = 0.0, 0, first, True
         self._offset, self._pause, self._gone_since = 0, 0.0, 0.0
@@ -181,16 +181,18 @@ class Reader:
         order = replace(self.order, first=0 if self.order.live else max(0, self._next - 1))
         self._offset = self._next if self.order.live else 0
         self._moved, self._untold, self._fresh = 0.0, 0, True
-        quiet = tempfile.TemporaryFile()  # noqa: SIM115 - the process keeps it open, nobody else
-        self._process = subprocess.Popen(
-            self.order_command(as_text(order)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=quiet,
-            start_new_session=True,
-            env=os.environ | {"OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_LOG_LEVEL": "SILENT", "OMP_NUM_THREADS": "1"},
-        )
-        quiet.close()
+        with tempfile.TemporaryFile() as quiet, tempfile.TemporaryFile() as told:  # the process keeps them, nobody else
+            told.write(as_text(order).encode("utf-8", "surrogateescape"))
+            told.seek(0)
+            self._process = subprocess.Popen(
+                self.order_command(told.fileno()),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=quiet,
+                pass_fds=(told.fileno(),),
+                start_new_session=True,
+                env=os.environ | {"OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_LOG_LEVEL": "SILENT", "OMP_NUM_THREADS": "1"},
+            )
 
     def _wait(self, limit: float) -> int:
         """The process' answer can be read; _Silent where it does not come in time."""
@@ -244,6 +246,6 @@ class _Silent(Exception):
     """The process does not answer, or what it reads cannot be read now."""
 
 
-def grab_command(order: str) -> list[str]:
-    """The command line of the process for an order."""
-    return [sys.executable, "-m", "specialsam.apps.line.grabbing", order]
+def grab_command(order: int) -> list[str]:
+    """The command line of the process that reads its order from this file descriptor: thousands of files are named."""
+    return [sys.executable, "-m", "specialsam.apps.line.grabbing", str(order)]

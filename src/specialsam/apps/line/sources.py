@@ -35,7 +35,7 @@ class Source:
         return self.kind in ("folder", "video")
 
 
-def source_of(text: str) -> Source:
+def source_of(text: str, out: Path | None = None) -> Source:
     """What a user names; UsageError in one line for what is none, or holds no picture."""
     if text.isascii() and text.isdigit():
         return Source("camera", text, f"camera {text}")
@@ -43,7 +43,7 @@ def source_of(text: str) -> Source:
         return _address(text)
     path = Path(text)
     if path.is_dir() or (not path.exists() and _GLOB.search(text)):
-        return _pictures(path, text)
+        return _pictures(path, text, out)
     if path.is_file():
         if path.suffix.lower() not in FILMS:
             raise UsageError(f"expected a video ({', '.join(FILMS)}) or a folder of pictures, got {text}")
@@ -79,14 +79,14 @@ def hidden(address: str) -> str:
     return printable(urlunsplit((parts.scheme, place, parts.path, "", "")))
 
 
-def _pictures(path: Path, text: str) -> Source:
+def _pictures(path: Path, text: str, out: Path | None) -> Source:
     if path.is_dir():
         places = [path]
     else:
         places = sorted(path.parent.glob(path.name)) if not _GLOB.search(str(path.parent)) else []
     if not places:
         raise UsageError(f"expected pictures, found none that match {text}")
-    files, problems = gather(places)
+    files, problems = gather(places, [out] if out else [])
     for problem in problems:
         complain(f"left out: {problem.message}")
     ordered = tuple(str(files[name]) for name in sorted(files, key=lambda name: natural_key(Path(name))))

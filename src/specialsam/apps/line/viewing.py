@@ -76,7 +76,8 @@ def names_of(folder: Path) -> dict[str, str]:
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     if path.is_symlink() or not path.is_file():
         raise sqlite3.OperationalError("no file of events")
-    at = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY)
+    ended = not path.with_name(f"{path.name}-wal").exists()  # nobody writes: then SQLite need not, to keep order
+    at = sqlite3.connect(f"file:{quote(str(path))}?mode=ro{'&immutable=1' if ended else ''}", uri=True, timeout=BUSY)
     try:
         yield at
     finally:

@@ -11,7 +11,6 @@ import ipaddress
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +19,7 @@ from specialsam.apps.web.limits import Limits
 
 API = "/api/v1"
 COOKIE = "specialsam_token"
+"""Begins the name of the cookie; the port follows, for browsers send a host's cookies to all of its ports."""
 OPEN = (f"{API}/health", f"{API}/ready")
 """Answered without a token: they say nothing but that the server is there."""
 READING = ("GET", "HEAD", "OPTIONS")
@@ -97,7 +97,7 @@ class Guard:
         try:
             headers = _headers(scope)
             self._check(scope, headers)
-            if (moved := self._entered(scope)) is not None:
+            if (moved := self._entered(scope, headers)) is not None:
                 await _answer(answer, 303, b"", moved)
                 return
             if scope["method"] not in READING:
@@ -125,11 +125,12 @@ class Guard:
         given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
         return scope["path"] == "/" and scope["method"] == "GET" and self.access.right(given)
 
-    def _entered(self, scope: Scope) -> dict[str, str] | None:
+    def _entered(self, scope: Scope, headers: Mapping[str, str]) -> dict[str, str] | None:
         """The page was opened with the token in its address: it becomes a cookie, and leaves the address."""
         if not self.access.token or not self._entering(scope):
             return None
-        return {"location": "/", "set-cookie": f"{COOKIE}={self.access.token}; Path=/; HttpOnly; SameSite=Strict"}
+        kept = f"{_cookie_name(headers)}={self.access.token}"
+        return {"location": "/", "set-cookie": f"{kept}; Path=/; HttpOnly; SameSite=Strict"}
 
     async def _received(self, scope: Scope, headers: Mapping[str, str], receive: Receive) -> Receive:
         """The whole body, within its bound of bytes and time, to be read again by the application."""
@@ -209,9 +210,13 @@ def _netloc(origin: str) -> str:
         return ""
 
 
+def _cookie_name(headers: Mapping[str, str]) -> str:
+    """The cookie's name on the port that a request names."""
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"{COOKIE}_{port}" if port.isdigit() else COOKIE
+
+
 def _cookie(headers: Mapping[str, str]) -> str:
-    try:
-        kept = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    return kept[COOKIE].value if COOKIE in kept else ""
+    """The token that a browser has kept; other programs' cookies, however odd, are passed over."""
+    pairs = [part.strip().partition("=") for part in headers.get("cookie", "").split(";")]
+    return next((value for name, _, value in pairs if name == _cookie_name(headers)), "")

@@ -17,7 +17,7 @@ from specialsam.apps.web.api import FAULTS, JPEG, Served, regular
 from specialsam.apps.web.catalogue import gains_of
 from specialsam.apps.web.guards import REPORT_POLICY
 from specialsam.apps.web.messages import Correction, Gain, Id, LineEvent, LineFacts, RunList, Saved, Tuning
-from specialsam.apps.web.runs import facts, page_of, runs_in
+from specialsam.apps.web.runs import facts, page_of, runs_in, with_pictures
 from specialsam.apps.web.state import Server
 from specialsam.core.documents import parse_json
 from specialsam.core.errors import SpecialSamError, UsageError
@@ -124,10 +124,12 @@ async def runs(server: Served) -> RunList:
 @router.get("/runs/{run}/{page}", tags=["runs"], response_class=Response, responses=_HTML)
 async def page(server: Served, run: Id, page: Id) -> Response:
     """A page of a run, in a sandbox: no script, nothing from anywhere."""
-    return _page(await asyncio.to_thread(lambda: regular(page_of(server.runs, run, page))))
+    return await asyncio.to_thread(lambda: _page(page_of(server.runs, run, page)))
 
 
-def _page(content: bytes) -> Response:
+def _page(path: Path | None) -> Response:
+    content = regular(path)
+    content = with_pictures(content, path.parent) if path else content
     headers = {"Content-Security-Policy": REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"}
     return Response(content, media_type="text/html; charset=utf-8", headers=headers)
 
@@ -179,7 +181,7 @@ def _numbers(path: Path) -> dict[str, float]:
 @router.get("/line/roll", tags=["line"], response_class=Response, responses=_HTML)
 async def roll(server: Served) -> Response:
     """The map of the roll as the inspection wrote it at its end."""
-    return _page(await asyncio.to_thread(regular, server.line / ROLL if server.line else None))
+    return await asyncio.to_thread(lambda: _page(server.line / ROLL if server.line else None))
 
 
 @router.get("/line/snapshots/{seq}", tags=["line"], response_class=Response, responses=JPEG)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from specialsam.apps.web.catalogue import gains_of
 from specialsam.apps.web.messages import Page, RunFacts
@@ -18,9 +22,14 @@ FACTS = "run.json"
 DEEP = 3
 """Folders below the folder of runs in which a run may lie."""
 MOST = 300
-LARGEST_FACTS, LARGEST_PAGE = 50_000_000, 100_000_000
+LARGEST_FACTS, LARGEST_PAGE, LARGEST_PICTURES = 50_000_000, 100_000_000, 30_000_000
 PAGES = ("report", "audit", "advice", "study", "compare", "realism", "photos", "roll", "spot", "pretraining")
 """Names of pages that our commands write, the main one first."""
+_PICTURE = re.compile(rb'src="((?:thumbnails|snapshots|crops)/[^"<>]+)"')
+_LARGE = re.compile(rb' href="(?:thumbnails|snapshots|crops|marked|beside)/[^"<>]+"')
+_SHEET = re.compile(rb'href="(spot(?:-\d+)?)\.html')
+FURTHER = re.compile(r"spot-\d{1,5}")
+"""Names of the further pages of a contact sheet, which its first one leads to."""
 JOBS = {"stream": "inspect"}
 """Jobs by a name in the identity of a folder that states none of ours."""
 
@@ -53,8 +62,36 @@ def runs_in(root: Path) -> list[Run]:
 def page_of(root: Path, run: str, page: str) -> Path | None:
     """A page of a run by the ids that `facts` gave; None where nothing of that kind is listed."""
     known = next((one for one in runs_in(root) if one.id == run), None)
-    path = known.pages().get(page) if known else None
-    return path if path is not None and path.stat().st_size <= LARGEST_PAGE else None
+    pages = known.pages() if known else {}
+    if known and "spot" in pages and FURTHER.fullmatch(page):
+        pages[page] = known.folder / f"{page}.html"
+    path = pages.get(page)
+    return path if path is not None and path.is_file() and path.stat().st_size <= LARGEST_PAGE else None
+
+
+def with_pictures(page: bytes, folder: Path) -> bytes:
+    """A page with the small pictures that lie beside it written into it: a sandboxed page fetches nothing.
+
+    Pictures that are links, or beyond LARGEST_PICTURES in all, stay away; links to the large ones go, and those to the
+    further pages of a contact sheet lead to where these are served.
+    """
+    room = LARGEST_PICTURES
+
+    def inside(found: re.Match[bytes]) -> bytes:
+        nonlocal room
+        name = unquote(html.unescape(found[1].decode("utf-8", "replace")))
+        path = folder / name
+        try:
+            plain = not path.is_symlink() and not path.parent.is_symlink() and path.is_file()
+            if not plain or ".." in Path(name).parts or path.stat().st_size > room:
+                return found[0]
+            content = path.read_bytes()
+        except (OSError, ValueError):
+            return found[0]
+        room -= len(content)
+        return b'src="data:image/jpeg;base64,' + base64.b64encode(content) + b'"'
+
+    return _SHEET.sub(rb'href="\1', _LARGE.sub(b"", _PICTURE.sub(inside, page)))
 
 
 def facts(run: Run, address: str) -> RunFacts:

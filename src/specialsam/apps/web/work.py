@@ -21,7 +21,7 @@ from specialsam.apps.asked import Asked
 from specialsam.apps.session import Asking, Session, answer_asked, find_in, open_session
 from specialsam.apps.web.limits import Limits
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
-from specialsam.core.geometry import ImageArray
+from specialsam.core.geometry import BoolArray, ImageArray
 from specialsam.core.masks import from_rles
 from specialsam.core.types import Embedding
 from specialsam.core.windows import Window
@@ -185,16 +185,29 @@ class Work:
         filled = [mask for mask in masks if mask.any()]
         if len(filled) != len(masks) or not filled:
             raise DataError("expected masks with at least one pixel each, got an empty one")
-        taken = np.zeros(image.shape[:2], np.bool_)
-        files = [f"{name}.png"] if len(filled) == 1 else [f"{name}_{place}.png" for place in range(1, len(filled) + 1)]
-        for file, mask in zip(files, filled, strict=True):
-            write_png(folder / "masks" / file, mask & ~taken)  # objects of one picture share no pixel
-            taken |= mask
+        own = _apart(filled)
+        files = [f"{name}.png"] if len(own) == 1 else [f"{name}_{place}.png" for place in range(1, len(own) + 1)]
+        for file, mask in zip(files, own, strict=True):
+            write_png(folder / "masks" / file, mask)
         for old in (folder / "masks").glob(f"{name}*.png"):
             if old.name not in files and not old.is_symlink():
                 old.unlink()
         write_png(folder / "images" / f"{name}.png", image)
         return {"files": files}
+
+
+def _apart(masks: Sequence[BoolArray]) -> list[BoolArray]:
+    """The masks without shared pixels, which are the smaller object's; DataError where nothing is left of one."""
+    out = list(masks)
+    taken = np.zeros(masks[0].shape, np.bool_)
+    for place in sorted(range(len(masks)), key=lambda place: int(masks[place].sum())):
+        out[place] = np.asarray(masks[place] & ~taken, np.bool_)
+        taken |= masks[place]
+        if not out[place].any():
+            raise DataError(
+                f"expected objects with pixels of their own, got object {place + 1} wholly under others; leave it out"
+            )
+    return out
 
 
 class TooLarge(DataError):

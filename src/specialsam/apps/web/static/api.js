@@ -47,6 +47,17 @@ export async function upload(file) {
   return told;
 }
 
+/** Ask about a picture {id, file}, and where its session has ended meanwhile, upload it again. */
+export async function reopened(path, body, picture) {
+  try {
+    return await post(path, { ...body, image: picture.id });
+  } catch (fault) {
+    if (!/upload it again/.test(fault.message)) throw fault;
+    picture.id = (await upload(picture.file)).image;
+    return post(path, { ...body, image: picture.id });
+  }
+}
+
 /** The address at which an uploaded picture is shown. */
 export const shown = (image) => `${API}/images/${image}`;
 

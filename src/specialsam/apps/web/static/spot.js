@@ -1,11 +1,11 @@
 // Spot: a photograph, clicks and boxes, base and specialist side by side.
 
-import { ask, attempt, by, percent, post, save, say, shown, upload } from "./api.js";
+import { attempt, by, percent, reopened, save, say, shown, upload } from "./api.js";
 import { compressed, countsOf, decoded, extent, union } from "./rle.js";
 import { Stage, layerOf } from "./stage.js";
 
 export const BASE = [213, 94, 0], TUNED = [86, 180, 233];
-let stage, others, picture = null, steps = [], answer = null, asking = null, used = null;
+let stage, others, picture = null, steps = [], answer = null, asking = null, under = false, used = null;
 
 const mode = () => document.querySelector("[name=spot-mode]:checked").value;
 
@@ -56,6 +56,7 @@ async function open(file) {
   picture = { id: told.image, name: file.name.replace(/\.[^.]*$/, "") || "picture", height: told.height, width: told.width, bitmap, file };
   steps = [];
   answer = null;
+  asking = null;  // what was asked about the picture before is nobody's answer now
   by("spot-figure").hidden = false;
   by("drop").classList.add("small");
   by("drop").querySelector("span").textContent = `${file.name}, ${told.width} \u00d7 ${told.height} pixels. Drop or choose another.`;
@@ -100,7 +101,7 @@ function again() {
   stage.box = box;
   stage.draw();
   const prompt = { points: points.map(({ x, y }) => [x, y]), labels: points.map(({ label }) => label), box };
-  question("segment", { image: picture.id, prompts: [prompt] }, false);
+  question("segment", { prompts: [prompt] }, false);
 }
 
 function find() {
@@ -110,18 +111,17 @@ function find() {
   stage.box = null;
   stage.draw();
   say("looking ...");
-  question("find", { image: picture.id }, true);
+  question("find", {}, true);
   return true;
 }
 
 async function question(path, body, found) {
-  const next = { path, body, found };
-  const under = asking !== null;
-  asking = next;
+  asking = { path, body, found, picture };
   if (under) return;
+  under = true;
   while (asking) {
     const now = asking, began = performance.now();
-    const told = await attempt(() => reopened(now.path, now.body));
+    const told = await attempt(() => reopened(now.path, now.body, now.picture));
     if (asking === now) {
       asking = null;
       if (told) {
@@ -130,17 +130,7 @@ async function question(path, body, found) {
       }
     }
   }
-}
-
-/** Ask, and where the picture's session has ended meanwhile, upload it again. */
-async function reopened(path, body) {
-  try {
-    return await post(path, body);
-  } catch (fault) {
-    if (!/upload it again/.test(fault.message)) throw fault;
-    picture.id = (await upload(picture.file)).image;
-    return ask("POST", path, { ...body, image: picture.id });
-  }
+  under = false;
 }
 
 const masksOf = (objects) => objects.map((one) => decoded(one.rle));

@@ -1,13 +1,16 @@
 // Correct & tune: masks made right by clicks and brush, saved with a name; tuned on; the better specialist put to use.
 
-import { attempt, by, get, make, percent, points as inPoints, post, ask, say } from "./api.js";
+import { attempt, by, get, make, percent, points as inPoints, post, ask, reopened, say } from "./api.js";
 import { trend } from "./charts.js";
 import { countsOf, decoded, extent } from "./rle.js";
 import { Stage, painted } from "./stage.js";
 
 const MARK = [86, 180, 233], ACCEPTED = [[240, 228, 66], [0, 158, 115], [204, 121, 167], [230, 159, 0]];
 const BEFORE = 20;
-let stage, calls, picture = null, mask = null, drawnOn = null, prior = null, clicks = [], undone = [], accepted = [], watching = null, list = [], offered = null, busy = 0;
+let stage, calls, picture = null, mask = null, drawnOn = null, prior = null, clicks = [], undone = [], accepted = [], watching = null, list = [], offered = null, busy = 0, awaited = false;
+
+/** Whatever the model is answering just now is no answer to what lies here from now on. */
+const unasked = () => { busy++; awaited = false; };
 
 const mode = () => document.querySelector("[name=tune-mode]:checked").value;
 const brushing = () => mode() === "brush" || mode() === "eraser";
@@ -50,6 +53,7 @@ function size() {
 }
 
 function reset(begun = null, asked = null) {
+  unasked();
   const length = picture.height * picture.width;
   mask = begun ?? new Uint8Array(length);
   drawnOn = new Int8Array(length);  // 1 painted, -1 wiped: it outlasts what the model answers to further clicks
@@ -82,8 +86,12 @@ async function click(x, y, remove) {
   stage.draw();
   const prompt = { points: clicks.map((one) => [one.x, one.y]), labels: clicks.map((one) => one.label), box: prior };
   const mine = ++busy;
-  const told = await attempt(() => post("segment", { image: picture.id, prompts: [prompt] }));
-  if (!told || mine !== busy) return;
+  awaited = true;
+  show();
+  const told = await attempt(() => reopened("segment", { prompts: [prompt] }, picture));
+  if (mine !== busy) return;
+  awaited = false;
+  if (!told) return show();
   mask = told.objects.length ? decoded(told.objects[0].rle) : new Uint8Array(mask.length);
   for (let i = 0; i < mask.length; i++) if (drawnOn[i]) mask[i] = drawnOn[i] > 0 ? 1 : 0;
   show();
@@ -112,7 +120,7 @@ function stroke(x, y, first) {
 function undo() {
   const before = undone.pop();
   if (before) ({ mask, drawnOn, clicks, prior } = before);
-  busy++;
+  unasked();
   show();
   return true;
 }
@@ -124,7 +132,6 @@ function clear() {
   before.push(undone.at(-1));
   reset();
   undone = before.slice(-BEFORE);
-  busy++;
   show();
   return true;
 }
@@ -133,6 +140,10 @@ const drawn = () => mask !== null && mask.includes(1);
 
 function accept() {
   if (!drawn()) return true;
+  if (awaited) {
+    say("the model is still answering the last click; accept it when the answer is there");
+    return true;
+  }
   accepted.push(mask);
   reset();
   say(`${accepted.length} ${accepted.length === 1 ? "object" : "objects"} accepted; mark another, or save`, "good");
@@ -146,7 +157,8 @@ function show() {
   stage.layers = [...accepted.map((one, i) => painted(one, height, width, ACCEPTED[i % ACCEPTED.length], 70)), drawn() ? painted(mask, height, width, MARK) : null].filter(Boolean);
   stage.draw();
   by("tune-undo").disabled = !undone.length;
-  by("tune-clear").disabled = by("accept").disabled = !drawn();
+  by("tune-clear").disabled = !drawn();
+  by("accept").disabled = !drawn() || awaited;
   by("keep").disabled = !accepted.length;
   by("keep").textContent = accepted.length ? `Save ${accepted.length} ${accepted.length === 1 ? "object" : "objects"} to the data set` : "Save to the data set";
   by("accepted").replaceChildren(...accepted.map((one, i) => {
@@ -156,12 +168,12 @@ function show() {
 }
 
 async function keep() {
-  const size = [picture.height, picture.width];
-  const masks = accepted.map((one) => ({ size, counts: countsOf(one, ...size) }));
-  const told = await attempt(() => post("corrections", { image: picture.id, masks, who: by("who").value }));
+  const size = [picture.height, picture.width], kept = [...accepted];
+  const masks = kept.map((one) => ({ size, counts: countsOf(one, ...size) }));
+  const told = await attempt(() => reopened("corrections", { masks, who: by("who").value }, picture));
   if (!told) return;
-  accepted = [];
-  reset();
+  accepted = accepted.filter((one) => !kept.includes(one));
+  show();
   saved(told);
   say(`saved; the data set ${told.folder} holds ${told.pictures} ${told.pictures === 1 ? "picture" : "pictures"} with masks`, "good");
 }
