@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -62,6 +63,16 @@ def test_sentences_name_rival_and_stronger_mode() -> None:
     text = " ".join(verdict_of(report(0.15, 0.21, rival=0.47)).sentences)
     assert "disc: looks at no pixel) reaches 47.0 %; the specialist beats it, which the base does not." in text
     assert "the base reaches 50.0 %; the specialist, at 64.0 % in its better mode, is still ahead of that." in text
+
+
+@pytest.mark.parametrize(("low", "level", "words"), [(0.01, "use", "beats it"), (-0.01, "weak", "may be chance")])
+def test_a_lead_that_may_be_chance_is_none(low: float, level: str, words: str) -> None:
+    """Base .45, specialist .63, disc .60: the verdict rests on how far it is ahead image by image."""
+    whole = report(0.15, 0.21, rival=0.6)
+    line = {"strategy": "interior", "metric": "iou", "rival": "disc", "lead": 0.03, "low": low, "high": 0.07, "n": 200}
+    verdict = verdict_of(replace(whole, leads=pd.DataFrame([line])))
+    assert verdict.level == level
+    assert any(words in sentence and "+3.0" in sentence for sentence in verdict.sentences)
 
 
 def test_without_rivals_it_says_so() -> None:

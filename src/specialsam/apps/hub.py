@@ -63,6 +63,7 @@ def pull(repo_id: str, out: Path, revision: str | None = None) -> Path:
 
     Raises UsageError where `out` holds something, ModelError for what is no specialist or not whole.
     """
+    out = out.absolute()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UsageError(f"expected a new folder to fetch to, {out} is there already; choose another with --out")
     from huggingface_hub import snapshot_download

@@ -15,21 +15,22 @@ from typing import Any
 import yaml
 
 from specialsam.core.errors import DataError, UsageError
-from specialsam.models.specialist import SpecialistCard
+from specialsam.models.specialist import TRANSPLANTED, SpecialistCard
 from specialsam.models.zoo import CARDS, NANO
 
 FREE = re.compile(
-    r"^(cc0|cc[- ]?by|public domain|pddl|odc|odbl|mit\b|bsd|apache|unlicense|cdla-permissive)", re.IGNORECASE
+    r"cc0(-1\.0)?(-universal)?|cc-by(-sa)?(-[1-4]\.0)?(-(international|unported|igo))?|public-domain|pddl(-1\.0)?|"
+    r"odc-by(-1\.0)?|odbl(-1\.0)?|mit(-licen[sc]e)?|bsd(-[234]-clause)?(-licen[sc]e)?|"
+    r"apache(-licen[sc]e)?,?(-version)?(-2\.0)?|unlicense|cdla-permissive(-[12]\.0)?"
 )
-BOUND = re.compile(
-    r"\bn[cd]\b|non-?commercial|no ?deriv|research|unknown|proprietary|restricted|propriet", re.IGNORECASE
-)
+"""The whole of a free licence's name in lower case, its words joined by hyphens; whatever is added binds."""
 _HUB_NAMES = {
     "sam_vit_b": "facebook/sam-vit-base",
     "sam_vit_l": "facebook/sam-vit-large",
     "sam_vit_h": "facebook/sam-vit-huge",
 }
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
+_ADAPTER = re.compile(r"[a-z0-9_]{2,}:")
 SCORES = "comparison.csv"
 
 
@@ -71,7 +72,7 @@ def check_terms(card: SpecialistCard, terms: Terms) -> tuple[SpecialistCard, str
             "expected a licence of the data that the specialist learned from, which is unknown; state it with "
             "--data-licence, for data of your own with --may-share beside it"
         )
-    if not terms.may_share and (BOUND.search(data_licence) or not FREE.match(data_licence)):
+    if not terms.may_share and not is_free(data_licence):
         raise UsageError(
             f"the specialist learned from data under {data_licence!r}, which does not let everybody share what is "
             "learned from them; add --may-share if you may"
@@ -80,18 +81,27 @@ def check_terms(card: SpecialistCard, terms: Terms) -> tuple[SpecialistCard, str
     return card.model_copy(update=told), base_licence
 
 
+def is_free(licence: str) -> bool:
+    """Whether a licence, or each of several joined by a semicolon, is known to let anybody use data for anything."""
+    names = [re.sub(r"[\s_-]+", "-", name.strip().lower()) for name in licence.split(";")]
+    return all(FREE.fullmatch(name) for name in names)
+
+
 def _without_paths(value: Any) -> Any:
     """Settings in which paths of this machine are their last part: the rest is nobody else's affair."""
     if isinstance(value, dict):
         return {name: _without_paths(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_paths(one) for one in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    if not isinstance(value, str) or not re.search(r"[/\\]|^~", value):
+        return value
+    adapter, colon, path = value.partition(":") if _ADAPTER.match(value) else ("", "", value)
+    return adapter + colon + re.split(r"[/\\]", path.rstrip("/"))[-1]
 
 
 def write_card_page(card: SpecialistCard, base_licence: str, repo_id: str, folder: Path) -> str:
     """The README.md of a specialist; `folder` is the specialist's, beside which its run lies."""
-    free = FREE.match(card.data_licence) and not BOUND.search(card.data_licence)
+    free = is_free(card.data_licence)
     licence = base_licence.lower() if free and base_licence.lower() in ("apache-2.0", "mit") else "other"
     front: dict[str, object] = {
         "license": licence,
@@ -119,13 +129,19 @@ def write_card_page(card: SpecialistCard, base_licence: str, repo_id: str, folde
         ),
         "The images themselves are not here. The data are named by their fingerprint.",
         "## Scores",
-        _scores(card, folder.resolve().parent / SCORES),
+        _scores(card, _run_of(folder) / SCORES),
         "## How prompts were made",
         _protocol(card),
         "## What it must not be used for",
         _limits(card),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _run_of(folder: Path) -> Path:
+    """The run that a specialist lies in by its own name; else a place where no scores are."""
+    own = folder.resolve()
+    return own.parent if own.name == "specialist" else own
 
 
 def _sentence(note: str) -> str:
@@ -139,7 +155,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 def _scores(card: SpecialistCard, path: Path) -> str:
     """IoU of base and specialist by prompt, with interval and number of images, where the run is beside it."""
-    if not path.is_file():
+    if not path.is_file() or card.note.startswith(TRANSPLANTED):  # those are scores on the base that it comes from
         kept = card.scores.get("val_iou") or {}
         seen = f"On validation, IoU went from {kept['base']:.3f} to {kept['kept']:.3f}. " if len(kept) == 2 else ""
         return f"{seen}The run's test scores were not beside the specialist when it was shared."

@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import floor
 from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from pydantic import Field
@@ -121,11 +122,12 @@ def connected(how: ClusterSettings) -> Iterator[int]:
             raise UsageError(f"expected a Ray cluster at {address or 'this machine'}, found none ({error})") from error
     try:
         there = ray.cluster_resources()
-        room = there.get("GPU", 0) // how.gpus if how.gpus else there.get("CPU", 0) // how.cpus
+        have, share = (there.get("GPU", 0), how.gpus) if how.gpus else (there.get("CPU", 0), how.cpus)
+        room = floor(have / share + 1e-9)  # 1 // 0.2 is 4
         if room < 1:
             asked = f"{how.gpus:g} GPU" if how.gpus else f"{how.cpus:g} CPU"
             raise UsageError(f"expected a cluster with room for a worker of {asked}, got {_named(there)}")
-        yield min(how.workers or int(room), int(room))
+        yield min(how.workers or room, room)
     finally:
         if own:
             ray.shutdown()

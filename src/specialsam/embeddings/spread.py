@@ -1,7 +1,7 @@
 """Encode what is missing on a cluster: workers write shards of their own, the store takes them in by content key.
 
 ```
-STORE/incoming/NAME/SHARD.safetensors    what one worker has finished of one batch, before the store has it
+STORE/incoming/ENCODER/NAME/SHARD.safetensors    what a worker has finished of one batch, before the store has it
 ```
 
 A worker encodes a batch into a store on its own disk, where locks and renames can be relied on, and then puts the
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from specialsam.core.cluster import ClusterSettings, connected, spread
 from specialsam.core.console import Progress
-from specialsam.core.folders import folder
+from specialsam.core.folders import Folder, folder
 from specialsam.core.types import Record, Sample
 from specialsam.data.content import digest_record
 from specialsam.embeddings.catalogue import SHARD
@@ -61,7 +61,7 @@ class Encoding:
         with tempfile.TemporaryDirectory(prefix=f"{OWN}{os.getpid()}-") as own:
             store = EmbeddingStore(Path(own), encoder.encoder_id, self.precision)
             report = fill(tasks, self.load, encoder, store, batch_size=self.batch_size, needs=self.needs)
-            target = folder(self.store).below(INCOMING, name)
+            target = folder(self.store).below(INCOMING, encoder.encoder_id, name)
             for file in sorted(store.files.sizes(SHARD)):
                 target.publish(store.folder / file, file)
         return name, report
@@ -102,9 +102,9 @@ def embed_spread(
         with connected(how) as workers:
             batches = batched(found.todo, how.images, workers)
             for number, (name, report) in spread(work.worker, batches, how, workers):
-                incoming = store.root.below(INCOMING, name)
+                incoming = store.root.below(INCOMING, store.encoder_id, name)
                 store.adopt(incoming, index=len(reports) % INDEX_EVERY == INDEX_EVERY - 1)
-                incoming.clear()
+                _clear(incoming)
                 reports.append(report)
                 seen += len(batches[number])
                 if progress:
@@ -117,14 +117,23 @@ def embed_spread(
 
 
 def sweep(store: EmbeddingStore) -> int:
-    """Take in what killed workers or drivers have left; how many embeddings were new."""
-    incoming = store.root.below(INCOMING)
+    """Take in what killed workers or drivers of this encoder have left; how many embeddings were new.
+
+    What is not whole stays: another driver's worker may be writing it.
+    """
+    incoming = store.root.below(INCOMING, store.encoder_id)
     new = 0
     for name in incoming.folders():
         new += store.adopt(incoming.below(name), index=False)
-        incoming.below(name).clear()
+        _clear(incoming.below(name))
     store.index()
     return new
+
+
+def _clear(incoming: Folder) -> None:
+    """Remove a batch's folder from which everything was taken."""
+    if not incoming.sizes(SHARD):
+        incoming.clear()
 
 
 def batched(tasks: Sequence[Task], images: int, workers: int) -> list[list[Task]]:

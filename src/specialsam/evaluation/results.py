@@ -91,6 +91,10 @@ class Results:
         """`tables.by_category`."""
         return tables.by_category(self.frame, base, tuned)
 
+    def leads(self, tuned: str) -> pd.DataFrame:
+        """`tables.leads`: tuned against each rival, image by image, in IoU."""
+        return tables.leads(self.frame, tuned)
+
     def pairs(self, base: str, tuned: str, strategy: str) -> pd.DataFrame:
         """`tables.pairs`: base against tuned, a line an image."""
         return tables.pairs(self.frame, base, tuned, strategy)

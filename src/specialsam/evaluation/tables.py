@@ -173,6 +173,25 @@ def comparison(
     return pd.DataFrame(lines, columns=columns)
 
 
+def leads(rows: pd.DataFrame, tuned: str, metric: str = "iou", level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+    """The single mask of `tuned` against each rival on the same images, one line a strategy and rival.
+
+    Columns: strategy, metric, rival, lead, low, high, n; then the protocol. `lead` is how much better `tuned` is in the
+    mean (negative: worse) with its paired bootstrap interval over the images that both have.
+    """
+    images = _chosen(per_image(rows), (metric,))
+    own = images[(images["model"] == tuned) & (images["output"] == "single")]
+    both = own.merge(images[images["output"] == "rival"], on=[*PLACE, "strategy", "record"], suffixes=("", "_rival"))
+    sign, key = 1.0 if METRICS[metric].higher_is_better else -1.0, [*PLACE, "strategy", "model_rival"]
+    lines: list[dict[str, object]] = []
+    for names, part in both.groupby(key, sort=False):
+        sides = (sign * part["value_rival"].to_numpy(float), sign * part["value"].to_numpy(float))
+        ahead = paired_bootstrap(*sides, seed, level=level)
+        named = dict(zip([*PLACE, "strategy", "rival"], names, strict=True))
+        lines.append(named | {"metric": metric, "lead": ahead.mean, "low": ahead.low, "high": ahead.high, "n": ahead.n})
+    return pd.DataFrame(lines, columns=["strategy", "metric", "rival", "lead", "low", "high", "n", *PLACE])
+
+
 def by_category(
     rows: pd.DataFrame,
     base: str,

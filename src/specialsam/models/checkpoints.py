@@ -103,6 +103,12 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
+SINGLE_NAMES = frozenset(
+    {*PIXELS, "no_mem_embed", "no_mem_pos_enc", "maskmem_tpos_enc", "no_obj_ptr", "no_obj_embed_spatial"}
+)
+"""Tensors of SAM's and SAM 2's files that belong to no part, and so have no dot in their names."""
+
+
 def unwrap(content: Any, path: Path) -> State:
     """The tensors of the one model in the content of a file, by name without the prefixes that are common to all.
 
@@ -135,10 +141,11 @@ def _states(content: Any, where: str, depth: int) -> Iterator[tuple[str, State]]
     parts = {str(k): v for k, v in content.items() if k in PARTS and isinstance(v, Mapping)}
     if "mask_decoder" in parts:  # saved part by part
         flat = {f"{part}.{key}": value for part, inner in parts.items() for key, value in inner.items()}
+        flat |= {name: content[name] for name in PIXELS if isinstance(content.get(name), Tensor)}
         yield from _states(flat, where, 1)
         return
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor) and "." in str(k)}
-    if tensors:  # beside an epoch or a dictionary of settings
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor) and ("." in str(k) or k in SINGLE_NAMES)}
+    if any("." in name for name in tensors):  # beside an epoch or a dictionary of settings
         yield where, tensors
     for key, value in content.items():
         yield from _states(value, f"{where}.{key}" if where else str(key), depth - 1)

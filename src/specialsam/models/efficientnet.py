@@ -9,6 +9,7 @@ of stride 2 pads as TensorFlow's "same" does for an even side: one column less o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,9 +49,34 @@ class Conv(nn.Conv2d):
         """Features (B, C, h, w) to (B, D, h / stride, w / stride), padded as TensorFlow does."""
         if self.stride[0] == 1:
             return super().forward(x)
-        # one column less on the left is a filter that begins with a column of zeros; no larger copy of x is made
-        weight = functional.pad(self.weight, (1, 0, 1, 0))
-        return functional.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.groups)
+        return functional.conv2d(x, self.padded(), self.bias, self.stride, self.padding, groups=self.groups)
+
+    def padded(self) -> Tensor:
+        """The filters (D, C, k + 1, k + 1) that begin with a row and a column of zeros.
+
+        So one column less is padded on the left without a larger copy of the features.
+        """
+        return functional.pad(self.weight, (1, 0, 1, 0))
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """A copy whose convolutions are all torch's own, for exporters: what they make of `padded` no runtime loads."""
+    out = deepcopy(module)
+    for parent in out.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, Conv) and child.stride[0] > 1:
+                kernel = child.kernel_size[0]
+                made = nn.Conv2d(
+                    child.in_channels,
+                    child.out_channels,
+                    kernel + 1,
+                    child.stride[0],
+                    kernel // 2,
+                    groups=child.groups,
+                )
+                made.weight, made.bias = nn.Parameter(child.padded().detach()), child.bias
+                setattr(parent, name, made.to(child.weight.device))
+    return out
 
 
 class InvertedResidual(nn.Module):

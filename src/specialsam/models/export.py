@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from specialsam.core.console import say
+from specialsam.core.documents import parse_json
 from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.files import write_whole
 from specialsam.core.geometry import ImageArray
@@ -26,6 +29,12 @@ from specialsam.models.zoo import CARDS, SAM3_LICENCE, Card, VitNumbers
 
 NOTICE = "NOTICE"
 LABELING = "x-anylabeling"
+_OURS = re.compile(
+    r"(config|generation_config|preprocessor_config|processor_config|runtime)\.json|model(-\d+-of-\d+)?\.safetensors|"
+    r"model\.safetensors\.index\.json|(encoder|decoder|finder)\.(onnx|xml|bin)|[\w.-]+\.(en|de)coder\.onnx|"
+    r"x-anylabeling\.yaml|NOTICE"
+)
+"""Names of the files that an export writes."""
 FORMATS = ("torch", "onnx", "openvino", LABELING)
 
 
@@ -44,6 +53,7 @@ def export_model(
     it (`onnx_files`), checked on the pictures `check`, uint8 (H, W, 3); one of x-anylabeling holds a pair of ONNX files
     and their YAML alone (`labeling_files`).
     """
+    out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would lose the names of linked folders; . has a name
     _check_place(out)
     if kind not in FORMATS:
         raise UsageError(f"expected a --format of {', '.join(FORMATS)}, got {kind!r}")
@@ -116,8 +126,18 @@ def _check_place(out: Path) -> None:
             raise UsageError(f"expected a .pth file to write, {out} is a folder")
     elif out.is_file():
         raise UsageError(f"expected a folder to export to, {out} is a file")
-    elif out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in ("config.json", CONFIG)):
+    elif out.is_dir() and any(out.iterdir()) and not _is_exported(out):
         raise UsageError(f"expected an empty folder, or an exported model to replace, {out} holds other files")
+
+
+def _is_exported(folder: Path) -> bool:
+    """Whether a folder holds what an export writes and nothing else, so that replacing it loses nothing."""
+    if any(not _OURS.fullmatch(path.name) or not path.is_file() for path in folder.iterdir()):
+        return False
+    try:
+        return (folder / CONFIG).is_file() or "model_type" in parse_json((folder / "config.json").read_text())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def official_card(segmenter: Segmenter) -> Card:

@@ -25,9 +25,9 @@ class FinderCard(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     weights_sha256: str
-    channels: int = Field(ge=1)
-    width: int = Field(ge=1)
-    blocks: int = Field(ge=0)
+    channels: int = Field(ge=1, le=4096)  # bounded, as the next two: memory is taken before any tensor is read
+    width: int = Field(ge=1, le=256)
+    blocks: int = Field(ge=0, le=6)
     by: By = Field(description="with what a proposal is put to the decoder")
     learned_from: dict[str, int] = Field(description="images with objects and without that it learned from")
 

@@ -26,9 +26,9 @@ from specialsam.core.files import write_whole
 from specialsam.core.geometry import BoolArray, FloatArray, ImageArray
 from specialsam.core.types import Prompts
 from specialsam.models.decode import decode
-from specialsam.models.onnx_files import LEAST, Agreement, Example, mask_ious, questions, session, write_module
-from specialsam.models.segmenter import PIXEL_MEAN, PIXEL_STD, SINGLE, Segmenter, encoded
-from specialsam.models.traced import TracedDecoder, need
+from specialsam.models.onnx_files import Agreement, Example, checked, mask_ious, questions, session, write_module
+from specialsam.models.segmenter import PIXEL_MEAN, PIXEL_STD, SINGLE, Segmenter
+from specialsam.models.traced import TracedDecoder, TracedEncoder, need
 
 FRAME = (684, 1024)
 """Height and width of the frame; points come in its pixels."""
@@ -44,7 +44,7 @@ class FrameEncoder(nn.Module):
 
     def __init__(self, segmenter: Segmenter):
         super().__init__()
-        self.encoder, self.side = segmenter.encoder, segmenter.side
+        self.encoder, self.side = TracedEncoder(segmenter.encoder), segmenter.side
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN)[:, None, None])
         self.register_buffer("std", torch.tensor(PIXEL_STD)[:, None, None])
 
@@ -57,7 +57,7 @@ class FrameEncoder(nn.Module):
         inside = rows.sum(1)[:, None] * columns.sum(1)  # 0 where the picture does not reach, else 1
         pixels = torch.round(rows @ torch.round(image.permute(2, 0, 1) @ columns.T))  # Pillow: across, down, bytes
         normal = (pixels - self.get_buffer("mean")) / self.get_buffer("std") * inside
-        embeddings = encoded(self.encoder, normal[None])
+        embeddings = self.encoder(normal[None])
         told = size[None, :, None, None].expand(1, 2, *embeddings.shape[2:])
         return torch.cat([embeddings, told], 1)
 
@@ -134,14 +134,7 @@ def export_labeling(segmenter: Segmenter, folder: Path, images: Sequence[ImageAr
     write_module(FrameEncoder(segmenter), Example({"image": torch.ones(*FRAME, 3)}, {}, ("image_embeddings",)), encoder)
     write_module(FrameDecoder(segmenter), _decoder_example(segmenter), decoder)
     _as_asked(decoder)
-    found = _agreement(segmenter, encoder, decoder, images)
-    if not found.mean >= LEAST:
-        for path in (encoder, decoder):
-            path.unlink(missing_ok=True)
-        raise ModelError(
-            f"expected masks of the exported files to agree with the model's (mean IoU {LEAST} or more), "
-            f"got {found.mean:.3f} on {found.masks} masks; the files are removed"
-        )
+    found = checked((encoder, decoder), lambda: _agreement(segmenter, encoder, decoder, images))
     facts = {
         "type": "segment_anything",
         "name": name,

@@ -198,6 +198,10 @@ def _from_checkpoint(path: Path, base: str | None, search: _Search) -> Segmenter
     card = transformers_card(state) if looks == TRANSFORMERS else CARDS.get(looks)
     if base == MEDSAM or (base is None and MEDSAM in path.name.lower()):
         _check_medsam(path, base, card.name if card else said_of(state))
+        say(
+            f"note: {MEDSAM} was trained on pictures stretched to a square; here those of other shapes are padded, so "
+            "that its answers to them are not those of its authors' code: crop or scale pictures to squares for these"
+        )
         return Segmenter(MEDSAM, load_checkpoint(path, CARDS[MEDSAM_CARD], True), CARDS[MEDSAM_CARD].side, str(path))
     if base is not None and (base not in CARDS or looks == DECODER):
         return put_on(_load(base, None, search), state, path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +47,8 @@ def export_onnx(segmenter: Segmenter, finder: Finder | None, folder: Path, image
     write_module(TracedDecoder(segmenter), _decoder_example(segmenter), folder / DECODER)
     if finder is not None:
         write_module(TracedFinder(finder.eval()), _finder_example(segmenter), folder / FINDER)
-    found = agreement(segmenter, folder, images)
-    if not found.mean >= LEAST:
-        for name in (ENCODER, DECODER, FINDER):
-            (folder / name).unlink(missing_ok=True)
-        raise ModelError(
-            f"expected masks of the exported files to agree with the model's (mean IoU {LEAST} or more), "
-            f"got {found.mean:.3f} on {found.masks} masks; the files are removed"
-        )
+    files = [folder / name for name in (ENCODER, DECODER, FINDER)]
+    found = checked(files, lambda: agreement(segmenter, folder, images))
     facts = {
         "name": segmenter.name,
         "side": segmenter.side,
@@ -67,6 +61,22 @@ def export_onnx(segmenter: Segmenter, finder: Finder | None, folder: Path, image
         "agreement": {"mean_iou": found.mean, "iou_5_percent": found.low, "masks": found.masks},
     }
     write_whole(folder / FACTS, lambda path: path.write_text(json.dumps(facts, indent=2) + "\n"))
+    return found
+
+
+def checked(files: Sequence[Path], agree: Callable[[], Agreement]) -> Agreement:
+    """What `agree` finds; the files are removed where it fails, or where they agree too little (ModelError)."""
+    try:
+        found = agree()
+        if not found.mean >= LEAST:
+            raise ModelError(
+                f"expected masks of the exported files to agree with the model's (mean IoU {LEAST} or more), "
+                f"got {found.mean:.3f} on {found.masks} masks; the files are removed"
+            )
+    except ModelError:
+        for path in files:
+            path.unlink(missing_ok=True)
+        raise
     return found
 
 
@@ -174,11 +184,15 @@ def agreement(segmenter: Segmenter, folder: Path, images: Sequence[ImageArray]) 
 
 
 def session(runtime: Any, path: Path) -> Any:
-    """An onnxruntime session with as many threads as torch uses."""
+    """An onnxruntime session with as many threads as torch uses; ModelError in one line for a file that it refuses."""
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of the runtime's own kinds
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"expected a model that onnxruntime opens in {path}, it does not ({reason})") from error
 
 
 def questions(geometry: Geometry) -> tuple[np.ndarray[Any, np.dtype[np.float32]], ...]:

@@ -25,6 +25,9 @@ from specialsam.models.zoo import CARDS, Card
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 ENCODER = "vision_encoder"
+_HEAD = re.compile(r"mask_decoder\.(iou_prediction_head|output_hypernetworks_mlps\.\d+)\.")
+_LATER = re.compile(r"\.layers\.[12]\.")
+"""Heads of the decoder: their layers are proj_in, layers.0 and proj_out in transformers, 0 to 2 in the official one."""
 OFFICIAL = (
     *("image_encoder.", "mask_decoder.output_upscaling.", "mask_decoder.transformer.norm_final_attn."),
     *("prompt_encoder.pe_layer.", "prompt_encoder.point_embeddings.", "prompt_encoder.mask_downscaling."),
@@ -66,7 +69,15 @@ def _frozen(whole: Segmenter, path: Path, other_encoder: bool) -> Segmenter:
 def _names(base: Segmenter, state: Mapping[str, Tensor]) -> tuple[Card, bool]:
     """A card with the names of the base's kind of encoder, and whether `state` has names of the official layout."""
     card = CARDS["sam_vit_b" if encoder_kind(base) == "vit" else "mobile_sam"]
-    return card, any(key.startswith(OFFICIAL) for key in state)
+    heads = [key for key in state if _HEAD.match(key)]
+    official = any(key.startswith(OFFICIAL) for key in state) or any(_LATER.search(key) for key in heads)
+    theirs = any(".proj_in." in key or ".proj_out." in key for key in heads) or len(heads) < len(state)
+    if heads and not official and not theirs:
+        raise ModelError(
+            f"expected names that tell the layout, got {heads[0]} alone, which is another layer in segment-anything's "
+            "than in transformers'; merge it with peft's merge_and_unload() and save the model"
+        )
+    return card, official
 
 
 def load_beside_config(state: State, path: Path) -> Segmenter:

@@ -30,6 +30,8 @@ FORMAT = 5
 1 had neither `format` nor `weights_sha256`, 2 no `finder` and no `memory`, 3 no `look`, 4 no `base_licence`.
 """
 ENCODER = "vision_encoder."
+TRANSPLANTED = "transplanted"
+"""Begins the note of a specialist whose decoder was put on another base."""
 ENCODER_MODES = ("tail", "tail+lora", "all")
 """Ways of tuning after which a specialist has an encoder of its own."""
 
@@ -167,7 +169,7 @@ def transplant(folder: Path, base: Segmenter, wanted: str, out: Path) -> Path:
     card = read_card(folder)
     moved = load_specialist(folder, base, transplant=True)
     note = (
-        f"transplanted: tuned on embeddings of {card.base} (encoder {card.base_encoder_id}) and put on {wanted}; "
+        f"{TRANSPLANTED}: tuned on embeddings of {card.base} (encoder {card.base_encoder_id}) and put on {wanted}; "
         "measure it here before it is used"
     )
     own: dict[str, Any] = {

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from specialsam.core.errors import ModelError
 from specialsam.models.decode import decode
+from specialsam.models.efficientnet import Conv, plain
 from specialsam.models.finder import Finder
 from specialsam.models.segmenter import ALL, Segmenter, encoded
 
@@ -25,7 +26,7 @@ class TracedEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
-        self.encoder = encoder
+        self.encoder = plain(encoder) if any(isinstance(part, Conv) for part in encoder.modules()) else encoder
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels float32 (B, 3, S, S), normalised, to embeddings float32 (B, D, h, w)."""

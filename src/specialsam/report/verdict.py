@@ -35,6 +35,7 @@ HEADLINES = {
     "few": "Promising, but measured on very few images: measure more before you rely on it.",
     "small": "A real but small gain: weigh it against the work of keeping a second model.",
     "rival": "Better than the base, but no better than a rule that looks at no pixel: do not rely on it.",
+    "ahead": "Better than the base, but not surely better than a rule that looks at no pixel: measure more.",
     "three": "Better mask for mask, but the base does as well when it may offer three masks: try that first.",
     "unclear": "No gain that can be told from chance: keep the base model.",
     "worse": "Do not use the specialist: it is WORSE than the base model.",
@@ -130,6 +131,8 @@ def _reason(report: Report, row: TableRow, direction: str) -> tuple[str, Level]:
     metric = str(row["metric"])
     if rival is not None and not lead(row["tuned"], rival["mean"], metric) > 0:
         return "rival", "weak"
+    if rival is not None and not _surely_ahead(report, row, rival):
+        return "ahead", "weak"
     base_three, tuned_best = _three(report, row)
     if lead(base_three, tuned_best, metric) >= 0:
         return "three", "weak"
@@ -168,6 +171,23 @@ def best_rival(report: Report, row: TableRow) -> TableRow | None:
     return max(same or rivals, key=lambda other: lead(other["mean"], 0.0, metric), default=None)
 
 
+def _paired_lead(report: Report, row: TableRow, rival: TableRow) -> TableRow | None:
+    """How far the specialist is ahead of a rival, image by image, with one prompt; None where it was not paired."""
+    for line in rows_of(report.leads):
+        wanted = (row["strategy"], row["metric"], rival["model"])
+        if (line["strategy"], line["metric"], line["rival"]) == wanted and same_place(line, row):
+            return line if rival["strategy"] == row["strategy"] else None
+    return None
+
+
+def _surely_ahead(report: Report, row: TableRow, rival: TableRow) -> bool:
+    """Whether the whole interval of the lead lies above zero; by the means where images were not paired."""
+    paired = _paired_lead(report, row, rival)
+    if paired is None:
+        return lead(row["tuned"], rival["mean"], str(row["metric"])) > 0
+    return trend(paired["low"], paired["high"]) == "up"
+
+
 def _three(report: Report, row: TableRow) -> tuple[float, float]:
     """(base's mean with the best of three by its own score, the specialist's best honest mean), NaN if not measured."""
     base = mean_of(report, report.base_model, row, "three_best")
@@ -202,11 +222,20 @@ def _rival_sentence(report: Report, row: TableRow) -> str:
     if rival is None:
         return "No trivial rival was measured, so it is not known whether a rule without a model would do as well."
     metric = str(row["metric"])
-    wins = lead(row["tuned"], rival["mean"], metric) > 0
+    wins, paired = lead(row["tuned"], rival["mean"], metric) > 0, _paired_lead(report, row, rival)
     where = "" if rival["strategy"] == row["strategy"] else f" with {strategy_name(str(rival['strategy']))}"
+    by = ""
+    if paired is not None:
+        limits = interval(paired["low"], paired["high"], metric, sign=True)
+        by = f" (image by image {score(paired['lead'], metric, sign=True)} {limits})"
+    if wins and not _surely_ahead(report, row, rival):
+        return (
+            f"The best trivial rival ({rival['model']}: looks at no pixel) reaches {_percent(rival['mean'], metric)}; "
+            f"that the specialist is ahead of it{by} may be chance."
+        )
     text = (
         f"The best trivial rival ({rival['model']}{where}: looks at no pixel) reaches "
-        f"{_percent(rival['mean'], metric)}; the specialist {'beats it' if wins else 'does NOT beat it'}"
+        f"{_percent(rival['mean'], metric)}; the specialist {'beats it' if wins else 'does NOT beat it'}{by}"
     )
     base = lead(row["base"], rival["mean"], metric) > 0
     return text + (", and so does the base." if wins and base else ", which the base does not." if wins else ".")

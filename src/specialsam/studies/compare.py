@@ -171,17 +171,22 @@ def _losses(rows: Sequence[StudyLine]) -> Rule:
     return Rule("Loss composition", "Never one loss alone: a pixel loss beside a region loss.", *found)
 
 
+def _alike(row: StudyLine) -> tuple[object, ...]:
+    """What two runs of a study must share if their models are to make the difference."""
+    return row.title, tuple(sorted(row.mix.items())), row.samples, row.test
+
+
 def _capacity(rows: Sequence[StudyLine]) -> Rule:
     rule = "The largest model for complex tasks; small ones do for simple tasks."
     pairs = [
         (small, large)
         for small in rows
         for large in rows
-        if small.study == large.study and small.parameters < large.parameters
+        if small.study == large.study and small.parameters < large.parameters and _alike(small) == _alike(large)
     ]
     if not pairs:
         sizes = ", ".join(dict.fromkeys(f"{row.model} ({row.parameters / 1e6:.0f} M)" for row in rows))
-        says = f"No study was run with two sizes of model, which alone could tell. Here: {sizes}."
+        says = f"No study was run with two sizes of model and the same recipe, which alone could tell. Here: {sizes}."
         return Rule("Model capacity", rule, "not decided", says, ())
     lines, tally = [], Counter[str]()
     for small, large in pairs:

@@ -79,12 +79,13 @@ class Needed:
 
 @dataclass(frozen=True)
 class Curves:
-    """All drawn curves: limits a, slopes b and exponents c, each (D,), and the largest pilot."""
+    """All drawn curves: limits a, slopes b and exponents c, each (D,), and the images of largest and smallest pilot."""
 
     limit: Values
     slope: Values
     exponent: Values
     largest: int
+    smallest: int = 1
 
     def at(self, n: float) -> Values:
         """Gains of all curves at `n` images, (D,)."""
@@ -117,7 +118,8 @@ def fit(pilots: Sequence[Pilot], headroom: float = 1.0, seed: int = 0, draws: in
     own = gains - gains.mean(0) - gains.mean(1, keepdims=True) + gains.mean()
     spread = float(np.sqrt(noise**2 + own.var() / count))
     limit, slope, exponent = _curves(sizes, means, spread, headroom, rng.random(draws))
-    return Curves(np.minimum(limit + rng.normal(0, noise, draws), headroom), slope, exponent, int(sizes.max()))
+    limit = np.minimum(limit + rng.normal(0, noise, draws), headroom)
+    return Curves(limit, slope, exponent, int(sizes.max()), int(sizes.min()))
 
 
 def forecast(pilots: Sequence[Pilot], n: int, base: float, seed: int = 0) -> Forecast:
@@ -126,13 +128,16 @@ def forecast(pilots: Sequence[Pilot], n: int, base: float, seed: int = 0) -> For
 
 
 def labels_needed(curves: Curves, wished: float) -> Needed:
-    """The number of training images that a gain of `wished` IoU takes."""
-    most = REACH * curves.largest
+    """The number of training images that a gain of `wished` IoU takes.
+
+    None below the smallest pilot is named: no curve was measured there.
+    """
+    most, least = REACH * curves.largest, curves.smallest
     with np.errstate(all="ignore"):
         missing = curves.limit - wished
         ratio = np.where(curves.slope > 0, curves.slope / np.maximum(missing, 1e-12), 0.0)
         needed = np.where(missing > 0, np.maximum(ratio, 1e-12) ** (1 / curves.exponent), np.inf)
-    needed = np.where(needed > most, np.inf, np.maximum(needed, 1))
+    needed = np.where(needed > most, np.inf, np.maximum(needed, least))
     low, middle, high = np.quantile(needed, [0.025, 0.5, 0.975], method="nearest")
     text = f"a gain of {100 * wished:.1f} IoU points"
     if not np.isfinite(middle):
@@ -143,8 +148,11 @@ def labels_needed(curves: Curves, wished: float) -> Needed:
         says += f"within {most:,.0f} images"
         return Needed(wished, None, float(low), float("inf"), says)
     upper = f"{high:,.0f}" if np.isfinite(high) else f"more than {most:,.0f}"
-    says = f"{text} takes about {max(1, round(middle)):,} training images ({max(1, round(low)):,} to {upper})"
-    return Needed(wished, max(1, round(float(middle))), float(low), float(high), says)
+    if middle <= least:
+        says = f"{text} takes no more than the {least:,} training images of the smallest pilot"
+        return Needed(wished, least, float(low), float(high), says if high <= least else f"{says} (at most {upper})")
+    says = f"{text} takes about {round(middle):,} training images ({round(low):,} to {upper})"
+    return Needed(wished, round(float(middle)), float(low), float(high), says)
 
 
 def curve_rows(curves: Curves, ns: Sequence[int]) -> list[dict[str, float]]:

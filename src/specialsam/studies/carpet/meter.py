@@ -135,7 +135,7 @@ def doubts(found: Realism) -> list[str]:
     best, unseeing = best_gain(found), None
     if found.transfer is not None:
         unseeing = next(one for one in found.transfer if one.trained_on == BLIND and one.type == ALL)
-    if best is not None and unseeing is not None and unseeing.gain >= HABIT * best.gain:
+    if best is not None and unseeing is not None and best.gain > 0 and unseeing.gain >= HABIT * best.gain:
         out.append(
             f"A decoder tuned without seeing any image changes IoU by {score(unseeing.gain, sign=True)} points: at "
             "least half of the best gain is a habit of size and place, not a matter of how real the defects look."

@@ -77,9 +77,12 @@ def transfer(encoded: Encoded, bench: Bench, epochs: int, seed: int = 0) -> tupl
 
 
 def _mixed(parts: Sequence[Sequence[Seen]]) -> list[Seen]:
-    """As many pictures as the first kind has, taken from all kinds in turn."""
-    turns = [part[index] for index in range(max(map(len, parts))) for part in parts if index < len(part)]
-    return turns[: len(parts[0])]
+    """As many pictures as the first kind has, taken from all kinds in turn.
+
+    The picture of a number lies on the same clean picture in every kind, so each turn takes the next number: as many
+    grounds are seen as in one kind.
+    """
+    return [parts[index % len(parts)][index] for index in range(min(map(len, parts)))]
 
 
 def _gain(name: str, kind: str, before: Sequence[float], after: Sequence[float]) -> Gain:

@@ -37,6 +37,7 @@ from specialsam.prompts import Group, draw
 from specialsam.report.gallery import Plate, save_plates
 from specialsam.studies.cells import Bench, cell_iou
 from specialsam.studies.figures import groups_figure
+from specialsam.studies.recipe import load_recipe
 from specialsam.synth.clusters import Clusters
 from specialsam.synth.mosaic_data import cluster_dataset, write_mosaics
 from specialsam.synth.mosaic_plan import MosaicRecipe
@@ -148,23 +149,10 @@ def _cells(sizes: Sequence[int], seeds: int) -> Iterator[Cell]:
 
 
 def _settings(cell: Cell, steps: int) -> TrainSettings:
-    """The study's own recipe: AdamW at a constant 1e-4, one image and one random tile a step, the last epoch kept."""
-    return TrainSettings(
-        epochs=max(1, steps // cell.size),
-        batch=1,
-        objects=1,
-        lr=1e-4,
-        warmup=0,
-        schedule="constant",
-        clip=0,
-        loss=LOSSES[cell.loss],
-        iou_head=0,
-        prompts={STRATEGY: 1.0},
-        validation=(STRATEGY,),
-        patience=0,
-        keep="last",
-        seed=cell.seed,
-    )
+    """The published recipe's own training (`recipes/wood-seed.yaml`), but for the cell's loss, seed and epochs."""
+    published = load_recipe("wood", "seed").specialize.train
+    epochs = max(1, steps // cell.size)
+    return published.model_copy(update={"epochs": epochs, "loss": LOSSES[cell.loss], "seed": cell.seed})
 
 
 def _ground(bench: Bench, name: str, dataset: Dataset, recipe: MosaicRecipe, clusters: Clusters) -> TrainingData:
