@@ -139,6 +139,10 @@ def card(**fields: Any) -> SpecialistCard:
         ({"data_licence": "CC BY-NC-SA 4.0"}, Terms(), "learned from data under 'CC BY-NC-SA 4.0'"),
         ({"data_licence": "research use"}, Terms(), "--may-share"),
         ({"data_licence": "unknown, for research"}, Terms(), "--may-share"),
+        ({"data_licence": "CC BY, non commercial use only"}, Terms(), "--may-share"),
+        ({"data_licence": "cc-by-nc4.0"}, Terms(), "--may-share"),
+        ({"data_licence": "MIT for teaching only"}, Terms(), "--may-share"),
+        ({"data_licence": "CC BY 4.0; no derivatives"}, Terms(), "--may-share"),
         ({"data_licence": "unknown"}, Terms(), "state it with --data-licence"),
         ({"data_licence": "unknown"}, Terms(data_licence="ours"), "--may-share"),
         ({"data_licence": "CC BY-NC-SA 4.0"}, Terms(data_licence="CC0"), "that the specialist's data state"),
@@ -170,6 +174,10 @@ def test_who_says_that_they_may_is_believed_and_quoted() -> None:
 
 def test_a_folder_of_this_machine_is_called_as_others_know_it() -> None:
     recipe = {"guard": {"retention": "/home/me/general", "alphas": [0, 1]}, "seed": 3}
+    paths = {"folder:/home/me/a/b": "folder:b", "~/me/b": "b", "..\\me\\b": "b", "generated": "generated"}
+    for given, shown in paths.items():
+        told, _ = check_terms(card(recipe={"guard": {"retention": given}}), Terms(may_share=True, data_licence="ours"))
+        assert told.recipe == {"guard": {"retention": shown}}
     told, _ = check_terms(card(base="/home/me/base", recipe=recipe), Terms(base="me/base", base_licence="MIT"))
     assert told.base == "me/base"
     assert told.recipe == {"guard": {"retention": "general", "alphas": [0, 1]}, "seed": 3}

@@ -404,11 +404,13 @@ def test_pictures_of_another_kind_than_learned_from_are_said_first(
 
 def test_files_of_images_that_are_gone_go_with_them(session: Session, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    segment(session, Order([folder], out), HOW, ["png", "yolo"])
+    segment(session, Order([folder], out), HOW, ["png", "yolo", "coco"])
     assert (out / "masks/cam1/1.png").exists()
+    assert {"coco.json", "data.yaml"} <= {path.name for path in out.iterdir()}
     kept = out / "masks/mine.png"
     kept.write_bytes(b"not ours")
     (folder / "cam1/1.png").unlink()
     segment(session, Order([folder], out), HOW, ["png"])
     left = {str(path.relative_to(out)) for name in ("masks", "labels-yolo") for path in (out / name).rglob("*.*")}
     assert left == {"masks/mine.png", *(f"masks/{name}.png" for name in ("cam1/2", "cam2/1", "cam2/3"))}
+    assert not {"coco.json", "data.yaml"} & {path.name for path in out.iterdir()}

@@ -8,12 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from specialsam.core import ledger as module
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.ledger import Journal, Lock, differences, digest, open_ledger, read_facts, remove_leftovers, settle
 
@@ -35,6 +37,17 @@ def test_the_same_identity_goes_on_and_another_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"run with another settings\.train\.lr, model; choose another --out$"):
         begin(tmp_path / "run", settings={"train": {"lr": 1e-5, "loss": "dice"}}, model="other")
     assert read_facts(tmp_path / "run")["more"] == 1
+
+
+def test_a_stage_that_is_only_read_again_keeps_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after 2 s, ended after 5 more, and twice read again in 1 s each."""
+    clock = iter([0.0, 2.0, 10.0, 15.0, 20.0, 21.0, 30.0, 31.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    for wrong in (True, False, False, False):
+        with suppress(KeyboardInterrupt), open_ledger(tmp_path / "run", {}) as ledger, ledger.timed("train"):
+            if wrong:
+                raise KeyboardInterrupt
+    assert read_facts(tmp_path / "run")["seconds"] == {"train": 7.0}
 
 
 def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -526,3 +526,8 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monke
         write_png(tmp_path / "x.png", np.zeros((2, 2), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
     assert np.array_equal(read_image(tmp_path / "x.png"), _gradient())
+
+
+def test_a_path_may_be_a_text(tmp_path: Path) -> None:
+    write_png(tmp_path / "photo.png", _gradient())
+    np.testing.assert_array_equal(specialsam.read_image(str(tmp_path / "photo.png")), _gradient())

@@ -117,11 +117,11 @@ def test_what_a_killed_driver_has_left_is_taken_in(tmp_path: Path, at: str) -> N
     name, report = work(tasks)
     assert report.done == 4
     if at == "after the move":
-        store.adopt(folder(where).below(INCOMING, name), index=False)
+        store.adopt(folder(where).below(INCOMING, "means", name), index=False)
     again = EmbeddingStore(where, "means")
     assert sweep(again) == (4 if at == "before the move" else 0)
     assert len(again) == 4
-    assert folder(where).below(INCOMING).folders() == []
+    assert folder(where).below(INCOMING, "means").folders() == []
     report = embed(pairs, loaded, Means(), again, needs=everything)
     assert (report.done, report.reused) == (2, 4)
     assert content(again) == content(truth)
@@ -131,6 +131,24 @@ def _named(store: EmbeddingStore, record: Record, view: View) -> tuple[str, str]
     from specialsam.data.content import digest_record
 
     return digest_record(record), view.key
+
+
+def test_what_others_have_left_or_are_writing_stays(tmp_path: Path) -> None:
+    """Shards of another encoder, and one that another driver's worker has not yet put whole."""
+    pairs, where = pictures(tmp_path, 2), tmp_path / "store"
+    truth, store = plain(pairs, tmp_path / "plain"), EmbeddingStore(where, "means")
+    tasks = [Task(record, view, truth.key(*_named(truth, record, view))) for record, view in pairs[:2]]
+    name, _ = Encoding(Means, loaded, everything, str(where), "half", 2).worker()(tasks)
+    place = where / INCOMING / "means" / name
+    [shard] = place.glob("*.safetensors")
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-100])
+    assert sweep(store) == 0
+    assert shard.exists()
+    shard.write_bytes(whole)
+    assert sweep(EmbeddingStore(where, "other")) == 0, "another encoder's driver passes them over"
+    assert sweep(store) == 2
+    assert not place.exists()
 
 
 def test_views_of_an_image_stay_together_and_everybody_has_work() -> None:
@@ -201,7 +219,7 @@ def test_a_cluster_fills_a_store_on_s3_though_a_worker_is_killed(
     monkeypatch.setenv(CACHE, str(tmp_path / "another machine"))
     found = EmbeddingStore(f"{s3}/store", "means")
     assert content(found) == content(truth)
-    assert found.root.below(INCOMING).folders() == []
+    assert found.root.below(INCOMING, found.encoder_id).folders() == []
     again = embed_spread(pairs[:-1], loaded, make, found, how, needs=everything)
     assert (again.done, again.reused) == (0, 24)
 

@@ -8,7 +8,7 @@ from specialsam.core.errors import DataError, UsageError
 from specialsam.core.types import Row
 from specialsam.evaluation.statistics import bootstrap_mean, paired_bootstrap
 from specialsam.evaluation.statistics import wilcoxon as wilcoxon_p
-from specialsam.evaluation.tables import by_category, comparison, frame, pairs, per_image, seed_summary, summary
+from specialsam.evaluation.tables import by_category, comparison, frame, leads, pairs, per_image, seed_summary, summary
 
 ALL = ("iou", "dice", "f1", "canny_precision", "canny_recall", "canny_f1")
 
@@ -38,6 +38,16 @@ def two_models(**changes) -> list[Row]:
         for model, side in (("base", base), ("tuned", tuned))
         for index, value in enumerate(side)
     ]
+
+
+def test_a_lead_over_a_rival_is_paired_image_by_image():
+    """Each image is ahead by .1 whatever its own level, so that the lead is sure though both spread over half."""
+    rows = [row("tuned", f"i{i}", 0.05 * i + 0.1) for i in range(10)]
+    rows += [row("disc", f"i{i}", 0.05 * i, output="rival") for i in range(10)]
+    rows += [row("box", f"i{i}", 0.5, output="rival", strategy="box") for i in range(10)]
+    table = leads(frame(rows), "tuned")
+    assert table[["strategy", "rival", "n"]].values.tolist() == [["grid4", "disc", 10]]
+    assert table.loc[0, ["lead", "low", "high"]].tolist() == pytest.approx([0.1, 0.1, 0.1])
 
 
 def test_objects_are_averaged_within_their_image_first():

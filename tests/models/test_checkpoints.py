@@ -287,6 +287,25 @@ def test_a_lora_adapter_is_merged(rslora: bool, names: str, base: Path, tmp_path
         assert fingerprint(load_model(path).sam) == fingerprint(loaded.sam)
 
 
+def test_heads_of_the_decoder_tell_the_layout(base: Path, tmp_path: Path) -> None:
+    """The official layers 0 to 2 are proj_in, layers.0 and proj_out in transformers; 0 alone may be either's."""
+    name = "mask_decoder.iou_prediction_head"
+    weight = load_model(base).sam.state_dict()[f"{name}.proj_in.weight"]
+    low = {"A": torch.randn(4, weight.shape[1]), "B": torch.randn(weight.shape[0], 4)}
+
+    def pair(layer: str, sides: dict[str, Any]) -> State:
+        return {f"base_model.model.{name}.{layer}.lora_{side}.weight": value for side, value in sides.items()}
+
+    refused(adapter(tmp_path / "alone", pair("layers.0", low)), "tell the layout", base=base)
+    last = load_model(base).sam.state_dict()[f"{name}.proj_out.weight"]
+    more = {"A": torch.randn(4, last.shape[1]), "B": torch.randn(last.shape[0], 4)}
+    merged = load_model(adapter(tmp_path / "official", pair("layers.0", low) | pair("layers.2", more)), base)
+    first, now = load_model(base).sam.state_dict(), merged.sam.state_dict()
+    torch.testing.assert_close(now[f"{name}.proj_in.weight"], weight + 2 * low["B"] @ low["A"])
+    torch.testing.assert_close(now[f"{name}.proj_out.weight"], last + 2 * more["B"] @ more["A"])
+    torch.testing.assert_close(now[f"{name}.layers.0.weight"], first[f"{name}.layers.0.weight"])
+
+
 def test_scales_by_pattern_are_those_of_peft(base: Path, tmp_path: Path) -> None:
     """Oracle: the weights added by hand; the first expression that ends in the layer's name counts."""
     state, patterns = pairs(), {r"layers\.[1-9]\.attn\.qkv": 2, "qkv": 12, "attn.qkv": 100, "kv": 99}
@@ -341,6 +360,8 @@ def test_buffers_of_sams_preprocessing_are_passed_over(
     torch.save(prefixed("module.", official | pixels), tmp_path / "w.pth")
     assert fingerprint(load_model(tmp_path / "w.pth").sam) == fingerprint(written)
     torch.save(official | pixels | {"pixel_mean": torch.zeros(shape)}, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "SAM's pixel_mean", "(0.0, 0.0, 0.0)", "another scale")
+    torch.save(official | {"pixel_mean": torch.zeros(shape), "epoch": 3}, tmp_path / "w.pth")
     refused(tmp_path / "w.pth", "SAM's pixel_mean", "(0.0, 0.0, 0.0)", "another scale")
 
 

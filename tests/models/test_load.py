@@ -153,7 +153,15 @@ def test_export_never_replaces_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
     (tmp_path / "odd.pth").mkdir()
+    for name, config in (("app", '{"my": "app"}'), ("model", '{"model_type": "sam"}'), ("only", '{"my": "app"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config)
+    for name in ("app", "model"):
+        (tmp_path / name / "thesis.tex").write_text("years of work")
     for place in (
+        tmp_path / "app",
+        tmp_path / "model",
+        tmp_path / "only",
         tmp_path / "home",
         tmp_path / "home" / "letter.txt",
         tmp_path / "odd.pth",
@@ -162,6 +170,18 @@ def test_export_never_replaces_what_is_no_model(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="expected"):
             export_model("nano", place)
     assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
+    assert (tmp_path / "app" / "thesis.tex").exists()
+    assert (tmp_path / "model" / "thesis.tex").exists()
+
+
+def test_export_goes_to_where_one_stands_and_replaces_an_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for _ in range(2):
+        export_model("nano", Path())
+        assert load_model(str(tmp_path / "here")).decoder_id == load_model("nano").decoder_id
 
 
 def test_a_specialist_is_not_its_own_base(specialist: Path) -> None:

@@ -19,7 +19,8 @@ from specialsam.core.types import Prompts
 from specialsam.models import onnx_files
 from specialsam.models.finder import Finder
 from specialsam.models.folder import save_pretrained
-from specialsam.models.onnx_files import export_onnx, session, write_encoder
+from specialsam.models.load import load_model
+from specialsam.models.onnx_files import checked, export_onnx, session, write_encoder
 from specialsam.models.segmenter import ALL, Segmenter
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_without_torch.py"
@@ -46,6 +47,23 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert found.mean >= 0.999
     assert found.masks == 30
     return folder
+
+
+def test_the_bundled_models_encoder_opens_in_other_programs(tmp_path: Path) -> None:
+    """Its convolutions of stride 2 pad on one side, which is written so that onnxruntime takes it."""
+    nano = load_model("nano")
+    path = write_encoder(nano, tmp_path / "encoder.onnx")
+    pixels = nano.pixels(pictures(1)[0])[None]
+    (found,) = session(onnxruntime, path).run(None, {"pixels": pixels.numpy()})
+    np.testing.assert_allclose(found, nano.encode_pixels(pixels).detach().numpy(), atol=1e-4)
+
+
+def test_a_file_that_no_program_opens_is_one_line_and_goes(tmp_path: Path) -> None:
+    path = tmp_path / "encoder.onnx"
+    path.write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="onnxruntime opens"):
+        checked([path], lambda: session(onnxruntime, path))
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("count", [1, 4])

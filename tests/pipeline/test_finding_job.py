@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from disc_data import discs, small
 from PIL import Image
 
 from specialsam.core.errors import UsageError
-from specialsam.models.finder_files import FINDER, MEMORY
-from specialsam.models.specialist import load_finder, read_card
+from specialsam.models.finder_files import FINDER, MEMORY, Alarm
+from specialsam.models.specialist import load_finder, read_card, write_card
 from specialsam.pipeline import finding
 from specialsam.pipeline.job import Request, open_job
 from specialsam.pipeline.measure import Comparison, names_of, run_evaluate_found
 from specialsam.pipeline.plan import plan
-from specialsam.pipeline.specialize import run_specialize
+from specialsam.pipeline.specialize import resume, run_specialize
 
 OBJECTS, BLANK = 10, 20
 
@@ -129,3 +130,16 @@ def test_without_objects_to_validate_on_no_picture_of_nothing_is_learned_from(so
     assert not data.val
     assert len(held) == len(job.plan.blanks("val"))
     assert len(data.train) == len(job.plan.of("train")) + len(job.plan.blanks("train"))
+
+
+def test_calibrating_outlasts_writing_the_report_anew(run: Path, source: Path, tmp_path: Path) -> None:
+    """The same weights and finder: what was told of pictures of nothing is still true of them."""
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    held = read_card(own / "specialist").alarm
+    resume(own)
+    assert read_card(own / "specialist").alarm == held
+    told = Alarm(good_scores=[0.1, 0.2, 0.3], source="3 pictures of yard")
+    write_card(own / "specialist", read_card(own / "specialist").model_copy(update={"alarm": told}))
+    resume(own)
+    assert read_card(own / "specialist").alarm == told

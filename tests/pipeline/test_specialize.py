@@ -34,6 +34,7 @@ from specialsam.models.segmenter import Segmenter
 from specialsam.models.specialist import read_card
 from specialsam.pipeline import specialize as job
 from specialsam.pipeline.job import Request
+from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.pipeline.specialize import price_specialize, resume, run_folder, run_specialize
 from specialsam.training.state import EpochFacts, TrainResult
 
@@ -70,6 +71,15 @@ def test_a_card_has_the_score_of_the_weights_handed_on(
 ) -> None:
     said = dict(zip(("base", "kept"), expected, strict=True)) if expected else None
     assert job._validated(result, kept, alpha) == ({"val_iou": said} if said else {})
+
+
+def test_one_seed_is_followed_by_those_that_are_not_given() -> None:
+    made = SpecializeSettings.parse({"seed": 7, "evaluate": {"seed": 3}})
+    assert (made.seed, made.train.seed, made.finder.seed, made.search.seed, made.evaluate.seed) == (7, 7, 7, 7, 3)
+    assert SpecializeSettings.parse(made.model_dump(mode="json")) == made
+    with pytest.raises(UsageError) as caught:
+        SpecializeSettings.parse({"seed": -1})
+    assert str(caught.value).count("seed") == 2, "one mistake, said once"
 
 
 def truncate(path: Path) -> None:

@@ -40,6 +40,7 @@ def report(low: float, high: float, *, rival: float = 0.2, three: float = 0.5, n
         (report(0.15, 0.21), "use", "Use the specialist."),
         (report(-0.02, 0.06), "unclear", "keep the base model"),
         (report(-0.09, -0.01), "worse", "WORSE"),
+        (report(-0.09, -0.01, n=2), "unclear", "on very few images: keep the base"),
         (report(0.15, 0.21, rival=0.7), "weak", "looks at no pixel"),
         (report(0.15, 0.21, three=0.66), "weak", "three masks"),
         (report(0.15, 0.21, n=12), "weak", "very few images"),

@@ -126,6 +126,8 @@ def test_capacity_is_judged_by_pairs_of_one_study_alone() -> None:
         "contradicted"
     )
     assert verdicts([small, replace(large, study="carpet")])["Model capacity"] == "not decided"
+    for other in ({"mix": {"dice": 1.0, "bce": 1.0}}, {"samples": small.samples + 1}, {"title": "another recipe"}):
+        assert verdicts([small, replace(large, **other)])["Model capacity"] == "not decided", other
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from specialsam.core.errors import UsageError
 from specialsam.prompts import draw, generator
+from specialsam.studies.recipe import load_recipe
 from specialsam.studies.wood.factorial import Cell, _settings, effects_of, half_frame, report_text, run_factorial
 from specialsam.training.objective import draw_batch
 from specialsam.training.state import Item
@@ -47,6 +48,16 @@ def test_effects_are_those_that_were_put_in_and_the_blind_decoder_is_not_among_t
     assert (effects["low"] <= effects["effect"] + 1e-12).all()
     assert (effects["high"] >= effects["effect"] - 1e-12).all()
     assert set(effects["n"]) == {5}
+
+
+def test_cells_are_trained_as_the_published_recipe_says() -> None:
+    """But for loss, seed and epochs: no correction click, for that one would be in the right frame."""
+    published = load_recipe("wood", "seed").specialize.train.model_dump()
+    for frame, size, epochs in (("half", 500, 5), ("right", 5000, 1)):
+        own = _settings(Cell(frame, "fixed", "bce+dice", size, 2), 2500).model_dump()
+        told = {name for name in published if own[name] != published[name]}
+        assert told <= {"loss", "seed", "epochs"}
+        assert (own["epochs"], own["seed"], own["corrections"]) == (epochs, 2, 0)
 
 
 def test_a_seed_that_differs_widens_the_interval() -> None:

@@ -17,7 +17,7 @@ from specialsam.core.errors import DataError, UsageError
 from specialsam.core.geometry import Geometry
 from specialsam.core.types import Embedding
 from specialsam.report.facts import rows_of
-from specialsam.studies.carpet import realism
+from specialsam.studies.carpet import realism, transfer
 from specialsam.studies.carpet.meter import facts, terminal
 from specialsam.studies.carpet.realism import (
     ALL,
@@ -224,6 +224,14 @@ def test_a_tiny_study_runs_goes_on_and_repeats(tmp_path: Path) -> None:
     assert {path.name for path in (out / "figures").iterdir()} == {
         *("separability.png", "types.png", "transfer.png", "real-defects.png", "synthetic-defects.png")
     }
+
+
+def test_a_mix_of_kinds_sees_as_many_grounds_as_one() -> None:
+    """Picture 7 of every kind lies on clean picture 7: each turn takes the next number."""
+    parts = [[(kind, number) for number in range(40)] for kind in range(13)]
+    mixed = transfer._mixed(parts)
+    assert [number for _, number in mixed] == list(range(40))
+    assert {kind for kind, _ in mixed} == set(range(13))
 
 
 def test_without_transfer_nothing_is_tuned(tmp_path: Path) -> None:

@@ -250,7 +250,8 @@ def _said(notes: Mapping[str, int]) -> list[str]:
 
 
 def files_of(answers: Iterable[Answer], formats: Sequence[str]) -> Iterator[str]:
-    """The files, relative and posix, that these formats have for each image."""
+    """The files, relative and posix, that these formats have for each image and for all of them."""
+    yield from (name for kind, name in (("coco", "coco.json"), ("yolo", "data.yaml")) if kind in formats)
     for name, answer, _, _ in _named(answers, Counter()):
         if "png" in formats:
             yield f"masks/{name}.png"

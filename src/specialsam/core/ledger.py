@@ -67,13 +67,18 @@ class Ledger:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the wall-clock seconds of a stage to the facts (interrupted ones add up)."""
+        """Keep the wall-clock seconds of a stage: interrupted ones add up; what is only read again counts as it was."""
         began = time.monotonic()
+        seconds, completed = self.facts.setdefault("seconds", {}), self.facts.setdefault("completed", [])
+        before, done = seconds.get(stage, 0.0), False
         try:
             yield
+            done = True
         finally:
-            seconds = self.facts.setdefault("seconds", {})
-            seconds[stage] = round(seconds.get(stage, 0.0) + time.monotonic() - began, 2)
+            spent = time.monotonic() - began
+            seconds[stage] = round(max(before, spent) if stage in completed else before + spent, 2)
+            if done and stage not in completed:
+                completed.append(stage)
             self.save()
 
 

@@ -101,7 +101,7 @@ def _to_rgb(image: Image.Image) -> ImageArray:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def read_image(path: Path, reading: Reading | None = None, *, pixel_limit: int = PIXEL_LIMIT) -> ImageArray:
+def read_image(path: Path | str, reading: Reading | None = None, *, pixel_limit: int = PIXEL_LIMIT) -> ImageArray:
     """Read an image file as uint8 (H, W, 3) RGB, EXIF orientation applied.
 
     Grey, palette, 1-bit, CMYK, YCbCr and LAB are converted; deeper values are scaled as `reading` says, else by the
@@ -111,6 +111,7 @@ def read_image(path: Path, reading: Reading | None = None, *, pixel_limit: int =
     Raises DataError, in one line with the file's name, for a missing, foreign or damaged file, and for an image of
     more than `pixel_limit` pixels, which is not decoded.
     """
+    path = Path(path)
     if reading is not None:
         return shade(
             as_rgb(raw_values(path, pages=has_band_pages(path), pixel_limit=pixel_limit), reading.bands), reading

@@ -30,7 +30,7 @@ from specialsam.metrics import METRICS, THRESHOLD, check_groups, overlap, score
 from specialsam.models.segmenter import ALL, Segmenter
 from specialsam.models.stitching import stitch
 from specialsam.models.zoom import zoom
-from specialsam.prompts import check_mixture, draw, generator
+from specialsam.prompts import STRATEGIES, draw, generator
 
 DISC, FILLED_BOX = "disc of median size", "filled box"
 """Names of the trivial rivals in the column `model`."""
@@ -83,7 +83,10 @@ class EvaluateSettings(Settings):
     @field_validator("strategies", "cod")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        check_mixture({name: 1.0 for name in value if clicks(name) is None} or {"interior": 1.0})
+        unknown = [name for name in value if clicks(name) is None and name not in STRATEGIES]
+        if unknown:
+            known = f"{', '.join(STRATEGIES)} and clicksN, N from 2 to 50"
+            raise UsageError(f"expected prompt strategies of {known}, got {', '.join(map(repr, unknown))}")
         return value
 
     @field_validator("strategies")

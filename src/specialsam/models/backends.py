@@ -223,13 +223,17 @@ def _masks(segmenter: Segmenter, embedding: Embedding) -> np.ndarray[Any, np.dty
     return np.asarray(torch.cat(answers).numpy() > 0)
 
 
+WRITTEN = 2
+"""Version of how encoders are written: files of an older one stay behind in the cache."""
+
+
 def _encoder_file(segmenter: Segmenter) -> Path:
     """The encoder as ONNX: beside an exported model, or made once and kept."""
     weights = weights_of(segmenter.encoder_id)
     exported = Path(segmenter.source) / ENCODER
     if segmenter.source and exported.exists() and _made_for(exported.parent) == weights:
         return exported
-    path = cache_folder() / "encoders" / f"{weights}.onnx"
+    path = cache_folder() / "encoders" / f"{weights}-{WRITTEN}.onnx"
     if not path.exists():
         say(f"writing the encoder of {segmenter.name} as ONNX, once: {path}")
         write_encoder(segmenter, path)

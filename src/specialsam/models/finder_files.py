@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,11 @@ class Alarm(BaseModel):
     source: str = Field("", description="what images they were of")
     size: tuple[int, int] | None = Field(None, description="(height, width) of the images, where all have one")
     grey: bool = Field(False, description="whether all of the images were grey")
+
+
+def is_calibrated(alarm: Alarm) -> bool:
+    """Whether the scores are of pictures that were given for them, and not of some that a run held out."""
+    return bool(alarm.good_scores) and re.match(r"\d+ pictures of ", alarm.source) is not None
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,8 @@ def _opened(asked: Comparison, seed: int, place: Place) -> _Opened:
                 f"note: {name} was tuned on other images or masks than the train and val splits used here; where they "
                 "are of the same data set, it may have seen images that it is measured on"
             )
+        elif asked.split != "test":
+            say(f"note: {name} has learned from images that are measured here; --split test alone tells its worth")
     return _Opened(named, models, layout, fractions)
 
 

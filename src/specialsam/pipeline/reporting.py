@@ -171,6 +171,8 @@ def run_facts(job: Job, title: str, warnings: tuple[str, ...] = ()) -> RunFacts:
 def data_facts(layout: Plan, areas: npt.NDArray[np.floating], problems: Sequence[Problem] = ()) -> DataFacts:
     """What lay on disk; `areas` (N,) of the objects as shares of their images, `problems` beside the plan's own."""
     counts = layout.counts()
+    lost = len({problem.path for problem in problems})  # that could not be encoded
+    counts |= {name: counts[name] - lost for name in ("usable", "with_objects")} | {"broken": counts["broken"] + lost}
     return DataFacts(
         on_disk=counts["images"],
         usable=counts["usable"],

@@ -2,8 +2,8 @@
 
 Trials are drawn by Optuna (Akiba et al. 2019; tree-structured Parzen estimators) and stopped early where others did
 better after as many epochs (asynchronous successive halving, Li et al. 2020). The first trial is the settings as they
-were given, so that the winner is never worse on validation. The gain of a winner is optimistic; what it is worth is
-estimated by choosing and measuring on different images over and over (bootstrap bias correction, Tsamardinos et al.
+were given, so that the winner is never worth less on validation. The gain of a winner is optimistic; what it is worth
+is estimated by choosing and measuring on different images over and over (bootstrap bias correction, Tsamardinos et al.
 2018).
 """
 
@@ -230,10 +230,19 @@ class _Trials:
             f"{len(complete)} to their end. "
             f"The best is {points(seen)} IoU points ahead of the given settings on {seen.n} validation images; chosen "
             f"and measured on different images {points(corrected)}. "
+            + _worth(worth, ious.mean(1))
             + (f"It has {', '.join(f'{k} {_short(v)}' for k, v in changed.items())}." if changed else "It is as given.")
         )
         say(f"search: {says}")
         return Searched(chosen, table, _importance(self.study), seen, corrected, says)
+
+
+def _worth(worth: np.ndarray[Any, np.dtype[np.float64]], ious: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+    """What the winner is worth beyond the first trial, where that is not its IoU alone."""
+    winner = int(np.argmax(worth))
+    if np.allclose(worth, ious):
+        return ""
+    return f"With what is lost elsewhere it is worth {100 * float(worth[winner] - worth[0]):.1f} points more. "
 
 
 def honest_gain(

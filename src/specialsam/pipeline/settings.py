@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from specialsam.advice.guard.mixtures import GuardSettings
 from specialsam.advice.probes.monitor import MonitorSettings
-from specialsam.core.settings import Settings, parse_settings
+from specialsam.core.settings import SEEDS, Settings, parse_settings
 from specialsam.data.read_settings import ReadSettings
 from specialsam.data.tiles import TileSettings
 from specialsam.data.views import ViewRecipe
@@ -28,7 +28,9 @@ class SearchSettings(Settings):
 class SpecializeSettings(Settings):
     """Everything that decides a run; resolved and saved with it. A recipe is YAML of exactly these fields."""
 
-    seed: int = Field(0, description="of splits, prompts, views and training order")
+    seed: int = Field(
+        0, description="of splits, views, replay and probes; where it is given, also of training, prompts and search"
+    )
     fractions: tuple[float, float, float] = Field((0.7, 0.15, 0.15), description="shares of train, val and test")
     duplicates: bool = Field(True, description="look for near-duplicates and keep them in one split")
     data: ReadSettings | None = Field(None, description="how the data set's files are read; looked at where left out")
@@ -48,6 +50,16 @@ class SpecializeSettings(Settings):
     main_strategy: str = Field(
         "interior", description="prompt strategy of the headline number and the pictures", validate_default=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_seed(cls, values: object) -> object:
+        """The parts whose own seed is not given follow a seed that is."""
+        seed = values.get("seed") if isinstance(values, Mapping) else None
+        if not isinstance(values, Mapping) or type(seed) is not int or not 0 <= seed < SEEDS:
+            return values
+        parts = {name: values.get(name, {}) for name in ("train", "search", "finder", "evaluate")}
+        return {**values, **{name: {"seed": seed, **part} for name, part in parts.items() if isinstance(part, Mapping)}}
 
     @field_validator("evaluate")
     @classmethod

@@ -22,13 +22,22 @@ from specialsam.advice.probes.monitor import monitor
 from specialsam.core.console import say, stage
 from specialsam.core.errors import UsageError
 from specialsam.core.findings import Finding
+from specialsam.core.ledger import read_facts
 from specialsam.core.place import here
 from specialsam.data.look import look_at
 from specialsam.evaluation.results import Asked, Results, measure
 from specialsam.evaluation.rivals import disc_radius
-from specialsam.models.finder_files import Alarm
+from specialsam.models.finder_files import Alarm, is_calibrated
 from specialsam.models.segmenter import Segmenter
-from specialsam.models.specialist import SpecialistCard, clone, licence_of, save_specialist
+from specialsam.models.specialist import (
+    SpecialistCard,
+    clone,
+    is_specialist,
+    licence_of,
+    read_card,
+    save_specialist,
+    write_card,
+)
 from specialsam.pipeline.evidence import BASE, SPECIALIST, gather_evidence, guarded
 from specialsam.pipeline.finding import Learned, finding_lines, learn_to_find
 from specialsam.pipeline.general import retention, training_data
@@ -69,7 +78,8 @@ def run_specialize(request: Request, settings: SpecializeSettings, measured: boo
         with job.ledger.timed("embed"):
             job.prepare()
         base_rows = _evaluated(job, BASE, job.segmenter) if measured else None
-        data = training_data(job)
+        with job.ledger.timed("general images"):
+            data = training_data(job)
         searched = _searched(job, data)
         job = job.with_training(searched.train) if searched else job
         tuned = clone(job.segmenter, SPECIALIST)
@@ -114,9 +124,10 @@ def price_specialize(request: Request, settings: SpecializeSettings) -> str:
 
 def resume(folder: Path, device: str = "auto") -> Outcome | None:
     """Go on with the run in `folder` as it was started, and write its report anew."""
-    request, job, settings = Request.read(folder)
+    job = read_facts(folder)["identity"].get("job", NAME)
     if job != NAME:
         raise UsageError(f"expected a run of specialize in {folder}, got one of {job}; run {job} again instead")
+    request, _, settings = Request.read(folder)
     return run_specialize(replace(request, device=device), SpecializeSettings.parse(settings))
 
 
@@ -211,4 +222,18 @@ def _save_specialist(
         note=note,
         version=__version__,
     )
-    save_specialist(tuned, card, job.folder / "specialist", found.parts if found else None)
+    folder = job.folder / "specialist"
+    before = read_card(folder) if is_specialist(folder) else None
+    save_specialist(tuned, card, folder, found.parts if found else None)
+    if before is not None:
+        _keep_calibration(folder, before)
+
+
+def _keep_calibration(folder: Path, before: SpecialistCard) -> None:
+    """Keep what `calibrate` told the specialist that lay here, where the new one is the same."""
+    now = read_card(folder)
+    own, earlier = ((card.weights_sha256, card.finder, card.memory_sha256) for card in (now, before))
+    if own == earlier and is_calibrated(before.alarm):
+        write_card(folder, now.model_copy(update={"alarm": before.alarm}))
+    elif is_calibrated(before.alarm):
+        say(f"note: the specialist is another now: calibrate {folder} again for a promise on alarms")

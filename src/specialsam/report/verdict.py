@@ -39,6 +39,7 @@ HEADLINES = {
     "three": "Better mask for mask, but the base does as well when it may offer three masks: try that first.",
     "unclear": "No gain that can be told from chance: keep the base model.",
     "worse": "Do not use the specialist: it is WORSE than the base model.",
+    "few_worse": "It looks worse than the base model, but on very few images: keep the base, or measure more.",
     "unknown": "No verdict: base and specialist were not compared.",
     "one": "No verdict: the gain has no interval, so nothing can be said of chance.",
 }
@@ -119,6 +120,8 @@ def verdict_of(report: Report) -> Verdict:
 
 
 def _reason(report: Report, row: TableRow, direction: str) -> tuple[str, Level]:
+    if direction == "down" and number(row["n"]) < FEW:
+        return "few_worse", "unclear"
     if direction == "down":
         return "worse", "worse"
     if direction == "flat":

@@ -16,7 +16,7 @@ from specialsam.core.types import Problem, Record
 from specialsam.data.census import counts, inspect_masks
 from specialsam.data.mask_kind import vote
 from specialsam.data.mask_values import mask_values as values_of
-from specialsam.data.pairs import ODD_VALUES
+from specialsam.data.pairs import NO_MASK, ODD_VALUES
 
 FILES = 20
 """Files named in a finding; their full number stands in its numbers."""
@@ -84,6 +84,8 @@ def image_counts(subject: Subject, facts: Sequence[ImageFacts], problems: Sequen
         f"{found['images']} images on disk, {found['with_objects']} hold an object, {found['empty']} are labelled as "
         f"empty, {found['unlabelled']} have no label, {broken} cannot be used"
     )
+    if lacking := sum(problem.kind == NO_MASK for problem in subject.dataset.problems):
+        text += f" ({lacking} of them have no mask)"
     level: Level = "pass"
     remedy = ""
     if subject.believed is not None:

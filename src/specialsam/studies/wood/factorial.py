@@ -227,6 +227,7 @@ def report_text(table: pd.DataFrame, effects: pd.DataFrame, model: str) -> str:
         for names, group in part.groupby(["frame", "layout", "loss", "size"], sort=False):
             shown = " | ".join(str(name) for name in names)
             lines.append(f"| {shown} | {100 * group['iou'].mean():.1f} | {points(_gain(group))} |")
+    lines += ["", "Intervals are over mosaics and seeds; mosaics share test textures, and for new ones they are wider."]
     return "\n".join(lines)
 
 
