@@ -122,7 +122,16 @@ def test_leaves_every_file_that_is_promised(whole: Path, data: Path) -> None:
     assert facts["identity"]["settings"] == small().model_dump(mode="json")
     assert len(facts["splits"]) == IMAGES
     assert set(facts["splits"].values()) == {"train", "val", "test"}
-    steps = {"embed", "base evaluation", "train", "guard", "finder", "specialist evaluation", "report"}
+    steps = {
+        "embed",
+        "base evaluation",
+        "general images",
+        "train",
+        "guard",
+        "finder",
+        "specialist evaluation",
+        "report",
+    }
     assert set(facts["seconds"]) == steps
     assert facts["encoder"]["before"] == facts["encoder"]["after"]
     assert facts["peak_memory_mb"] > 0
@@ -208,7 +217,8 @@ def test_second_identical_call_encodes_nothing_and_gives_equal_tables(
 
 def test_other_settings_in_the_same_folder_are_refused_in_one_line(whole: Path, data: Path) -> None:
     before = (whole / "run.json").read_text()
-    with pytest.raises(UsageError, match=r"holds a run with another settings\.seed; choose another --out") as caught:
+    words = r"another settings\.seed, settings\.train\.seed, .* and 2 more; choose another --out"
+    with pytest.raises(UsageError, match=words) as caught:
         run_specialize(Request(str(data), "nano", whole), small(seed=1))
     assert "\n" not in str(caught.value)
     assert (whole / "run.json").read_text() == before

@@ -83,8 +83,14 @@ def save_pretrained(segmenter: Segmenter, folder: Path, half: bool = False) -> P
     try:
         _write(segmenter, beside, half)
         (beside / PROCESSOR).write_text(json.dumps(_processor(segmenter), indent=2) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
+        if folder.is_dir() and folder.samefile(Path.cwd()):  # where somebody stands: filled, for it must not go
+            for path in folder.iterdir():
+                path.unlink()
+            for path in beside.iterdir():
+                path.rename(folder / path.name)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
