@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from specialsam import __version__
 from specialsam.advice.guard.mixtures import Guarded
 from specialsam.advice.probes.monitor import monitor
 from specialsam.core.console import say, stage
-from specialsam.core.errors import UsageError
+from specialsam.core.errors import ModelError, UsageError
 from specialsam.core.findings import Finding
 from specialsam.core.ledger import read_facts
 from specialsam.core.place import here
@@ -223,7 +224,10 @@ def _save_specialist(
         version=__version__,
     )
     folder = job.folder / "specialist"
-    before = read_card(folder) if is_specialist(folder) else None
+    before = None
+    if is_specialist(folder):
+        with suppress(ModelError):  # a damaged one is written anew
+            before = read_card(folder)
     save_specialist(tuned, card, folder, found.parts if found else None)
     if before is not None:
         _keep_calibration(folder, before)
