@@ -96,7 +96,7 @@ def load_coco(root: Path, how: ReadSettings = READ) -> Dataset:
         content = read_content(_parsed(path), path)
         reader.add_file(path, content)
         licences += content.licences
-    rest = ImageIndex(reader.folder, root, None).unlisted(reader.found) if root.is_dir() else ""
+    rest = reader.index.unlisted(reader.found) if reader.index and root.is_dir() else ""
     notes = (f"read {', '.join(path.name for path in files)}", *reader.notes(), *([rest] if rest else []))
     found, licence = reader.found, "; ".join(dict.fromkeys(licences)) or "unknown"
     folder = reader.folder
@@ -120,6 +120,7 @@ class _Reader:
     said: list[str] = field(default_factory=list)
     left: Leftovers = field(default_factory=Leftovers)
     used: set[Path] = field(default_factory=set)
+    index: ImageIndex | None = None
 
     def notes(self) -> tuple[str, ...]:
         stray = self.left.stray
@@ -138,7 +139,7 @@ class _Reader:
         if shares:
             self.said.append(f"{path.name}: its polygons lie within 0..1: they are shares of the image's sides")
         by_image = content.by_image()
-        index = ImageIndex(self.folder, path, _split(path, self.folder))
+        index = self.index = ImageIndex(self.folder, path, _split(path, self.folder))
         index.prefer(content.names)
         listed: set[str] = set()
         for entry in content.images:

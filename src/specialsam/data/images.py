@@ -113,9 +113,8 @@ def read_image(path: Path | str, reading: Reading | None = None, *, pixel_limit:
     """
     path = Path(path)
     if reading is not None:
-        return shade(
-            as_rgb(raw_values(path, pages=has_band_pages(path), pixel_limit=pixel_limit), reading.bands), reading
-        )
+        values = raw_values(path, pages=has_band_pages(path), pixel_limit=pixel_limit)
+        return shade(as_rgb(values, reading.bands), reading)
     try:
         with opened(path) as image:
             check_size(path, (image.height, image.width), pixel_limit)

@@ -72,7 +72,7 @@ def load_label_studio(root: Path) -> Dataset:
             if isinstance(task, dict):
                 several += _add(found, folder, path, task, index)
     notes = [f"read {', '.join(path.name for path in files)}"]
-    if root.is_dir() and (rest := ImageIndex(folder, root, None).unlisted(found)):
+    if root.is_dir() and (rest := index.unlisted(found)):
         notes.append(rest)
     if several:
         notes.append(f"{several} tasks have several annotations: the first one of each counts")

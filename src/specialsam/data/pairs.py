@@ -54,6 +54,11 @@ class Found:
         self.images[record.id] = record.image
         self.records.append(record)
 
+    def double(self, path: Path, name: str, first: Path) -> None:
+        """State that a file has the name of another beside it, which counts."""
+        message = f"{path}: the name {name!r} is taken by {first.name}, only one of them can be used"
+        self.problem(path, DUPLICATE, message)
+
     def problem(self, path: Path, kind: str, message: str) -> None:
         self.problems.append(Problem(path, kind, message))
 
@@ -121,8 +126,7 @@ def by_stem(paths: Iterable[Path], folder: Path, found: Found) -> dict[str, Path
     for path in paths:
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in out:
-            message = f"{path}: the name {stem!r} is taken by {out[stem].name}, only one of them can be used"
-            found.problem(path, DUPLICATE, message)
+            found.double(path, stem, out[stem])
         else:
             out[stem] = path
     return out

@@ -21,7 +21,7 @@ from specialsam.data.class_names import named, roboflow_classes
 from specialsam.data.folder import described
 from specialsam.data.matching import plain
 from specialsam.data.paired import Part, add_parts
-from specialsam.data.pairs import DUPLICATE, Found, list_images, regular
+from specialsam.data.pairs import Found, list_images, regular
 from specialsam.data.read_settings import READ, ReadSettings
 
 LAYOUT = "images and masks in one folder: x.jpg + x_mask.png, or x.jpg + x.png"
@@ -130,8 +130,7 @@ def load_siblings(root: Path, how: ReadSettings = READ) -> Dataset:
     if pairs is None:
         raise DataError(f"{root}: expected {LAYOUT}, found no such pairs")
     for name, path in pairs.doubles:
-        taken = f"the name {name!r} is taken by {pairs.pictures[name].name}, only one of them can be used"
-        found.problem(path, DUPLICATE, f"{path}: {taken}")
+        found.double(path, name, pairs.pictures[name])
     part = Part(pairs.pictures, pairs.drawn, pairs=pairs.pairs)
     notes = add_parts(found, [part], how, described)
     lone = sum(1 for name in pairs.pictures if name not in pairs.pairs)

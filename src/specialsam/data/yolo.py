@@ -42,11 +42,9 @@ def _texts(folder: Path, images: Collection[str] = ()) -> dict[str, Path]:
     """Label files below a folder by their names without ending; one of LISTS counts where an image has its name."""
     found = sorted(folder.rglob("*.txt")) if folder.is_dir() else []
     named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found if path.is_file()}
-    return {name: path for name, path in named.items() if name in images or _last(name) not in LISTS}
-
-
-def _last(name: str) -> str:
-    return PurePosixPath(name).name.lower()
+    return {
+        name: path for name, path in named.items() if name in images or PurePosixPath(name).name.lower() not in LISTS
+    }
 
 
 def _parts(root: Path) -> Iterator[tuple[str, Path, Path, Split | None]]:

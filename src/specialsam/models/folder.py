@@ -1,10 +1,10 @@
 """A segmenter as a plain transformers folder: `config.json` and `model.safetensors`.
 
 A model with SAM's own ViT encoder is saved as it is, and `SamModel.from_pretrained` gives the same masks; so do
-`Sam2Model` and `Sam3TrackerModel` of theirs. A plain
-`SamModel` cannot hold our convolutional encoder or TinyViT; such a folder holds them under `specialsam_encoder.*`,
-beside a prompt encoder and mask decoder that `SamModel` reads as usual: give it `image_embeddings` and masks are the
-same. Its own vision encoder is a placeholder of NaN, so that forgetting the embeddings shows at once.
+`Sam2Model` and `Sam3TrackerModel` of theirs. A plain `SamModel` cannot hold our convolutional encoder or TinyViT; such
+a folder holds them under `specialsam_encoder.*`, beside a prompt encoder and mask decoder that `SamModel` reads as
+usual: give it `image_embeddings` and masks are the same. Its own vision encoder is NaN throughout, so that forgetting
+the embeddings shows at once.
 """
 
 from __future__ import annotations

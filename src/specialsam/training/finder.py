@@ -93,8 +93,8 @@ def targets(masks: BoolArray, geometry: Geometry) -> FinderTargets:
 
 
 def _held(coverage: FloatArray) -> BoolArray:
-    """`losses.held` of coverage (P, L, L), also of no object."""
-    return np.asarray(held(torch.from_numpy(coverage)).numpy()) if len(coverage) else np.zeros(coverage.shape, np.bool_)
+    """`losses.held` of coverage (P, L, L)."""
+    return np.asarray(held(torch.from_numpy(coverage)).numpy())
 
 
 def _by_cell(plane: FloatArray) -> FloatArray:
