@@ -66,6 +66,36 @@ def test_two_processes_share_the_work_and_have_all_answers(tmp_path: Path, devic
     assert "said by 1" not in done.stdout
 
 
+GROUP = """
+import atexit, os, sys
+from pathlib import Path
+def threads():
+    return [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+def end():  # registered before the place's own, so it runs behind it
+    Path(sys.argv[1], os.environ["RANK"]).write_text(f"{during} {sum('gloo' in name for name in threads())}")
+atexit.register(end)
+from specialsam.core.place import here
+place = here("cpu")
+import torch
+import torch._dynamo
+place.gather(place.index)
+during = sum("gloo" in name for name in threads())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from Linux's /proc")
+def test_no_thread_of_the_group_outlasts_it(tmp_path: Path) -> None:
+    """One that does aborts a process in a hundred at its end: "terminate called without an active exception"."""
+    (tmp_path / "group.py").write_text(GROUP)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command += ["--standalone", str(tmp_path / "group.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for rank in ("0", "1"):
+        during, behind = map(int, (tmp_path / rank).read_text().split())
+        assert (during > 0, behind) == (True, 0)
+
+
 def test_one_process_does_all_in_order() -> None:
     place = here("cpu")
     assert (place.main, place.count, str(place.device)) == (True, 1, "cpu")

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
 from specialsam.core.allocator import keep_freed_memory
@@ -145,6 +146,7 @@ def here(device: str = "auto") -> Place:
     if known is not None and torch.device(known).type != wanted:  # another job's, in one process
         AcceleratorState._reset_state(reset_partial_state=True)
     keep_freed_memory()
+    _hold_no_group()
     with _said(wanted == "cpu"):
         place = Place(Accelerator(cpu=wanted == "cpu"))
     if place.count > 1:
@@ -168,6 +170,18 @@ def _said(cpu: bool) -> Iterator[None]:
     finally:
         if mine:
             os.environ.pop(USE_CPU, None)
+
+
+def _hold_no_group() -> None:
+    """Import what keeps the group of processes as a default argument while there is none yet.
+
+    Imported later (`torch._dynamo` does, an optimizer imports that), `torch.distributed.nn` holds the group beyond its
+    end, and `_leave` ends no thread of it.
+    """
+    from torch import distributed
+
+    if distributed.is_available():
+        import_module("torch.distributed.nn")
 
 
 def _leave() -> None:
