@@ -184,6 +184,10 @@ def test_the_page_shows_what_was_measured_and_leaves_out_what_was_not() -> None:
     assert titles[0] == "IoU of all that is found"
     assert not any("AUROC" in title for title in titles)
     assert shown.lines[-1].cells[0] == ("0.012", "")
-    assert shown.images == ("1", "1")
+    assert shown.images == ((1, 0), (1, 0))
+    broken = ImageFinds("b", 1, error="expected an image, got none")
+    shown = found_lines(found_table({"one": [*images, broken], "two": images}))
+    assert shown is not None
+    assert shown.images == ((2, 1), (1, 0))
     assert found_lines(None) is None
     assert math.isnan(found_table({"one": images}).set_index("metric").loc["iou", "low"])  # one image has no interval

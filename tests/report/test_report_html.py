@@ -52,6 +52,16 @@ def test_ids_are_unique_and_references_resolve() -> None:
     assert used <= set(ids)
 
 
+def test_failed_images_of_what_was_found_without_a_prompt_are_said() -> None:
+    found = pd.DataFrame(
+        [("finder", "iou", 0.4, 0.3, 0.5, 20, 2), ("memory", "iou", 0.3, 0.2, 0.4, 20, 0)],
+        columns=["model", "metric", "mean", "low", "high", "n", "failed"],
+    )
+    text = render(build.report(found=found))
+    section = text[text.index('aria-label="Without a prompt"') :].split("</section>")[0]
+    assert '<td>20 <span class="failed">2 failed</span></td><td>20</td>' in section
+
+
 def test_says_the_numbers_that_were_given() -> None:
     summary = pd.DataFrame(
         [

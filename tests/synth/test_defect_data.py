@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from specialsam.core.errors import DataError, UsageError
-from specialsam.data.images import read_image
+from specialsam.core.types import Record
+from specialsam.data.images import read_image, write_png
 from specialsam.data.loading import load
 from specialsam.data.open import open_dataset
 from specialsam.synth.defect_data import DefectRecipe, good_records, link_real, run_synth_defects, write_defects
@@ -90,6 +91,14 @@ def test_too_few_clean_pictures_and_unknown_kinds_are_one_line(mvtec: Path, tmp_
         write_defects(tmp_path / "out", goods[:1], RECIPE)
     with pytest.raises(ValueError, match="got rust"):
         DefectRecipe(kinds={"rust": 1})
+
+
+def test_a_clean_picture_on_which_nothing_can_be_seen_is_one_line_that_names_it(tmp_path: Path) -> None:
+    goods = [Record(f"good/{number}", tmp_path / f"{number}.png") for number in range(4)]
+    for record in goods:
+        write_png(record.image, np.zeros((96, 96, 3), np.uint8))
+    with pytest.raises(DataError, match=r"good/[0-3]: bent: expected a clean picture on which it can be seen"):
+        write_defects(tmp_path / "data", goods, DefectRecipe(train=2, kinds={"bent": 1.0}))
 
 
 def test_groups_of_clean_pictures_are_not_cut_apart(mvtec: Path, tmp_path: Path) -> None:

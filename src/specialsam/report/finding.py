@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -33,11 +33,11 @@ class FoundLine:
 
 @dataclass(frozen=True)
 class FoundTable:
-    """The finders' names, the lines, and how many images each finder was measured on, as printed."""
+    """The finders' names, the lines, and on how many images each finder was measured and how many of these failed."""
 
     finders: tuple[str, ...]
     lines: tuple[FoundLine, ...]
-    images: tuple[str, ...]
+    images: tuple[tuple[int, int], ...]
 
 
 def found_lines(table: pd.DataFrame | None) -> FoundTable | None:
@@ -52,8 +52,13 @@ def found_lines(table: pd.DataFrame | None) -> FoundTable | None:
         found = [by_place.get((name, metric)) for name in finders]
         if any(found):
             lines.append(FoundLine(title, NOTES.get(metric, ""), tuple(_cell(metric, row) for row in found)))
-    counts = tuple(str(max(int(str(row["n"])) for row in rows if row["model"] == name)) for name in finders)
-    return FoundTable(finders, tuple(lines), counts)
+    return FoundTable(finders, tuple(lines), tuple(_images(rows, name) for name in finders))
+
+
+def _images(rows: Sequence[Mapping[str, object]], finder: str) -> tuple[int, int]:
+    own = [row for row in rows if row["model"] == finder]
+    n, failed = (max(int(str(row[name])) for row in own) for name in ("n", "failed"))
+    return n, failed
 
 
 def _cell(metric: str, row: Mapping[str, object] | None) -> tuple[str, str]:

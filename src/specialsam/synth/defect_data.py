@@ -98,7 +98,10 @@ def write_defects(
         if not (folder / "images" / name).exists() or not (folder / "masks" / name).exists():
             rng = generator(recipe.seed, "defect", str(line["split"]), int(str(line["number"])))
             clean = _clean(by_id[str(line["source"])], recipe, rng)
-            found = make(str(line["kind"]), clean, rng, recipe.absolute_pixels)
+            try:
+                found = make(str(line["kind"]), clean, rng, recipe.absolute_pixels)
+            except DataError as error:
+                raise DataError(f"{line['source']}: {error}") from error
             write_png(folder / "masks" / name, found.mask)
             write_png(folder / "images" / name, found.image)
         if progress:

@@ -39,13 +39,16 @@ PUBLISHED_SIDE = 1024
 ATTEMPTS = 8
 LEAST = 8
 """Pixels that a realistic defect has at least."""
+VISIBLE = 3.0
+"""Levels by which a realistic defect differs at least from what it lies on, in the mean and as a lens sees it."""
 
 
 def make(kind: str, image: ImageArray, rng: np.random.Generator, absolute: bool = False) -> Defect:
     """The picture uint8 (H, W, 3) with one defect of `kind`; a composite holds two different realistic ones.
 
     `absolute` keeps the published generators' pixels whatever the picture's size; otherwise they are scaled from 1024.
-    Raises UsageError for an unknown kind and DataError for a picture under 48 px.
+    Raises UsageError for an unknown kind and DataError for a picture under 48 px, or one (black, say) on which no
+    realistic defect of the kind can be seen.
     """
     if kind not in KINDS:
         raise UsageError(f"expected a defect of {', '.join(KINDS)}, got {kind!r}")
@@ -56,19 +59,28 @@ def make(kind: str, image: ImageArray, rng: np.random.Generator, absolute: bool 
     if kind in PUBLISHED:
         return PUBLISHED[kind](image, rng, 1.0 if absolute else min(image.shape[:2]) / PUBLISHED_SIDE)
     ground = survey(image)
-    for _ in range(ATTEMPTS):  # what lies behind the wires alone cannot be seen: draw another
-        found = _composite(image, rng, ground) if kind == COMPOSITE else REALISTIC[kind](image, rng, ground)
-        if found.mask.sum() >= LEAST:
-            return found
-    raise DataError(f"{kind}: expected a visible defect within {ATTEMPTS} attempts, got none on this image")
+    for _ in range(ATTEMPTS):  # behind the wires, or on ground as dark as itself, a defect cannot be seen: draw another
+        layers = [image]
+        parts = rng.choice(list(REALISTIC), 2, replace=False).tolist() if kind == COMPOSITE else [kind]
+        for part in parts:  # the second of a composite is painted over the picture with the first
+            found = REALISTIC[part](layers[-1], rng, ground)
+            if not _visible(layers[-1], found):
+                break
+            layers.append(found.image)
+        else:
+            return Defect(layers[-1], np.asarray((layers[-1] != image).any(2), np.bool_), kind)
+    raise DataError(
+        f"{kind}: expected a clean picture on which it can be seen, got none that shows in {ATTEMPTS} attempts; use "
+        "other kinds, or leave out pictures that are black or flat"
+    )
 
 
-def _composite(image: ImageArray, rng: np.random.Generator, ground: Ground) -> Defect:
-    """Two different realistic defects, the second painted over the picture with the first."""
-    first, second = rng.choice(list(REALISTIC), 2, replace=False)
-    once = REALISTIC[str(first)](image, rng, ground)
-    twice = REALISTIC[str(second)](once.image, rng, ground)
-    return Defect(twice.image, np.asarray((twice.image != image).any(2), np.bool_), COMPOSITE)
+def _visible(before: ImageArray, found: Defect) -> bool:
+    """Whether the defect has pixels enough, and differs from what it lies on by more than grain does."""
+    if found.mask.sum() < LEAST:
+        return False
+    clean, painted = (cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 1.0) for picture in (before, found.image))
+    return float(np.abs(painted - clean).max(2)[found.mask].mean()) >= VISIBLE
 
 
 def gallery(
