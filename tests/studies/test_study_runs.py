@@ -24,10 +24,23 @@ from specialsam.core.findings import Finding
 from specialsam.core.types import Record
 from specialsam.data.loading import load_masks
 from specialsam.data.open import open_dataset
+from specialsam.evaluation.results import COLUMNS, Results
+from specialsam.evaluation.statistics import points
 from specialsam.studies.camouflage.prepare import choose, clicked_shares, stratified
 from specialsam.studies.carpet.prepare import prepare_carpet
 from specialsam.studies.compare import compare
-from specialsam.studies.measured import Versus, by_group, by_prompt, complaints, doubts, read_rows, rival, versus
+from specialsam.studies.measured import (
+    Versus,
+    by_group,
+    by_prompt,
+    complaints,
+    doubts,
+    over_textures,
+    read_rows,
+    rival,
+    texture_notes,
+    versus,
+)
 from specialsam.studies.page import Finished
 from specialsam.studies.photos import parse_click, run_photos, specialist_folder
 from specialsam.studies.published import published
@@ -292,6 +305,38 @@ def test_wood_makes_mosaics_and_reports_each_difficulty(tmp_path: Path) -> None:
     page = found.page.read_text(encoding="utf-8")
     for text in ("95.80", "59.52", "Results by difficulty", "24 of 2 species"):
         assert text in page
+    assert found.facts.notes[0] in page
+    used = {name for record in set(found.rows.frame["record"]) for name in found.prepared.textures[str(record)]}
+    assert f"which share {len(used)} textures; over other mosaics and other textures" in found.facts.notes[0]
+    gain = over_textures(found.rows, found.prepared.textures, "center_of_mass")
+    line = versus(found.rows, "center_of_mass")
+    assert line is not None
+    assert (gain.mean, gain.n) == (pytest.approx(line.gain), 4)
+    assert points(gain) in found.facts.notes[0]
+
+
+def test_a_gain_that_may_be_that_of_its_textures_is_a_doubt() -> None:
+    """Ten images of four objects of the same two textures, one of which gains: sure of images, not of textures."""
+    frame = pd.DataFrame(
+        [
+            dict.fromkeys(COLUMNS, "")
+            | {"model": model, "record": f"m{image}", "object": number, "strategy": "box", "output": "single"}
+            | {"metric": "iou", "value": 0.5 + (model == "specialist") * (number % 2) * (0.2 + image / 100)}
+            for image in range(10)
+            for number in range(4)
+            for model in ("base", "specialist")
+        ]
+    )
+    textures = {f"m{image}": ("oak", "pine") * 2 for image in range(10)}
+    notes, unsure = texture_notes(Results(frame), textures, ("box", "interior"))
+    assert "which share 2 textures" in notes[0]
+    assert len(unsure) == 1
+    assert unsure[0].startswith("With the prompt box the gain may be that of these textures")
+    assert texture_notes(Results(frame), {}, ("box",)) == ([], [])
+    frame.loc[(frame.record == "m3") & (frame.model == "base"), "error"] = "unreadable"
+    failed, line = over_textures(Results(frame), textures | {"m4": ("oak",)}, "box"), versus(Results(frame), "box")
+    assert line is not None
+    assert failed.mean == pytest.approx(line.gain)
 
 
 def category(root: Path) -> Path:

@@ -95,6 +95,24 @@ def test_the_plain_folder_adapter_reads_it(made: tuple[Path, dict[str, Any], Clu
             assert len(sample.masks) == cells[record.id]
 
 
+def test_what_each_object_is_made_of_is_said(made: tuple[Path, dict[str, Any], Clusters], wood: Path) -> None:
+    """Oracle: the mean colour under each mask, whose nearest texture of the mosaic is the one that is named."""
+    folder, _, clusters = made
+    dataset, own = open_dataset(wood), open_dataset(folder)
+    written = write_mosaics(folder, dataset, small(), clusters)
+    colours = {record.id: load(record).image.mean((0, 1)) for record in dataset.records}
+    hit = total = 0
+    for record in own.records:
+        sample, names = load(record), written.made_of[record.id]
+        assert len(names) == len(sample.masks)
+        if record.category == "standard":  # textures of different clusters: one a colour
+            for name, mask in zip(names, sample.masks, strict=True):
+                seen = sample.image[mask].mean(0)
+                hit += name == min(names, key=lambda one: float(np.linalg.norm(colours[one] - seen)))
+                total += 1
+    assert hit >= 0.8 * total > 4
+
+
 def test_no_texture_is_in_two_splits(made: tuple[Path, dict[str, Any], Clusters]) -> None:
     """Every mosaic's textures belong to its split; the two equal textures share one."""
     _, plan, _ = made

@@ -78,6 +78,35 @@ def paired_bootstrap(
     return bootstrap_mean(second - first, seed, repeats, level)
 
 
+def two_way_mean(values: npt.ArrayLike, images: npt.ArrayLike, parts: npt.ArrayLike, level: float = 0.95) -> Interval:
+    """Mean over images of `values` (N,), one an object, and its interval over other images *and* other parts.
+
+    `images` and `parts` (N,) name the image that each object lies in and what it is made of, which other images share
+    (the texture of a mosaic's cell): an interval over images alone knows nothing of the luck of those few. The variance
+    is that of sums by image and by part less what both count ("Robust Inference With Multiway Clustering", Cameron,
+    Gelbach and Miller 2011), but no less than either; the limits are Student's t with the smaller number of images or
+    parts. Every image weighs alike, whatever its number of objects. NaN limits for one image or one part. DataError for
+    arrays of unlike lengths.
+    """
+    array, image, part = _finite(values, "values"), np.asarray(images).ravel(), np.asarray(parts).ravel()
+    if not len(array) == len(image) == len(part):
+        raise DataError(f"expected values, images and parts alike, got {len(array)}, {len(image)} and {len(part)}")
+    (n, image), (kinds, part) = _numbered(image), _numbered(part)
+    weights = 1 / (n * np.bincount(image)[image])
+    mean = float(weights @ array)
+    if min(n, kinds) == 1:
+        return Interval(mean, float("nan"), float("nan"), n)
+    from scipy import stats
+
+    _, both = _numbered(image * kinds + part)
+    apart = weights * (array - mean)
+    by_image, by_part, by_both = (float((np.bincount(of, apart) ** 2).sum()) for of in (image, part, both))
+    few = min(n, kinds)
+    variance = max(by_image + by_part - by_both, by_image, by_part) * few / (few - 1)
+    reach = float(stats.t.ppf((1 + level) / 2, few - 1)) * variance**0.5
+    return Interval(mean, mean - reach, mean + reach, n)
+
+
 def wilcoxon(base: npt.ArrayLike, tuned: npt.ArrayLike) -> float:
     """Two-sided p of the Wilcoxon signed-rank test on values (N,) of the same images; 1 when no image differs."""
     from scipy import stats
@@ -116,6 +145,12 @@ def _finite(values: npt.ArrayLike, name: str) -> _Values:
     if wrong:
         raise DataError(f"expected finite {name}, got {wrong} of {len(array)} NaN or infinite: count failures first")
     return array
+
+
+def _numbered(names: npt.NDArray[np.generic]) -> tuple[int, npt.NDArray[np.intp]]:
+    """(how many different names, the number of each)."""
+    known, numbers = np.unique(names, return_inverse=True)
+    return len(known), numbers
 
 
 def _pair(base: npt.ArrayLike, tuned: npt.ArrayLike) -> tuple[_Values, _Values]:

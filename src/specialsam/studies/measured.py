@@ -7,14 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from specialsam.core.errors import UsageError
 from specialsam.core.findings import Finding, alarms
 from specialsam.evaluation.results import Results
-from specialsam.evaluation.tables import per_image
+from specialsam.evaluation.statistics import Interval, points, two_way_mean
+from specialsam.evaluation.tables import pairs, per_image
 from specialsam.metrics import METRICS
 from specialsam.pipeline.evidence import BASE, SPECIALIST
 from specialsam.report.facts import TableRow, rows_of
-from specialsam.report.numbers import strategy_name
+from specialsam.report.numbers import strategy_name, trend
 from specialsam.studies.published import PublishedScore, PublishedStudy
 
 DASH = "\N{EN DASH}"
@@ -194,6 +197,51 @@ def doubts(told: PublishedStudy, rows: Results, strategies: Sequence[str], main:
                 "surely by its interval."
             )
     return out
+
+
+def over_textures(rows: Results, textures: Mapping[str, Sequence[str]], strategy: str) -> Interval:
+    """The gain in IoU with one prompt, its interval over other images and other `textures` of their objects.
+
+    `textures` names those of each image's objects in their order. An image that failed as a whole stands for itself.
+    """
+    chosen = _of(rows, strategy, "single", "iou").only(model=(BASE, SPECIALIST)).frame
+    values = chosen["value"].where(chosen["error"].astype(str) == "", METRICS["iou"].worst)
+    keys = {"record": chosen["record"].astype(str), "object": chosen["object"], "model": chosen["model"].astype(str)}
+    wide = pd.DataFrame({**keys, "value": values}).pivot(index=["record", "object"], columns="model", values="value")
+    each = (wide[SPECIALIST] - wide[BASE]).rename("gain").reset_index()
+    each["part"] = [
+        textures[record][number] if 0 <= number < len(textures.get(record, ())) else None
+        for record, number in zip(each["record"], each["object"], strict=True)
+    ]
+    broken = set(each.loc[each[["gain", "part"]].isna().any(axis=1), "record"])
+    whole = pairs(rows.frame, BASE, SPECIALIST, strategy)
+    whole = whole[whole["record"].isin(broken)]
+    whole = whole.assign(part=whole["record"])
+    every = pd.concat([each[~each["record"].isin(broken)], whole])[["record", "part", "gain"]]
+    return two_way_mean(every["gain"], every["record"], every["part"])
+
+
+def texture_notes(
+    rows: Results, textures: Mapping[str, Sequence[str]], strategies: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """(notes, doubts) on what other textures would have given; nothing where images share none."""
+    if not textures:
+        return [], []
+    lines = {name: line for name in strategies if (line := versus(rows, name))}
+    found = {name: over_textures(rows, textures, name) for name in lines}
+    used = {name for record in set(rows.frame["record"].astype(str)) for name in textures.get(record, ())}
+    said = "; ".join(f"{strategy_name(name)} {points(gain)}" for name, gain in found.items())
+    notes = [
+        f"intervals are over mosaics, which share {len(used)} textures; over other mosaics and other textures the "
+        f"gains in IoU are: {said}"
+    ]
+    doubts = [
+        f"With the prompt {strategy_name(name)} the gain may be that of these textures: over other textures as well it "
+        f"is {points(gain)}."
+        for name, gain in found.items()
+        if trend(lines[name].low, lines[name].high) == "up" and trend(gain.low, gain.high) != "up"
+    ]
+    return notes, doubts
 
 
 def complaints(findings: Iterable[Finding]) -> list[str]:

@@ -83,7 +83,7 @@ def write_study(found: Finished) -> None:
             facts=found.prepared.facts,
             licence=found.prepared.licence,
             citation=found.prepared.citation,
-            notes=found.prepared.notes,
+            notes=facts.notes,
             sheets=pictures[:behind],
             answers=pictures[behind : behind + 1],
             figures={name: figured(name, plate) for name, plate in plates.items()},

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
@@ -112,6 +112,7 @@ class Prepared:
 
     `source` is what the main job opens and `name` what it is called, `facts` are (name, value) in words, `differences`
     (what, published, here) that only the data can tell, `negatives` are test images that are known to hold no object.
+    `textures` names, by image, the texture of each object, where images share textures.
     """
 
     source: str
@@ -123,6 +124,7 @@ class Prepared:
     sheets: tuple[Sheet, ...] = ()
     differences: tuple[tuple[str, str, str], ...] = ()
     negatives: tuple[Record, ...] = ()
+    textures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def recipe_text(study: str, name: str) -> str:

@@ -43,7 +43,7 @@ from specialsam.report.numbers import score, strategy_name, words
 from specialsam.studies.camouflage.prepare import false_alarms, prepare_camouflage
 from specialsam.studies.carpet.prepare import prepare_carpet
 from specialsam.studies.figures import Tile, pixels_of, sheet_figure
-from specialsam.studies.measured import StudyFacts, complaints, doubts, headline, read_rows
+from specialsam.studies.measured import StudyFacts, complaints, doubts, headline, read_rows, texture_notes
 from specialsam.studies.page import Finished, write_study
 from specialsam.studies.published import published
 from specialsam.studies.recipe import AnyRecipe, Prepared, Sheet
@@ -131,10 +131,11 @@ def _facts(recipe: AnyRecipe, prepared: Prepared, outcome: Outcome, rows: Result
     objects = {record.id: len(load_masks(record)) for record in train}
     train = [record for record in train if objects[record.id]]
     views = sum(1 + len(views_for(record.id, settings.views, settings.seed)) for record in train)
+    notes, unsure = texture_notes(rows, prepared.textures, recipe.strategies)
     return StudyFacts(
         what=what,
         scores=main,
-        doubts=doubts(told, rows, recipe.strategies, main) + complaints(outcome.findings),
+        doubts=doubts(told, rows, recipe.strategies, main) + unsure + complaints(outcome.findings),
         losses=[epoch.train_loss for epoch in history],
         val_iou=[_finite(epoch.val_iou) for epoch in outcome.result.history],
         best_epoch=outcome.result.best_epoch,
@@ -147,7 +148,7 @@ def _facts(recipe: AnyRecipe, prepared: Prepared, outcome: Outcome, rows: Result
         model=before.name,
         test=prepared.facts[0][1],
         facts=[list(fact) for fact in prepared.facts],
-        notes=list(prepared.notes),
+        notes=[*notes, *prepared.notes],
     )
 
 

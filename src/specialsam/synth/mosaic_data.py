@@ -47,7 +47,8 @@ _GRAIN_SIGMA = 8.0
 class WrittenMosaics:
     """What `write_mosaics` did: mosaics per split and difficulty, textures per split, `drawn` now (the rest was there).
 
-    `notes` counts the mosaics that are not what their difficulty says, and the textures that were left out.
+    `notes` counts the mosaics that are not what their difficulty says, and the textures that were left out; `made_of`
+    names the texture of each object of a mosaic, by the mosaic's id.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class WrittenMosaics:
     textures: Mapping[Split, int]
     notes: Mapping[str, int]
     drawn: int
+    made_of: Mapping[str, tuple[str, ...]]
 
 
 def draw_mosaic(planned: PlannedMosaic, recipe: MosaicRecipe, textures: Sequence[ImageArray]) -> Mosaic:
@@ -167,7 +169,8 @@ def _summary(
     notes = Counter(f"{planned.difficulty} mosaics {note}" for planned in plan for note in planned.notes)
     if plain:
         notes["textures without grain, left out where colours are matched or grain alone tells"] = len(plain)
-    return WrittenMosaics(folder, mosaics, dict(Counter(splits.values())), dict(notes), drawn)
+    made_of = {one.id: one.textures * (Layout.parse(one.layout).cells // len(one.textures)) for one in plan}
+    return WrittenMosaics(folder, mosaics, dict(Counter(splits.values())), dict(notes), drawn, made_of)
 
 
 def cluster_dataset(

@@ -48,10 +48,10 @@ def prepare_wood(data: str, recipe: WoodRecipe, model: str, base: str | None, fo
         ),
         notes=(
             *(f"{difficulty}: {DIFFICULTIES[difficulty].says}" for difficulty in recipe.data.difficulties),
-            "intervals are over mosaics, which share the test textures: for new textures they are wider",
             *(f"{count} {what}" for what, count in written.notes.items()),
             *(problem.message for problem in dataset.problems),
         ),
+        textures=written.made_of,
         sheets=(
             Sheet("clusters", cluster_sheet(dataset.records, clusters), _clusters_caption(clusters)),
             *_samples(folder, recipe),
