@@ -45,9 +45,15 @@ def test_a_lead_over_a_rival_is_paired_image_by_image():
     rows = [row("tuned", f"i{i}", 0.05 * i + 0.1) for i in range(10)]
     rows += [row("disc", f"i{i}", 0.05 * i, output="rival") for i in range(10)]
     rows += [row("box", f"i{i}", 0.5, output="rival", strategy="box") for i in range(10)]
-    table = leads(frame(rows), "tuned")
-    assert table[["strategy", "rival", "n"]].values.tolist() == [["grid4", "disc", 10]]
+    table = leads(frame(rows), "base", "tuned")
+    assert table[["strategy", "output", "rival", "n"]].values.tolist() == [["grid4", "single", "disc", 10]]
     assert table.loc[0, ["lead", "low", "high"]].tolist() == pytest.approx([0.1, 0.1, 0.1])
+    rows += [row("base", f"i{i}", 0.05 * i + 0.05, output="three_best") for i in range(10)]
+    rows += [row("tuned", f"i{i}", 0.05 * i + 0.02, output="three_best") for i in range(9)]
+    table = leads(frame(rows), "base", "tuned").set_index(["output", "rival"])["lead"]
+    assert table.to_dict() == pytest.approx(
+        {("single", "disc"): 0.1, ("single", "base"): 0.05, ("three_best", "base"): -0.03}
+    )
 
 
 def test_objects_are_averaged_within_their_image_first():

@@ -70,10 +70,26 @@ def test_sentences_name_rival_and_stronger_mode() -> None:
 def test_a_lead_that_may_be_chance_is_none(low: float, level: str, words: str) -> None:
     """Base .45, specialist .63, disc .60: the verdict rests on how far it is ahead image by image."""
     whole = report(0.15, 0.21, rival=0.6)
-    line = {"strategy": "interior", "metric": "iou", "rival": "disc", "lead": 0.03, "low": low, "high": 0.07, "n": 200}
-    verdict = verdict_of(replace(whole, leads=pd.DataFrame([line])))
+    verdict = verdict_of(replace(whole, leads=pd.DataFrame([ahead("disc", "single", low)])))
     assert verdict.level == level
     assert any(words in sentence and "+3.0" in sentence for sentence in verdict.sentences)
+
+
+def ahead(rival: str, output: str, low: float) -> dict[str, Any]:
+    """A line of `leads`: .03 ahead, from `low` on."""
+    line = {"strategy": "interior", "output": output, "metric": "iou", "rival": rival, "lead": 0.03}
+    return line | {"low": low, "high": 0.07, "n": 200}
+
+
+@pytest.mark.parametrize(
+    ("low", "level", "words"), [(0.01, "use", "still ahead of that"), (-0.01, "weak", "not surely ahead of that")]
+)
+def test_a_lead_over_the_bases_three_masks_that_may_be_chance_is_none(low: float, level: str, words: str) -> None:
+    """Specialist .64 in its better mode, the best of three; the base's best of three .61."""
+    lines = [ahead("base", "three_best", low), ahead("base", "single", 0.01)]
+    verdict = verdict_of(replace(report(0.15, 0.21, three=0.61), leads=pd.DataFrame(lines)))
+    assert verdict.level == level
+    assert any(f"{words} (image by image +3.0 [" in sentence for sentence in verdict.sentences)
 
 
 def test_without_rivals_it_says_so() -> None:

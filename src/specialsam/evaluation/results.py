@@ -91,9 +91,9 @@ class Results:
         """`tables.by_category`."""
         return tables.by_category(self.frame, base, tuned)
 
-    def leads(self, tuned: str) -> pd.DataFrame:
-        """`tables.leads`: tuned against each rival, image by image, in IoU."""
-        return tables.leads(self.frame, tuned)
+    def leads(self, base: str, tuned: str) -> pd.DataFrame:
+        """`tables.leads`: tuned against each rival and the base's best of three masks, image by image, in IoU."""
+        return tables.leads(self.frame, base, tuned)
 
     def pairs(self, base: str, tuned: str, strategy: str) -> pd.DataFrame:
         """`tables.pairs`: base against tuned, a line an image."""

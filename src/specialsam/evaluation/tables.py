@@ -173,23 +173,31 @@ def comparison(
     return pd.DataFrame(lines, columns=columns)
 
 
-def leads(rows: pd.DataFrame, tuned: str, metric: str = "iou", level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """The single mask of `tuned` against each rival on the same images, one line a strategy and rival.
+def leads(
+    rows: pd.DataFrame, base: str, tuned: str, metric: str = "iou", level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """`tuned` against what needs no tuning, on the same images, one line a strategy, output and rival.
 
-    Columns: strategy, metric, rival, lead, low, high, n; then the protocol. `lead` is how much better `tuned` is in the
-    mean (negative: worse) with its paired bootstrap interval over the images that both have.
+    Columns: strategy, output, metric, rival, lead, low, high, n; then the protocol. `lead` is how much better `tuned`
+    is in the mean (negative: worse) with its paired bootstrap interval over the images that both have. Its single mask
+    is held against each rival that looks at no pixel. The rival named `base` is that model's best of three masks by its
+    own score, against which both the single mask and the best of three of `tuned` are held.
     """
     images = _chosen(per_image(rows), (metric,))
-    own = images[(images["model"] == tuned) & (images["output"] == "single")]
-    both = own.merge(images[images["output"] == "rival"], on=[*PLACE, "strategy", "record"], suffixes=("", "_rival"))
-    sign, key = 1.0 if METRICS[metric].higher_is_better else -1.0, [*PLACE, "strategy", "model_rival"]
+    rivals = images[images["output"] == "rival"].assign(rival=lambda table: table["model"], against="single")
+    three = images[(images["model"] == base) & (images["output"] == "three_best")].assign(rival=base)
+    every = pd.concat([rivals, *(three.assign(against=output) for output in ("single", "three_best"))])
+    every = every.assign(output=every["against"])[[*PLACE, "strategy", "output", "record", "rival", "value"]]
+    own = images[images["model"] == tuned]
+    both = own.merge(every, on=[*PLACE, "strategy", "output", "record"], suffixes=("", "_rival"))
+    sign, key = 1.0 if METRICS[metric].higher_is_better else -1.0, [*PLACE, "strategy", "output", "rival"]
     lines: list[dict[str, object]] = []
     for names, part in both.groupby(key, sort=False):
         sides = (sign * part["value_rival"].to_numpy(float), sign * part["value"].to_numpy(float))
         ahead = paired_bootstrap(*sides, seed, level=level)
-        named = dict(zip([*PLACE, "strategy", "rival"], names, strict=True))
+        named = dict(zip(key, names, strict=True))
         lines.append(named | {"metric": metric, "lead": ahead.mean, "low": ahead.low, "high": ahead.high, "n": ahead.n})
-    return pd.DataFrame(lines, columns=["strategy", "metric", "rival", "lead", "low", "high", "n", *PLACE])
+    return pd.DataFrame(lines, columns=["strategy", "output", "metric", "rival", "lead", "low", "high", "n", *PLACE])
 
 
 def by_category(

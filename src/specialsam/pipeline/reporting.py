@@ -97,7 +97,7 @@ def write_run_report(job: Job, tuned: Segmenter, results: Results, told: Told) -
         comparison=paired,
         by_category=categories if len(categories) > 1 else None,
         pairs=own.pairs(*names, settings.main_strategy),
-        leads=results.leads(names[1]),
+        leads=results.leads(*names),
         history=History(
             tuple(asdict(facts) for facts in result.history), result.history[0].val_iou, result.best_epoch, result.stop
         ),

@@ -213,7 +213,8 @@ class Report:
     `summary` and `comparison` are the tables of `evaluation.tables`; `by_category` is per category and about
     `main_metric` (columns: `SUMMARY_COLUMNS` and its neighbours; more are allowed). `pairs` has one row a `pair_unit`
     ("image", "object") with its `base` and `tuned` value of `main_metric`, strategy `main_strategy`, output "single".
-    `leads` (`evaluation.tables.leads`) is the specialist against each rival, image by image.
+    `leads` (`evaluation.tables.leads`) is the specialist against each rival and the base's best of three masks, image
+    by image.
     `base_model` and `tuned_model` are the names in the summary's column model, and in those of the other tables.
     `main_strategy` "" takes the first of the comparison. `prompt_source` is "truth" when the prompts were derived from
     the ground truth.

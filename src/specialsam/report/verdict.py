@@ -37,6 +37,7 @@ HEADLINES = {
     "rival": "Better than the base, but no better than a rule that looks at no pixel: do not rely on it.",
     "ahead": "Better than the base, but not surely better than a rule that looks at no pixel: measure more.",
     "three": "Better mask for mask, but the base does as well when it may offer three masks: try that first.",
+    "three_ahead": "Better mask for mask, but not surely better than the base with three masks: try that first.",
     "unclear": "No gain that can be told from chance: keep the base model.",
     "worse": "Do not use the specialist: it is WORSE than the base model.",
     "few_worse": "It looks worse than the base model, but on very few images: keep the base, or measure more.",
@@ -136,9 +137,12 @@ def _reason(report: Report, row: TableRow, direction: str) -> tuple[str, Level]:
         return "rival", "weak"
     if rival is not None and not _surely_ahead(report, row, rival):
         return "ahead", "weak"
-    base_three, tuned_best = _three(report, row)
+    base_three, tuned_best, output = _three(report, row)
     if lead(base_three, tuned_best, metric) >= 0:
         return "three", "weak"
+    ahead = _paired_lead(report, row, report.base_model, output)
+    if ahead is not None and trend(ahead["low"], ahead["high"]) != "up":
+        return "three_ahead", "weak"
     if number(row["n"]) < FEW:
         return "few", "weak"
     return ("small", "weak") if number(row["gain"]) < SMALL else ("use", "use")
@@ -174,28 +178,37 @@ def best_rival(report: Report, row: TableRow) -> TableRow | None:
     return max(same or rivals, key=lambda other: lead(other["mean"], 0.0, metric), default=None)
 
 
-def _paired_lead(report: Report, row: TableRow, rival: TableRow) -> TableRow | None:
-    """How far the specialist is ahead of a rival, image by image, with one prompt; None where it was not paired."""
+def _paired_lead(report: Report, row: TableRow, rival: str, output: str = "single") -> TableRow | None:
+    """How far an output of the specialist is ahead of a rival, image by image; None where it was not paired."""
     for line in rows_of(report.leads):
-        wanted = (row["strategy"], row["metric"], rival["model"])
-        if (line["strategy"], line["metric"], line["rival"]) == wanted and same_place(line, row):
-            return line if rival["strategy"] == row["strategy"] else None
+        wanted = (row["strategy"], output, row["metric"], rival)
+        if (line["strategy"], line["output"], line["metric"], line["rival"]) == wanted and same_place(line, row):
+            return line
     return None
+
+
+def _ahead_of(report: Report, row: TableRow, rival: TableRow) -> TableRow | None:
+    """`_paired_lead` over a trivial rival; None where it was measured with another prompt."""
+    return _paired_lead(report, row, str(rival["model"])) if rival["strategy"] == row["strategy"] else None
 
 
 def _surely_ahead(report: Report, row: TableRow, rival: TableRow) -> bool:
     """Whether the whole interval of the lead lies above zero; by the means where images were not paired."""
-    paired = _paired_lead(report, row, rival)
+    paired = _ahead_of(report, row, rival)
     if paired is None:
         return lead(row["tuned"], rival["mean"], str(row["metric"])) > 0
     return trend(paired["low"], paired["high"]) == "up"
 
 
-def _three(report: Report, row: TableRow) -> tuple[float, float]:
-    """(base's mean with the best of three by its own score, the specialist's best honest mean), NaN if not measured."""
+def _three(report: Report, row: TableRow) -> tuple[float, float, str]:
+    """(base's mean with the best of three by its own score, the specialist's best honest mean, of which output).
+
+    NaN where the base's was not measured.
+    """
     base = mean_of(report, report.base_model, row, "three_best")
     single, three = number(row["tuned"]), mean_of(report, report.tuned_model, row, "three_best")
-    return base, three if lead(three, single, str(row["metric"])) > 0 else single
+    better = lead(three, single, str(row["metric"])) > 0
+    return base, three if better else single, "three_best" if better else "single"
 
 
 def _percent(value: object, metric: str) -> str:
@@ -225,12 +238,9 @@ def _rival_sentence(report: Report, row: TableRow) -> str:
     if rival is None:
         return "No trivial rival was measured, so it is not known whether a rule without a model would do as well."
     metric = str(row["metric"])
-    wins, paired = lead(row["tuned"], rival["mean"], metric) > 0, _paired_lead(report, row, rival)
+    wins, paired = lead(row["tuned"], rival["mean"], metric) > 0, _ahead_of(report, row, rival)
     where = "" if rival["strategy"] == row["strategy"] else f" with {strategy_name(str(rival['strategy']))}"
-    by = ""
-    if paired is not None:
-        limits = interval(paired["low"], paired["high"], metric, sign=True)
-        by = f" (image by image {score(paired['lead'], metric, sign=True)} {limits})"
+    by = _image_by_image(paired, metric)
     if wins and not _surely_ahead(report, row, rival):
         return (
             f"The best trivial rival ({rival['model']}: looks at no pixel) reaches {_percent(rival['mean'], metric)}; "
@@ -244,15 +254,25 @@ def _rival_sentence(report: Report, row: TableRow) -> str:
     return text + (", and so does the base." if wins and base else ", which the base does not." if wins else ".")
 
 
+def _image_by_image(paired: TableRow | None, metric: str) -> str:
+    if paired is None:
+        return ""
+    limits = interval(paired["low"], paired["high"], metric, sign=True)
+    return f" (image by image {score(paired['lead'], metric, sign=True)} {limits})"
+
+
 def _three_sentence(report: Report, row: TableRow) -> str:
-    base, tuned = _three(report, row)
+    base, tuned, output = _three(report, row)
     if not math.isfinite(base):
         return ""
     metric = str(row["metric"])
-    verb = "still ahead of that" if lead(tuned, base, metric) > 0 else "NOT ahead of that"
+    paired = _paired_lead(report, row, report.base_model, output)
+    sure = paired is None or trend(paired["low"], paired["high"]) == "up"
+    how = "NOT" if not lead(tuned, base, metric) > 0 else "still" if sure else "not surely"
     return (
         f"Allowed three masks and its own choice among them, the base reaches {_percent(base, metric)}; "
-        f"the specialist, at {_percent(tuned, metric)} in its better mode, is {verb}."
+        f"the specialist, at {_percent(tuned, metric)} in its better mode, is {how} ahead of that"
+        f"{_image_by_image(paired, metric)}."
     )
 
 
