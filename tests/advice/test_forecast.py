@@ -106,6 +106,28 @@ def test_labels_needed_of_one_known_curve_is_its_solution() -> None:
         assert "10,500 images" in far.says
 
 
+@pytest.mark.parametrize(
+    ("slopes", "said"),
+    [
+        ([0.0] * 50, "a gain of 10.0 IoU points takes no more than the 16 training images of the smallest pilot"),
+        (
+            [0.0] * 45 + [3.0] * 5,
+            "a gain of 10.0 IoU points probably takes no more than the 16 training images of the smallest pilot, "
+            "but may take 225",
+        ),
+        (
+            [0.0] * 45 + [30.0] * 5,
+            "a gain of 10.0 IoU points probably takes no more than the 16 training images of the smallest pilot, "
+            "but may take more than 1,920",
+        ),
+    ],
+)
+def test_what_may_take_more_than_the_smallest_pilot_is_not_said_to_take_no_more(slopes: list[float], said: str) -> None:
+    """Oracle by hand: .3 - 3 / sqrt(n) = .1 at n = 225; .3 - 30 / sqrt(n) = .1 at 22,500."""
+    curves = Curves(np.full(50, 0.3), np.array(slopes), np.full(50, 0.5), 64, 16)
+    assert labels_needed(curves, 0.1).says == said
+
+
 def test_several_seeds_say_how_noisy_a_run_is() -> None:
     """Three seeds an image count that differ by 6 points make a wider interval than three that agree."""
     spread = np.linspace(-0.05, 0.05, 50)

@@ -11,7 +11,19 @@ import pytest
 
 from specialsam.core.errors import DataError, SpecialSamError, UsageError
 from specialsam.core.files import open_regular
-from specialsam.core.folders import CACHE, CACHE_GB, COPIES, Folder, Mirror, at_hand, folder, in_use, is_url, mirrored
+from specialsam.core.folders import (
+    CACHE,
+    CACHE_GB,
+    COPIES,
+    MARK,
+    Folder,
+    Mirror,
+    at_hand,
+    folder,
+    in_use,
+    is_url,
+    mirrored,
+)
 from specialsam.data.images import read_image, write_png
 from specialsam.data.open import open_dataset
 
@@ -74,15 +86,16 @@ def test_copies_stay_below_the_limit_and_the_last_used_are_kept(
 
 
 def test_what_no_job_asked_for_in_a_month_goes(tmp_path: Path) -> None:
-    old, fresh, file = (tmp_path / "general" / name for name in ("old", "fresh", "file"))
+    old, fresh, file, own = (tmp_path / "general" / name for name in ("old", "fresh", "file", "own"))
     for one in (old, fresh):
         assert in_use(one) == one
         (one / "x.bin").write_bytes(b"x")
     file.write_bytes(b"x")
-    for one in (old, file):
+    own.mkdir()  # a folder of the user's, who keeps the cache among others
+    for one in (old / MARK, file, own):
         os.utime(one, (0, 0))
     in_use(fresh)
-    assert sorted(path.name for path in (tmp_path / "general").iterdir()) == ["file", "fresh"]
+    assert sorted(path.name for path in (tmp_path / "general").iterdir()) == ["file", "fresh", "own"]
     assert (fresh / "x.bin").read_bytes() == b"x"
     assert in_use(file / "below") == file / "below"  # no folder can be made: nothing raised
     assert fresh.is_dir()

@@ -227,3 +227,18 @@ def test_parts_of_names_and_of_polygons() -> None:
     assert left.stray == 1
     with pytest.raises(DataError, match="at least 3 points"):
         to_rle([[1, 1, 2, 2]], 9, 9)
+
+
+def test_boxes_or_captions_of_one_file_bar_no_masks_of_another(tmp_path: Path) -> None:
+    """`captions.json` is read before `instances.json`; each speaks of the same images."""
+    for number in range(3):
+        put(tmp_path / f"images/{number}.png", disc(number)[0])
+    images = [{"id": n, "file_name": f"{n}.png", "height": HIGH, "width": WIDE} for n in range(3)]
+    masks = [{"id": n, "image_id": n, "category_id": 1, "segmentation": packed(disc(n)[1])} for n in range(3)]
+    words = [{"id": n, "image_id": n, "caption": "a disc"} for n in range(3)]
+    classes = [{"id": 1, "name": "disc"}]
+    for name, said in (("captions", words), ("instances", masks)):
+        content = {"images": images, "annotations": said, "categories": classes}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    found = open_dataset(f"coco:{tmp_path}")
+    assert [len(one.rles) for one in found.records] == [1, 1, 1]

@@ -46,6 +46,7 @@ def result(kind: str, id: str = "r", **value: Any) -> dict[str, Any]:
         ),
         (result("polygon", points=CORNERS), result("labels", points=CORNERS, labels=["leaf"])),
         (result("choices", id="w", choices=["whole image"]), result("polygonlabels", points=CORNERS, labels=["leaf"])),
+        (result("labels", labels=["leaf"]), result("polygon", points=CORNERS)),
     ],
 )
 def test_a_region_is_one_object_whatever_is_said_of_it(tmp_path: Path, results: tuple[dict[str, Any], ...]) -> None:
@@ -61,6 +62,13 @@ def test_a_region_is_one_object_whatever_is_said_of_it(tmp_path: Path, results: 
 def test_two_regions_of_one_outline_are_two_objects(tmp_path: Path) -> None:
     both = [result("polygonlabels", id=id, points=CORNERS, polygonlabels=[id]) for id in ("x", "y")]
     assert tree(tmp_path, task(*both)).records[0].labels == ("x", "y")
+
+
+def test_unlike_outlines_of_one_id_are_several_objects(tmp_path: Path) -> None:
+    """As scripts write predictions, with an id that is always the same."""
+    other = [[60, 10], [90, 10], [90, 60]]
+    both = [result("polygonlabels", points=points, polygonlabels=["leaf"]) for points in (CORNERS, other)]
+    assert tree(tmp_path, task(*both)).records[0].labels == ("leaf", "leaf")
 
 
 @pytest.mark.parametrize(("turned", "rows", "columns"), [(0, (40, 59), (60, 139)), (90, (10, 89), (90, 109))])

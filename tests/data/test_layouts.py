@@ -236,11 +236,33 @@ def test_a_split_without_masks_is_unlabelled_and_said(tmp_path: Path) -> None:
     assert [(one.id, one.split, one.mask_kind) for one in found.records] == [
         ("test/a", "test", "none"),
         ("train/a", "train", "binary"),
-        ("val/a", "val", "none"),
+        ("val/a", "val", "binary"),
     ]
-    said = [f"{part}/images: 1 images without a folder of masks beside them are unlabelled" for part in ("test", "val")]
+    said = ["test/images: 1 images without a folder of masks beside them are unlabelled"]
     assert [note for note in found.notes if "unlabelled" in note] == said
-    assert counts(found)["unlabelled"] == 2
+    assert counts(found)["unlabelled"] == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "read", "note"),
+    [
+        (("val/imgs/b.png", "val/masks/b.png"), [("val/b", "val", "binary")], ""),
+        (("test/images/b.png", "test/gt/b.png"), [("test/b", "test", "binary")], ""),
+        (("test/b.png", "test/b_mask.png"), [], "test/: 2 images left out: expected images/ and masks/"),
+        (("val/camera/b.png",), [], "val/: 1 images left out: expected images/ and masks/"),
+        (("test/b.png", "test/b_1.png"), [("test/b", "test", "none"), ("test/b_1", "test", "none")], "are unlabelled"),
+    ],
+)
+def test_no_split_is_read_wrongly_or_lost_without_a_word(
+    tmp_path: Path, files: tuple[str, ...], read: list[tuple[str, str, str]], note: str
+) -> None:
+    for name in ("train/images/a.png", "train/masks/a.png", *files):
+        mask = "masks" in name or "gt" in name or "_mask" in name
+        put(tmp_path / name, byte(disc(1)[1]) if mask else disc(1)[0])
+    found = open_dataset(f"folder:{tmp_path}")
+    kinds = [(one.id, one.split, one.mask_kind) for one in found.records]
+    assert kinds == sorted([*read, ("train/a", "train", "binary")])
+    assert any(note in one for one in found.notes) if note else not any("left out" in one for one in found.notes)
 
 
 def test_unlabelled_pictures_of_a_contest(tmp_path: Path) -> None:
@@ -264,6 +286,19 @@ def test_a_second_json_of_an_image_is_a_problem(tmp_path: Path) -> None:
     told = [problem.message for problem in found.problems if "another JSON" in problem.message]
     assert len(told) == 1
     assert "(copy).json" in told[0], "the one of the image's own name counts"
+
+
+def test_a_json_that_is_refused_bars_no_other(tmp_path: Path) -> None:
+    labelme(tmp_path)
+    good = next(path for path in sorted(tmp_path.rglob("*.json")))
+    stated = json.loads(good.read_text())
+    good.with_name(f"{good.stem}_fixed.json").write_text(json.dumps(stated))
+    good.write_text(json.dumps(stated | {"imageHeight": 999}))
+    before = len(list(tmp_path.rglob("*.json"))) - 1
+    found = open_dataset(f"labelme:{tmp_path}")
+    assert len([one for one in found.records if one.mask_kind != "none"]) == before
+    assert [problem.message for problem in found.problems if "another JSON" in problem.message] == []
+    assert any("expected 999x" in problem.message for problem in found.problems)
 
 
 def test_further_pictures_of_one_name_are_problems(tmp_path: Path) -> None:
@@ -297,6 +332,9 @@ def test_poses_of_yolo_are_no_masks(tmp_path: Path) -> None:
     write(tmp_path / "data.yaml", "names: [person]\nkpt_shape: [2, 3]\n")
     with pytest.raises(DataError, match="boxes, which are no masks"):
         open_dataset(f"yolo:{tmp_path}")
+    write(tmp_path / "labels/a.txt", "0 .1 .1 .6 .1 .6 .6 .1 .6 .1 .3\n")
+    write(tmp_path / "data.yaml", "names: [person]\nkpt_shape: null\n")
+    assert len(open_dataset(f"yolo:{tmp_path}").records[0].rles) == 1
 
 
 def test_an_image_may_be_called_as_a_list_of_yolo(tmp_path: Path) -> None:

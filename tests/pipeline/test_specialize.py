@@ -36,6 +36,7 @@ from specialsam.pipeline import specialize as job
 from specialsam.pipeline.job import Request
 from specialsam.pipeline.settings import SpecializeSettings
 from specialsam.pipeline.specialize import price_specialize, resume, run_folder, run_specialize
+from specialsam.training.settings import FinderSettings, TrainSettings
 from specialsam.training.state import EpochFacts, TrainResult
 
 SEED_COLUMNS = (
@@ -77,6 +78,10 @@ def test_one_seed_is_followed_by_those_that_are_not_given() -> None:
     made = SpecializeSettings.parse({"seed": 7, "evaluate": {"seed": 3}})
     assert (made.seed, made.train.seed, made.finder.seed, made.search.seed, made.evaluate.seed) == (7, 7, 7, 7, 3)
     assert SpecializeSettings.parse(made.model_dump(mode="json")) == made
+    for lenient in (7.0, "7"):
+        assert SpecializeSettings.parse({"seed": lenient, "evaluate": {"seed": 3}}) == made
+    own = SpecializeSettings(seed=7, train=TrainSettings(epochs=2), finder=FinderSettings(seed=1))
+    assert (own.train.seed, own.train.epochs, own.finder.seed, own.search.seed) == (7, 2, 1, 7)
     with pytest.raises(UsageError) as caught:
         SpecializeSettings.parse({"seed": -1})
     assert str(caught.value).count("seed") == 2, "one mistake, said once"

@@ -75,6 +75,13 @@ def test_a_lead_that_may_be_chance_is_none(low: float, level: str, words: str) -
     assert any(words in sentence and "+3.0" in sentence for sentence in verdict.sentences)
 
 
+def test_a_lead_without_an_interval_is_not_half_said() -> None:
+    """One image: the lead has no limits, and the sentence none of its own."""
+    line = ahead("disc", "single", math.nan) | {"high": math.nan, "n": 1}
+    verdict = verdict_of(replace(report(0.15, 0.21, rival=0.6), leads=pd.DataFrame([line])))
+    assert any("ahead of it may be chance" in sentence for sentence in verdict.sentences)
+
+
 def ahead(rival: str, output: str, low: float) -> dict[str, Any]:
     """A line of `leads`: .03 ahead, from `low` on."""
     line = {"strategy": "interior", "output": output, "metric": "iou", "rival": rival, "lead": 0.03}

@@ -97,8 +97,26 @@ def test_a_clean_picture_on_which_nothing_can_be_seen_is_one_line_that_names_it(
     goods = [Record(f"good/{number}", tmp_path / f"{number}.png") for number in range(4)]
     for record in goods:
         write_png(record.image, np.zeros((96, 96, 3), np.uint8))
-    with pytest.raises(DataError, match=r"good/[0-3]: bent: expected a clean picture on which it can be seen"):
+    with pytest.raises(DataError, match=r"good/[0-3] and 3 others: bent: expected a clean picture on which it can be"):
         write_defects(tmp_path / "data", goods, DefectRecipe(train=2, kinds={"bent": 1.0}))
+
+
+def test_a_dark_picture_gives_way_to_another_and_that_is_said(tmp_path: Path) -> None:
+    """Four pictures of which one is black: all eight are made, two of them on one that was not planned."""
+    goods = [Record(f"good/{number}", tmp_path / f"{number}.png") for number in range(4)]
+    for number, record in enumerate(goods):
+        pixels = np.random.default_rng(number).integers(90, 140, (96, 96, 3)) * (number > 0)
+        write_png(record.image, pixels.astype(np.uint8))
+    recipe, folder = DefectRecipe(train=8, kinds={"bent": 1.0}), tmp_path / "data"
+    assert write_defects(folder, goods, recipe) == {"bent": 8}
+    plan = json.loads((folder / "defects.json").read_text())
+    planned = [f"train/{line['number']}" for line in plan["pictures"] if line["source"] == "good/0"]
+    assert sorted(plan["instead"]) == sorted(planned)
+    assert len(planned) == 2
+    assert "good/0" not in plan["instead"].values()
+    (folder / "images/train/bent/00000.png").unlink()
+    write_defects(folder, goods, recipe)
+    assert json.loads((folder / "defects.json").read_text()) == plan, "and outlasts a call that goes on"
 
 
 def test_groups_of_clean_pictures_are_not_cut_apart(mvtec: Path, tmp_path: Path) -> None:

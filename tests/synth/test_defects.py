@@ -171,7 +171,7 @@ def test_a_realistic_defect_can_be_seen_or_is_refused(kind: str, level: int, gra
     try:
         found = make(kind, clean, rng)
     except DataError:
-        assert level <= 12, "black alone hides a defect whatever is drawn"
+        assert level <= 30, "darkness alone hides a defect whatever is drawn"
         return
     before, after = (cv2.blur(picture.astype(np.float32), (3, 3)) for picture in (clean, found.image))
     assert np.abs(after - before).max(2)[found.mask].max() > 3

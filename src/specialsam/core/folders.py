@@ -31,6 +31,8 @@ LISTING = ".listing.json"
 """What a mirrored tree held when it was last looked at: size and version of each file."""
 UNUSED_DAYS = 30
 """Days after which what a machine keeps for jobs to come, and none asked for, is removed."""
+MARK = ".in-use"
+"""File in a folder of the cache whose time says when a job last asked for it."""
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://+(.*)", re.DOTALL)
 
 
@@ -296,18 +298,18 @@ def cache_folder() -> Path:
 
 
 def in_use(path: Path) -> Path:
-    """The folder `path` of the cache, made where it is missing and marked as used now.
+    """The folder `path` of the cache, made where it is missing and marked as used now, by the time of a file in it.
 
-    Folders beside it that were not marked for `UNUSED_DAYS`, those of other weights or older code, are removed. A cache
-    that cannot be written stays as it is.
+    Folders beside it whose mark is older than `UNUSED_DAYS`, those of other weights or older code, are removed; what
+    has no mark is somebody else's. A cache that cannot be written stays as it is.
     """
     with suppress(OSError):
         path.mkdir(parents=True, exist_ok=True)
-        os.utime(path)
+        (path / MARK).touch()
         oldest = time.time() - UNUSED_DAYS * 86400
-        for beside in path.parent.iterdir():
-            if beside.is_dir() and beside.stat().st_mtime < oldest:
-                shutil.rmtree(beside, ignore_errors=True)
+        for mark in path.parent.glob(f"*/{MARK}"):
+            if mark.stat().st_mtime < oldest:
+                shutil.rmtree(mark.parent, ignore_errors=True)
     return path
 
 

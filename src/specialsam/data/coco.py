@@ -189,8 +189,8 @@ class _Reader:
         if size is None or not _fits(found, image, entry, size):
             return
         split = _split(path, self.folder)
-        self.used.add(image)
         if annotations is None:
+            self.used.add(image)
             found.record(Record(id=id, image=image, split=split))
             return
         objects, crowds = self._objects(image, annotations, size, masks)
@@ -199,7 +199,8 @@ class _Reader:
             found.problem(image, CROWD, f"{message} (iscrowd; else set data.crowds=objects)")
         if annotations and not objects:
             found.problem(image, NO_MASK, f"{image}: none of its {len(annotations)} annotations is a usable mask")
-            return
+            return  # another file may have masks of it
+        self.used.add(image)
         found.record(_record(id, image, objects, split))
 
     def _objects(

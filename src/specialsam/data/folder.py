@@ -30,7 +30,31 @@ NEARLY = ("license",)
 """Names that are mistaken for those of a card of ours."""
 IMAGES = ("images", "image")
 MASKS = ("masks", "mask")
-
+ANY_IMAGES = ("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "input", "inputs", "data", "x")
+ANY_MASKS = (
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "gt",
+    "gts",
+    "groundtruth",
+    "ground_truth",
+    "ground-truth",
+    "annotations",
+    "annotation",
+    "annots",
+    "segmentations",
+    "segmentation",
+    "segmentationmasks",
+    "segmentation_masks",
+    "seg",
+    "targets",
+    "target",
+    "mattes",
+    "output",
+    "y",
+)
 
 Folders = tuple[str, Path, Path | None, Split | None]
 """(id prefix, images folder, masks folder or None, stated split) of a part of a data set."""
@@ -40,27 +64,64 @@ def _pair(root: Path) -> tuple[Path | None, Path | None]:
     return child(root, *IMAGES), child(root, *MASKS)
 
 
+def any_pair(root: Path) -> tuple[Path | None, Path | None]:
+    """The folders of images and of masks in `root` by any name that is usual for them; None where there is none."""
+    images = child(root, *ANY_IMAGES)
+    masks = next((found for name in ANY_MASKS if (found := child(root, name)) and holds_images(found)), None)
+    return images if images and holds_images(images) else None, masks
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether images lie in the folder, at any depth."""
+    return bool(list_images(folder, Found(), recursive=True))
+
+
 def _parts(root: Path) -> list[Folders]:
     images, masks = _pair(root)
     return [("", images, masks, None)] if images and masks else split_parts(root, _pair)
 
 
 def split_parts(root: Path, pair: Callable[[Path], tuple[Path | None, Path | None]]) -> list[Folders]:
-    """The parts in the split folders of `root` by what `pair` says of each: one at least has masks.
+    """The parts in the split folders of `root`, by what `pair` or else `any_pair` says of each.
 
-    A split of images alone (pictures for a contest's test) is a part without masks.
+    None where `pair` finds images and masks in no split. A split of images alone (pictures for a contest's test) is a
+    part without masks; one whose masks lie among its images is no part.
     """
+    folders = [path for path in children(root) if path.name.lower() in SPLIT_NAMES and path.is_dir()]
+    found = {folder: pair(folder) for folder in folders}
+    if not any(images and masks for images, masks in found.values()):
+        return []
     parts: list[Folders] = []
-    for folder in children(root):
-        split = SPLIT_NAMES.get(folder.name.lower())
-        if split and folder.is_dir():
-            images, masks = pair(folder)
-            alone = images or (folder if list_images(folder, Found()) else None)
-            if images and masks:
-                parts.append((f"{folder.name}/", images, masks, split))
-            elif alone:
-                parts.append((f"{folder.name}/", alone, None, split))
-    return parts if any(masks for _, _, masks, _ in parts) else []
+    for folder, (images, masks) in found.items():
+        prefix, split = f"{folder.name}/", SPLIT_NAMES[folder.name.lower()]
+        if not (images and masks) and all(wider := any_pair(folder)):
+            images, masks = wider
+        alone = images or (folder if _of_pictures_alone(folder) else None)
+        if images and masks:
+            parts.append((prefix, images, masks, split))
+        elif alone:
+            parts.append((prefix, alone, None, split))
+    return parts
+
+
+def _of_pictures_alone(folder: Path) -> bool:
+    """Whether images lie right in the folder, and no masks among them (`cat.png` beside `cat_mask.png`)."""
+    stems = {path.stem for path in list_images(folder, Found())}
+    return bool(stems) and not any(
+        stem.removesuffix(f"{mark}{word}") in stems - {stem} for stem in stems for mark in "_-." for word in ANY_MASKS
+    )
+
+
+def _left_out(root: Path, parts: Sequence[Folders]) -> list[str]:
+    """A note on each split folder that holds images of which no part was made."""
+    read = {prefix for prefix, *_ in parts}
+    splits = [path for path in children(root) if path.name.lower() in SPLIT_NAMES and path.is_dir()]
+    unread = [] if "" in read else [path for path in splits if f"{path.name}/" not in read and holds_images(path)]
+    return [
+        f"{path.name}/: {len(list_images(path, Found(), recursive=True))} images left out: expected images/ and masks/ "
+        "(or labels/, gt/) in it"
+        for path in unread
+    ]
 
 
 def recognise(root: Path) -> bool:
@@ -97,7 +158,7 @@ def read_parts(root: Path, layout: str, parts: Sequence[Folders], how: ReadSetti
             continue
         drawn = by_stem(list_images(masks, found, recursive=True), masks, found)
         listed.append(Part(pictures, drawn, prefix, split))
-    notes = [*add_parts(found, listed, how, described), *unlabelled]
+    notes = [*add_parts(found, listed, how, described), *unlabelled, *_left_out(root, parts)]
     card, foreign = stated(root / CARD)
     own = {"name": root.name, **card}
     notes = [*notes, *([foreign] if foreign else []), *found.notes]

@@ -158,10 +158,12 @@ def _regions(results: Sequence[Entry]) -> list[tuple[Entry, str]]:
     """Each region once: its outline and its label.
 
     Label Studio repeats a region's outline, under the same id, in every result about it: labels of a control of their
-    own, and answers a region (choices, texts). JSON-MIN has no ids; there equal outlines are one region.
+    own, and answers a region (choices, texts). Equal outlines of one id (JSON-MIN has none) are one region, unlike ones
+    are several. A result without an outline names the regions of its id; where there are none, it is one of no use.
     """
-    outlines: dict[str, Entry] = {}
-    labels: dict[str, str] = {}
+    outlines: dict[tuple[str, str], Entry] = {}
+    labels: dict[tuple[str, str], str] = {}
+    bare: dict[str, str] = {}
     for result in results:
         value = result.get("value")
         if not isinstance(value, dict):
@@ -169,11 +171,16 @@ def _regions(results: Sequence[Entry]) -> list[tuple[Entry, str]]:
         outline = {name: value[name] for name in OUTLINE if name in value}
         if not outline and str(result.get("type") or "") in ANSWERS:
             continue
-        key = str(result.get("id") or "") or json.dumps(outline, default=str)
-        outlines.setdefault(key, outline)
+        id, key = str(result.get("id") or ""), json.dumps(outline, sort_keys=True, default=str)
         named = next((str(names[0]) for part in PARTS if isinstance(names := value.get(part), list) and names), "")
-        labels[key] = labels.get(key) or named
-    return [(outline, labels[key]) for key, outline in outlines.items()]
+        if outline:
+            outlines.setdefault((id, key), outline)
+            labels[id, key] = labels.get((id, key)) or named
+        else:
+            bare[id] = bare.get(id) or named
+    regions = [(outline, labels[key] or bare.get(key[0], "")) for key, outline in outlines.items()]
+    drawn = {id for id, _ in outlines if id}
+    return [*regions, *(({}, label) for id, label in bare.items() if id not in drawn)]
 
 
 def _draw(drawing: Drawing, outline: Entry, label: str) -> None:

@@ -74,12 +74,16 @@ def load_labelme(root: Path) -> Dataset:
 
 @dataclass
 class _Reader:
-    """The records of a folder's JSON files, as they come."""
+    """The records of a folder's JSON files, as they come.
+
+    `used` are images that a JSON speaks of, `counted` those of which one was read.
+    """
 
     root: Path
     index: ImageIndex
     found: Found = field(default_factory=Found)
     used: set[Path] = field(default_factory=set)
+    counted: set[Path] = field(default_factory=set)
 
     def add_file(self, path: Path) -> None:
         """Add the image of one JSON with its shapes."""
@@ -97,7 +101,7 @@ class _Reader:
             )
             self.found.problem(path, MISSING, message)
             return
-        if image in self.used:
+        if image in self.counted:
             message = f"{path}: {image.name} has another JSON already, which counts; keep one of them an image"
             self.found.problem(path, DUPLICATE, message)
             return
@@ -105,6 +109,7 @@ class _Reader:
         drawing = begin(self.found, image)
         if drawing is None or not _fits(self.found, image, content, drawing):
             return
+        self.counted.add(image)
         _draw_all(drawing, content.get("shapes"))
         split, category = described(self._stem(image), None)
         finish(self.found, self._stem(image), image, drawing, split, "" if category in PLACES else category)

@@ -116,7 +116,7 @@ def load_yolo(root: Path) -> Dataset:
         raise DataError(f"{root}: expected {LAYOUT}, found no such files")
     found = Found()
     card = _card(root)
-    names, missing, pose = _names(card), 0, "kpt_shape" in card
+    names, missing, pose = _names(card), 0, bool(card.get("kpt_shape"))
     for prefix, images, labels, part_split in parts:
         pictures = by_stem(list_images(images, _quiet(found), recursive=True), images, found)
         texts = _texts(labels, pictures)

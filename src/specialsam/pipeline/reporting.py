@@ -171,8 +171,11 @@ def run_facts(job: Job, title: str, warnings: tuple[str, ...] = ()) -> RunFacts:
 def data_facts(layout: Plan, areas: npt.NDArray[np.floating], problems: Sequence[Problem] = ()) -> DataFacts:
     """What lay on disk; `areas` (N,) of the objects as shares of their images, `problems` beside the plan's own."""
     counts = layout.counts()
-    lost = len({problem.path for problem in problems})  # that could not be encoded
-    counts |= {name: counts[name] - lost for name in ("usable", "with_objects")} | {"broken": counts["broken"] + lost}
+    lost = {problem.path for problem in problems}  # that could not be encoded
+    empty = sum(layout.objects.get(record.id) == 0 for record in layout.dataset.records if record.image in lost)
+    for name, change in (("with_objects", empty - len(lost)), ("empty", -empty), ("usable", -len(lost))):
+        counts[name] += change
+    counts["broken"] += len(lost)
     return DataFacts(
         on_disk=counts["images"],
         usable=counts["usable"],

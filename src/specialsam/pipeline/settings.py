@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
 from specialsam.advice.guard.mixtures import GuardSettings
 from specialsam.advice.probes.monitor import MonitorSettings
@@ -55,11 +55,16 @@ class SpecializeSettings(Settings):
     @classmethod
     def _one_seed(cls, values: object) -> object:
         """The parts whose own seed is not given follow a seed that is."""
-        seed = values.get("seed") if isinstance(values, Mapping) else None
-        if not isinstance(values, Mapping) or type(seed) is not int or not 0 <= seed < SEEDS:
+        if not isinstance(values, Mapping) or "seed" not in values:
             return values
-        parts = {name: values.get(name, {}) for name in ("train", "search", "finder", "evaluate")}
-        return {**values, **{name: {"seed": seed, **part} for name, part in parts.items() if isinstance(part, Mapping)}}
+        try:
+            seed = TypeAdapter(int).validate_python(values["seed"])  # as the field will read it: 7.0 and "7" are 7
+        except ValidationError:
+            return values
+        if not 0 <= seed < SEEDS:
+            return values
+        parts = {name: _seeded(values.get(name, {}), seed) for name in ("train", "search", "finder", "evaluate")}
+        return {**values, **parts}
 
     @field_validator("evaluate")
     @classmethod
@@ -88,3 +93,12 @@ class SpecializeSettings(Settings):
     def parse(cls, values: Mapping[str, object]) -> SpecializeSettings:
         """From nested values; all mistakes at once in one line (UsageError)."""
         return parse_settings(cls, values)
+
+
+def _seeded(part: object, seed: int) -> object:
+    """The settings of a part, with this seed where they state none."""
+    if isinstance(part, Mapping):
+        return {"seed": seed, **part}
+    if isinstance(part, Settings) and "seed" not in part.model_fields_set:
+        return part.model_copy(update={"seed": seed})
+    return part

@@ -258,7 +258,7 @@ def _image_by_image(paired: TableRow | None, metric: str) -> str:
     if paired is None:
         return ""
     limits = interval(paired["low"], paired["high"], metric, sign=True)
-    return f" (image by image {score(paired['lead'], metric, sign=True)} {limits})"
+    return f" (image by image {score(paired['lead'], metric, sign=True)} {limits})" if limits else ""
 
 
 def _three_sentence(report: Report, row: TableRow) -> str:

@@ -1,8 +1,9 @@
 """Data sets of synthetic defects on disk: made on clean pictures for training, real ones beside them for the test.
 
 The folder is a plain folder data set (`images/{train,val,test}/KIND/NAME.png`, `masks/...` with 0 and 255), so that
-everything else takes it like a user's own; `defects.json` says of each picture what it was made of, and once all are
-there which share of it the defect covers.
+everything else takes it like a user's own; `defects.json` says of each picture what it was made of (`source`; where
+nothing could be seen on that, `instead` names another by the defect's place), and once all are there which share of it
+the defect covers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from specialsam.data.loading import load_image_only, load_masks
 from specialsam.data.open import open_dataset
 from specialsam.data.splits import stable_hash
 from specialsam.data.views import ViewRecipe, apply, views_for
-from specialsam.synth.defects import COMPOSITE, KINDS, PUBLISHED, REALISTIC, gallery, make
+from specialsam.synth.defects import COMPOSITE, KINDS, PUBLISHED, REALISTIC, Defect, Unseen, gallery, make
 
 PLAN = "defects.json"
 SHOWN = 24
@@ -80,8 +81,9 @@ def write_defects(
     """Write `recipe.train` and `recipe.val` pictures with defects; pictures of each kind. A killed call goes on.
 
     Clean pictures are split by a stable hash before anything is made, those of one `Record.group` together, so that
-    nothing of a validation picture was trained on. Raises DataError where there are too few clean pictures, UsageError
-    where the folder holds another recipe.
+    nothing of a validation picture was trained on. Where a kind cannot be seen on its clean picture (a black one), it
+    is made on another of the split. Raises DataError where there are too few clean pictures, or none on which a kind
+    can be seen, UsageError where the folder holds another recipe.
     """
     sources = _sources(goods, recipe)
     plan = [
@@ -91,28 +93,50 @@ def write_defects(
     ]
     document = {"recipe": recipe.model_dump(mode="json"), "pictures": plan}
     settle(folder / PLAN, document, "defects", ("recipe", "pictures"))
+    told = json.loads((folder / PLAN).read_text()).get("instead")
+    instead: dict[str, str] = dict(told) if isinstance(told, dict) else {}
     areas: list[float] = []
-    by_id = {record.id: record for record in goods}
     for done, line in enumerate(plan, 1):
         name = Path(str(line["split"])) / str(line["kind"]) / f"{line['number']:05d}.png"
         if not (folder / "images" / name).exists() or not (folder / "masks" / name).exists():
-            rng = generator(recipe.seed, "defect", str(line["split"]), int(str(line["number"])))
-            clean = _clean(by_id[str(line["source"])], recipe, rng)
-            try:
-                found = make(str(line["kind"]), clean, rng, recipe.absolute_pixels)
-            except DataError as error:
-                raise DataError(f"{line['source']}: {error}") from error
+            found, source = _made(line, sources[str(line["split"])], recipe)
+            if source != line["source"]:
+                instead[place_of(line)] = source
+                _write_plan(folder, {**document, "instead": instead})
             write_png(folder / "masks" / name, found.mask)
             write_png(folder / "images" / name, found.image)
         if progress:
             progress(done, len(plan), str(line["kind"]))
         areas.append(_area(folder / "masks" / name))
-    text = json.dumps({**document, "areas": areas}, indent=1) + "\n"
-    write_whole(folder / PLAN, lambda place: place.write_text(text))
+    _write_plan(folder, {**document, **({"instead": instead} if instead else {}), "areas": areas})
     counts: dict[str, int] = {}
     for line in plan:
         counts[str(line["kind"])] = counts.get(str(line["kind"]), 0) + 1
     return counts
+
+
+def place_of(line: Mapping[str, object]) -> str:
+    """The name of a planned picture in `instead`."""
+    return f"{line['split']}/{line['number']}"
+
+
+def _write_plan(folder: Path, document: Mapping[str, object]) -> None:
+    text = json.dumps(document, indent=1) + "\n"
+    write_whole(folder / PLAN, lambda place: place.write_text(text))
+
+
+def _made(line: Mapping[str, object], goods: Sequence[Record], recipe: DefectRecipe) -> tuple[Defect, str]:
+    """A planned defect and the clean picture it is on: the planned one, or the first other on which it can be seen."""
+    place, planned = place_of(line), line["source"]
+    order = sorted(goods, key=lambda r: (r.id != planned, stable_hash(f"instead:{recipe.seed}:{place}:{r.id}")))
+    for record in order:
+        rng = generator(recipe.seed, "defect", str(line["split"]), int(str(line["number"])))
+        clean = _clean(record, recipe, rng)
+        try:
+            return make(str(line["kind"]), clean, rng, recipe.absolute_pixels), record.id
+        except Unseen as error:
+            unseen = error
+    raise DataError(f"{planned} and {len(order) - 1} others: {unseen}") from unseen
 
 
 def link_real(folder: Path, dataset: Dataset) -> dict[str, int]:

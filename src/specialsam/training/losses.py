@@ -151,11 +151,10 @@ def mixed(logits: Tensor, target: Tensor, valid: Tensor, weights: Mapping[str, f
 def held(coverage: Tensor) -> Tensor:
     """Logits bool (N, L, L) that objects hold, from the share of each that they cover.
 
-    Those that are covered by more than half; of an object too thin to cover half of any, those that it covers by more
-    than half of its most. Nothing but an empty mask holds none.
+    Those that are covered by more than half of what the most covered one is: by more than half where the object fills
+    one, by less of an object too thin for that, without a jump between. Nothing but an empty mask holds none.
     """
-    most = coverage.amax((1, 2), keepdim=True)
-    return coverage > torch.where(most > 0.5, 0.5, most / 2)
+    return coverage > coverage.amax((1, 2), keepdim=True) / 2
 
 
 def soft_iou(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -271,10 +271,11 @@ def test_correct_tune_use_and_go_back(page: webdriver.Chrome, site: Site, place:
 SLOWLY = """
 const told = window.fetch;
 window.fetch = (where, how) => String(where).includes("/segment") || String(where).includes("/find")
+  || String(where).includes("/corrections")
   ? told(where, how).then((answer) => new Promise((done) => setTimeout(() => done(answer), arguments[0])))
   : told(where, how);
 """
-"""Holds each answer of the model back for some milliseconds."""
+"""Holds each answer of the model, and to a save, back for some milliseconds."""
 
 
 def opened(chrome: webdriver.Chrome, place: Path, name: str, seed: int) -> None:
@@ -315,6 +316,32 @@ def test_a_mask_is_accepted_when_the_last_click_is_answered(page: webdriver.Chro
     says(page, "1 object accepted")
     time.sleep(0.5)
     assert not at(page, "accept").is_enabled(), "nothing comes after it"
+
+
+def test_what_was_saved_stays_with_what_is_accepted_later(page: webdriver.Chrome, place: Path) -> None:
+    """A further save takes the place of the first, so that it must hold the first one's objects, too."""
+    at(page, "tab-tune").click()
+    until(at(page, "tune-canvas").is_displayed)
+    page.find_element(By.CSS_SELECTOR, "[value=brush] + span").click()
+    point(page, "tune-canvas", Keys.SPACE)
+    point(page, "tune-canvas", "a")
+    says(page, "1 object accepted")
+    at(page, "keep").click()
+    until(lambda: at(page, "keep").text == "1 object saved")
+    assert not at(page, "keep").is_enabled()
+    point(page, "tune-canvas", *[Keys.ARROW_LEFT] * 9, Keys.SPACE)
+    point(page, "tune-canvas", "a")
+    says(page, "2 objects accepted")
+    assert at(page, "keep").text == "Save 2 objects to the data set"
+    page.execute_script(SLOWLY, 1500)
+    at(page, "keep").click()
+    point(page, "tune-canvas", *[Keys.ARROW_UP] * 9, Keys.SPACE)
+    point(page, "tune-canvas", "a")
+    says(page, "3 objects accepted")
+    says(page, "saved; the data set")
+    assert at(page, "keep").text == "Save 3 objects to the data set"
+    line = json.loads((place / "set" / "corrections.jsonl").read_text().splitlines()[-1])
+    assert len(line["masks"]) == 2
 
 
 def test_corrections_outlast_their_session(page: webdriver.Chrome, site: Site) -> None:

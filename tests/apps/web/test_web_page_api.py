@@ -79,8 +79,13 @@ def test_pages_show_the_pictures_that_lie_beside_them(site: Site, place: Path) -
     folder = place / "runs" / "sheet"
     write_snapshot(folder, "thumbnails/a-1.jpg", marked_jpeg(picture(1), []))
     (folder / "thumbnails" / "linked.jpg").symlink_to(place.parent / "secret.txt")
+    (folder / "thumbnails" / "words.jpg").write_text("no picture")
+    (place.parent / "elsewhere" / "sub").mkdir(parents=True)
+    (place.parent / "elsewhere" / "sub" / "a.jpg").write_bytes((folder / "thumbnails" / "a-1.jpg").read_bytes())
+    (folder / "thumbnails" / "far").symlink_to(place.parent / "elsewhere")
     body = (
         '<a href="marked/a-1.jpg"><img src="thumbnails/a-1.jpg"></a><img src="thumbnails/linked.jpg">'
+        '<img src="thumbnails/words.jpg"><img src="thumbnails/far/sub/a.jpg">'
         '<img src="thumbnails/../../one/run.json"><a rel="next" href="spot-2.html#blank">2</a>'
     )
     for name in ("spot", "spot-2"):
@@ -90,6 +95,7 @@ def test_pages_show_the_pictures_that_lie_beside_them(site: Site, place: Path) -
     small = b64encode((folder / "thumbnails" / "a-1.jpg").read_bytes()).decode()
     expected = (
         f'<a><img src="data:image/jpeg;base64,{small}"></a><img src="thumbnails/linked.jpg">'
+        '<img src="thumbnails/words.jpg"><img src="thumbnails/far/sub/a.jpg">'
         '<img src="thumbnails/../../one/run.json"><a rel="next" href="spot-2#blank">2</a>'
     )
     for name in ("spot", "spot-2"):

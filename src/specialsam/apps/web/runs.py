@@ -25,6 +25,8 @@ MOST = 300
 LARGEST_FACTS, LARGEST_PAGE, LARGEST_PICTURES = 50_000_000, 100_000_000, 30_000_000
 PAGES = ("report", "audit", "advice", "study", "compare", "realism", "photos", "roll", "spot", "pretraining")
 """Names of pages that our commands write, the main one first."""
+JPEG = b"\xff\xd8\xff"
+"""What a JPEG begins with."""
 _PICTURE = re.compile(rb'src="((?:thumbnails|snapshots|crops)/[^"<>]+)"')
 _LARGE = re.compile(rb' href="(?:thumbnails|snapshots|crops|marked|beside)/[^"<>]+"')
 _SHEET = re.compile(rb'href="(spot(?:-\d+)?)\.html')
@@ -82,11 +84,13 @@ def with_pictures(page: bytes, folder: Path) -> bytes:
         name = unquote(html.unescape(found[1].decode("utf-8", "replace")))
         path = folder / name
         try:
-            plain = not path.is_symlink() and not path.parent.is_symlink() and path.is_file()
-            if not plain or ".." in Path(name).parts or path.stat().st_size > room:
+            plain = not any(part.is_symlink() for part in (path, *path.parents[: len(Path(name).parts) - 1]))
+            if not plain or ".." in Path(name).parts or not path.is_file() or path.stat().st_size > room:
                 return found[0]
             content = path.read_bytes()
         except (OSError, ValueError):
+            return found[0]
+        if not content.startswith(JPEG):
             return found[0]
         room -= len(content)
         return b'src="data:image/jpeg;base64,' + base64.b64encode(content) + b'"'

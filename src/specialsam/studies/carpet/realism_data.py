@@ -23,7 +23,7 @@ from specialsam.data.views import IDENTITY
 from specialsam.embeddings import EmbeddingStore, embed
 from specialsam.models.segmenter import Segmenter
 from specialsam.studies.carpet.realism import LEAST, Origin, Region, region_vector
-from specialsam.synth.defect_data import PLAN, DefectRecipe, good_records, write_defects
+from specialsam.synth.defect_data import PLAN, DefectRecipe, good_records, place_of, write_defects
 from specialsam.synth.defects import KINDS, PUBLISHED, REALISTIC
 
 CHOSEN = (*PUBLISHED, *REALISTIC)
@@ -107,7 +107,8 @@ def _part(progress: Progress, before: int, total: int) -> Progress:
 def _synthetic(place: Path, kind: str) -> list[Seen]:
     """The pictures of a folder that `write_defects` filled, grouped by the clean picture below them."""
     out = []
-    for line in json.loads((place / PLAN).read_text())["pictures"]:
+    plan = json.loads((place / PLAN).read_text())
+    for line in plan["pictures"]:
         name = Path(line["split"]) / line["kind"] / f"{line['number']:05d}.png"
         record = Record(
             id=f"synthetic/{kind}/{name.stem}",
@@ -116,7 +117,7 @@ def _synthetic(place: Path, kind: str) -> list[Seen]:
             mask_kind="binary",
             category=kind,
         )
-        out.append(Seen("synthetic", kind, record, record, line["source"]))
+        out.append(Seen("synthetic", kind, record, record, plan.get("instead", {}).get(place_of(line), line["source"])))
     return out
 
 

@@ -43,12 +43,16 @@ VISIBLE = 3.0
 """Levels by which a realistic defect differs at least from what it lies on, in the mean and as a lens sees it."""
 
 
+class Unseen(DataError):
+    """A clean picture on which a kind of defect cannot be seen, whatever is drawn."""
+
+
 def make(kind: str, image: ImageArray, rng: np.random.Generator, absolute: bool = False) -> Defect:
     """The picture uint8 (H, W, 3) with one defect of `kind`; a composite holds two different realistic ones.
 
     `absolute` keeps the published generators' pixels whatever the picture's size; otherwise they are scaled from 1024.
-    Raises UsageError for an unknown kind and DataError for a picture under 48 px, or one (black, say) on which no
-    realistic defect of the kind can be seen.
+    Raises UsageError for an unknown kind, DataError for a picture under 48 px, and Unseen for one (black, say) on which
+    no realistic defect of the kind can be seen.
     """
     if kind not in KINDS:
         raise UsageError(f"expected a defect of {', '.join(KINDS)}, got {kind!r}")
@@ -69,7 +73,7 @@ def make(kind: str, image: ImageArray, rng: np.random.Generator, absolute: bool 
             layers.append(found.image)
         else:
             return Defect(layers[-1], np.asarray((layers[-1] != image).any(2), np.bool_), kind)
-    raise DataError(
+    raise Unseen(
         f"{kind}: expected a clean picture on which it can be seen, got none that shows in {ATTEMPTS} attempts; use "
         "other kinds, or leave out pictures that are black or flat"
     )
@@ -95,14 +99,27 @@ def gallery(
         tiles = []
         for column in range(columns):
             rng = np.random.default_rng([seed, KINDS.index(kind), column])
-            clean = images[int(rng.integers(len(images)))]
-            found = make(kind, clean, rng)
+            clean, found = _first_seen(kind, images, int(rng.integers(len(images))), rng)
             tiles += [_window(picture, found, side) for picture in (clean, found.image, _outlined(found))]
         row = np.hstack(tiles)
         cv2.putText(row, kind, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 4, cv2.LINE_AA)
         cv2.putText(row, kind, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
         rows.append(row)
     return np.asarray(np.vstack(rows), np.uint8)
+
+
+def _first_seen(
+    kind: str, images: Sequence[ImageArray], start: int, rng: np.random.Generator
+) -> tuple[ImageArray, Defect]:
+    """A picture, the first from `start` on on which the defect can be seen, and the defect on it."""
+    for number in range(len(images)):
+        clean = images[(start + number) % len(images)]
+        try:
+            return clean, make(kind, clean, rng)
+        except Unseen:
+            if number == len(images) - 1:
+                raise
+    raise DataError("expected at least one clean picture for a gallery, got none")
 
 
 def _outlined(found: Defect) -> ImageArray:
@@ -125,4 +142,4 @@ def _window(picture: ImageArray, found: Defect, side: int) -> ImageArray:
     )
 
 
-__all__ = ["COMPOSITE", "KINDS", "PUBLISHED", "REALISTIC", "Defect", "gallery", "make", "survey"]
+__all__ = ["COMPOSITE", "KINDS", "PUBLISHED", "REALISTIC", "Defect", "Unseen", "gallery", "make", "survey"]

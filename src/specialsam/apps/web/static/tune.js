@@ -7,7 +7,7 @@ import { Stage, painted } from "./stage.js";
 
 const MARK = [86, 180, 233], ACCEPTED = [[240, 228, 66], [0, 158, 115], [204, 121, 167], [230, 159, 0]];
 const BEFORE = 20;
-let stage, calls, picture = null, mask = null, drawnOn = null, prior = null, clicks = [], undone = [], accepted = [], watching = null, list = [], offered = null, busy = 0, awaited = false;
+let stage, calls, picture = null, mask = null, drawnOn = null, prior = null, clicks = [], undone = [], accepted = [], stored = [], watching = null, list = [], offered = null, busy = 0, awaited = false;
 
 /** Whatever the model is answering just now is no answer to what lies here from now on. */
 const unasked = () => { busy++; awaited = false; };
@@ -44,6 +44,7 @@ export function take(shown, masks, asked = null) {
   by("tune-figure").hidden = false;
   stage.show(picture.bitmap, picture.height, picture.width);
   accepted = masks.length > 1 ? masks : [];
+  stored = [];
   reset(masks.length === 1 ? masks[0].slice() : null, asked);
   size();
 }
@@ -159,8 +160,10 @@ function show() {
   by("tune-undo").disabled = !undone.length;
   by("tune-clear").disabled = !drawn();
   by("accept").disabled = !drawn() || awaited;
-  by("keep").disabled = !accepted.length;
-  by("keep").textContent = accepted.length ? `Save ${accepted.length} ${accepted.length === 1 ? "object" : "objects"} to the data set` : "Save to the data set";
+  const objects = `${accepted.length} ${accepted.length === 1 ? "object" : "objects"}`;
+  const same = accepted.length === stored.length && accepted.every((one, i) => one === stored[i]);
+  by("keep").disabled = same || !accepted.length;
+  by("keep").textContent = !accepted.length ? "Save to the data set" : same ? `${objects} saved` : `Save ${objects} to the data set`;
   by("accepted").replaceChildren(...accepted.map((one, i) => {
     const remove = make("button", { class: "small", "aria-label": `Leave object ${i + 1} out`, onclick: () => { accepted.splice(i, 1); show(); } }, "Leave out");
     return make("li", {}, make("span", {}, `Object ${i + 1}: ${extent(one, height, width).area.toLocaleString("en")} pixels`), remove);
@@ -168,11 +171,11 @@ function show() {
 }
 
 async function keep() {
-  const size = [picture.height, picture.width], kept = [...accepted];
-  const masks = kept.map((one) => ({ size, counts: countsOf(one, ...size) }));
-  const told = await attempt(() => reopened("corrections", { masks, who: by("who").value }, picture));
+  const from = picture, size = [picture.height, picture.width], sent = [...accepted];
+  const masks = sent.map((one) => ({ size, counts: countsOf(one, ...size) }));
+  const told = await attempt(() => reopened("corrections", { masks, who: by("who").value }, from));
   if (!told) return;
-  accepted = accepted.filter((one) => !kept.includes(one));
+  if (picture === from) stored = sent; // they stay: a further save takes this one's place, and must hold them, too
   show();
   saved(told);
   say(`saved; the data set ${told.folder} holds ${told.pictures} ${told.pictures === 1 ? "picture" : "pictures"} with masks`, "good");
