@@ -12,6 +12,7 @@ noted and passed over.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -55,6 +56,8 @@ ANY_MASKS = (
     "output",
     "y",
 )
+_MASK_OF = re.compile(rf"[_.-](?:{'|'.join(ANY_MASKS)})$", re.IGNORECASE)
+"""How the name of a mask ends that lies beside its image."""
 
 Folders = tuple[str, Path, Path | None, Split | None]
 """(id prefix, images folder, masks folder or None, stated split) of a part of a data set."""
@@ -107,9 +110,7 @@ def split_parts(root: Path, pair: Callable[[Path], tuple[Path | None, Path | Non
 def _of_pictures_alone(folder: Path) -> bool:
     """Whether images lie right in the folder, and no masks among them (`cat.png` beside `cat_mask.png`)."""
     stems = {path.stem for path in list_images(folder, Found())}
-    return bool(stems) and not any(
-        stem.removesuffix(f"{mark}{word}") in stems - {stem} for stem in stems for mark in "_-." for word in ANY_MASKS
-    )
+    return bool(stems) and not any((end := _MASK_OF.search(stem)) and stem[: end.start()] in stems for stem in stems)
 
 
 def _left_out(root: Path, parts: Sequence[Folders]) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import filecmp
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -127,16 +127,21 @@ def _write_plan(folder: Path, document: Mapping[str, object]) -> None:
 
 def _made(line: Mapping[str, object], goods: Sequence[Record], recipe: DefectRecipe) -> tuple[Defect, str]:
     """A planned defect and the clean picture it is on: the planned one, or the first other on which it can be seen."""
-    place, planned = place_of(line), line["source"]
-    order = sorted(goods, key=lambda r: (r.id != planned, stable_hash(f"instead:{recipe.seed}:{place}:{r.id}")))
-    for record in order:
+    for record in _in_turn(goods, str(line["source"]), f"instead:{recipe.seed}:{place_of(line)}"):
         rng = generator(recipe.seed, "defect", str(line["split"]), int(str(line["number"])))
         clean = _clean(record, recipe, rng)
         try:
             return make(str(line["kind"]), clean, rng, recipe.absolute_pixels), record.id
         except Unseen as error:
             unseen = error
-    raise DataError(f"{planned} and {len(order) - 1} others: {unseen}") from unseen
+    raise DataError(f"{line['source']} and {len(goods) - 1} others: {unseen}") from unseen
+
+
+def _in_turn(goods: Sequence[Record], first: str, seed: str) -> Iterator[Record]:
+    """The record of the id `first`, then all others in the order of a stable hash."""
+    yield next(record for record in goods if record.id == first)
+    others = (record for record in goods if record.id != first)
+    yield from sorted(others, key=lambda record: stable_hash(f"{seed}:{record.id}"))
 
 
 def link_real(folder: Path, dataset: Dataset) -> dict[str, int]:
