@@ -151,7 +151,7 @@ def run_evaluate(asked: Comparison, settings: EvaluateSettings) -> Measured | No
             file = asked.folder / "rows.jsonl"
             results, again = measure(models, wanted, _radius(layout), file, place, "measuring")
         if again:
-            say(f"{again} of {len(records)} images measured again: image, masks or weights were others")
+            say(f"{again} of {len(records)} images measured again: image, masks, weights or measures were others")
         return _written(results, list(named), asked.folder) if place.main else None
 
 

@@ -145,7 +145,7 @@ def _evaluated(job: Job, name: str, segmenter: Segmenter) -> Results:
             {name: segmenter}, asked, radius, job.folder / f"rows-{name}.jsonl", job.place, f"measuring the {name}"
         )
     if again:
-        say(f"{name}: {again} of {len(test)} test images measured again: image, masks or weights were others")
+        say(f"{name}: {again} of {len(test)} test images measured again: image, masks, weights or measures were others")
     return results
 
 

@@ -233,7 +233,7 @@ def texture_notes(
     said = "; ".join(f"{strategy_name(name)} {points(gain)}" for name, gain in found.items())
     notes = [
         f"intervals are over mosaics, which share {len(used)} textures; over other mosaics and other textures the "
-        f"gains in IoU are: {said}"
+        f"gains in IoU on all of them are: {said}"
     ]
     doubts = [
         f"With the prompt {strategy_name(name)} the gain may be that of these textures: over other textures as well it "
