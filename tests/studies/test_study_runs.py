@@ -312,7 +312,10 @@ def test_wood_makes_mosaics_and_reports_each_difficulty(tmp_path: Path) -> None:
     line = versus(found.rows, "center_of_mass")
     assert line is not None
     assert (gain.mean, gain.n) == (pytest.approx(line.gain), 4)
-    assert points(gain) in found.facts.notes[0]
+    assert f"all, click at centre of mass {points(gain)}" in found.facts.notes[0]
+    hard = over_textures(found.rows, found.prepared.textures, "center_of_mass", "hard")
+    assert (hard.mean, hard.n) == (pytest.approx(found.facts.scores.gain), 2)
+    assert f"hard mosaics {points(hard)}" in found.facts.notes[0]
 
 
 def test_a_gain_that_may_be_that_of_its_textures_is_a_doubt() -> None:
@@ -328,11 +331,13 @@ def test_a_gain_that_may_be_that_of_its_textures_is_a_doubt() -> None:
         ]
     )
     textures = {f"m{image}": ("oak", "pine") * 2 for image in range(10)}
-    notes, unsure = texture_notes(Results(frame), textures, ("box", "interior"))
+    notes, unsure = texture_notes(Results(frame), textures, ("box", "interior"), published("wood").headline)
     assert "which share 2 textures" in notes[0]
     assert len(unsure) == 1
-    assert unsure[0].startswith("With the prompt box the gain may be that of these textures")
-    assert texture_notes(Results(frame), {}, ("box",)) == ([], [])
+    assert unsure[0].startswith(
+        "The gain may be that of these textures (all, box): over other textures as well it is +12"
+    )
+    assert texture_notes(Results(frame), {}, ("box",), published("wood").headline) == ([], [])
     frame.loc[(frame.record == "m3") & (frame.model == "base"), "error"] = "unreadable"
     failed, line = over_textures(Results(frame), textures | {"m4": ("oak",)}, "box"), versus(Results(frame), "box")
     assert line is not None

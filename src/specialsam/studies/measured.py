@@ -199,12 +199,13 @@ def doubts(told: PublishedStudy, rows: Results, strategies: Sequence[str], main:
     return out
 
 
-def over_textures(rows: Results, textures: Mapping[str, Sequence[str]], strategy: str) -> Interval:
+def over_textures(rows: Results, textures: Mapping[str, Sequence[str]], strategy: str, category: str = "") -> Interval:
     """The gain in IoU with one prompt, its interval over other images and other `textures` of their objects.
 
-    `textures` names those of each image's objects in their order. An image that failed as a whole stands for itself.
+    `textures` names those of each image's objects in their order, `category` is as in `versus`. An image that failed as
+    a whole stands for itself.
     """
-    chosen = _of(rows, strategy, "single", "iou").only(model=(BASE, SPECIALIST)).frame
+    chosen = _of(rows, strategy, "single", "iou", category).only(model=(BASE, SPECIALIST)).frame
     values = chosen["value"].where(chosen["error"].astype(str) == "", METRICS["iou"].worst)
     keys = {"record": chosen["record"].astype(str), "object": chosen["object"], "model": chosen["model"].astype(str)}
     wide = pd.DataFrame({**keys, "value": values}).pivot(index=["record", "object"], columns="model", values="value")
@@ -214,7 +215,7 @@ def over_textures(rows: Results, textures: Mapping[str, Sequence[str]], strategy
         for record, number in zip(each["record"], each["object"], strict=True)
     ]
     broken = set(each.loc[each[["gain", "part"]].isna().any(axis=1), "record"])
-    whole = pairs(rows.frame, BASE, SPECIALIST, strategy)
+    whole = pairs(chosen, BASE, SPECIALIST, strategy)
     whole = whole[whole["record"].isin(broken)]
     whole = whole.assign(part=whole["record"])
     every = pd.concat([each[~each["record"].isin(broken)], whole])[["record", "part", "gain"]]
@@ -222,24 +223,28 @@ def over_textures(rows: Results, textures: Mapping[str, Sequence[str]], strategy
 
 
 def texture_notes(
-    rows: Results, textures: Mapping[str, Sequence[str]], strategies: Sequence[str]
+    rows: Results, textures: Mapping[str, Sequence[str]], strategies: Sequence[str], headline: PublishedScore
 ) -> tuple[list[str], list[str]]:
-    """(notes, doubts) on what other textures would have given; nothing where images share none."""
+    """(notes, doubts) on what other textures would have given, of the headline and of all images with each prompt.
+
+    Nothing where images share no textures.
+    """
     if not textures:
         return [], []
-    lines = {name: line for name in strategies if (line := versus(rows, name))}
-    found = {name: over_textures(rows, textures, name) for name in lines}
+    asked = {headline.what[:1].lower() + headline.what[1:]: (headline.strategy, headline.category)}
+    asked |= {f"all, {strategy_name(name)}": (name, "") for name in strategies}
+    lines = {what: line for what, (name, category) in asked.items() if (line := versus(rows, name, "iou", category))}
+    found = {what: over_textures(rows, textures, *asked[what]) for what in lines}
     used = {name for record in set(rows.frame["record"].astype(str)) for name in textures.get(record, ())}
-    said = "; ".join(f"{strategy_name(name)} {points(gain)}" for name, gain in found.items())
+    said = "; ".join(f"{what} {points(gain)}" for what, gain in found.items())
     notes = [
         f"intervals are over mosaics, which share {len(used)} textures; over other mosaics and other textures the "
-        f"gains in IoU on all of them are: {said}"
+        f"gains in IoU are: {said}"
     ]
     doubts = [
-        f"With the prompt {strategy_name(name)} the gain may be that of these textures: over other textures as well it "
-        f"is {points(gain)}."
-        for name, gain in found.items()
-        if trend(lines[name].low, lines[name].high) == "up" and trend(gain.low, gain.high) != "up"
+        f"The gain may be that of these textures ({what}): over other textures as well it is {points(gain)}."
+        for what, gain in found.items()
+        if trend(lines[what].low, lines[what].high) == "up" and trend(gain.low, gain.high) != "up"
     ]
     return notes, doubts
 

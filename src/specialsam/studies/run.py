@@ -131,7 +131,7 @@ def _facts(recipe: AnyRecipe, prepared: Prepared, outcome: Outcome, rows: Result
     objects = {record.id: len(load_masks(record)) for record in train}
     train = [record for record in train if objects[record.id]]
     views = sum(1 + len(views_for(record.id, settings.views, settings.seed)) for record in train)
-    notes, unsure = texture_notes(rows, prepared.textures, recipe.strategies)
+    notes, unsure = texture_notes(rows, prepared.textures, recipe.strategies, told.headline)
     return StudyFacts(
         what=what,
         scores=main,
