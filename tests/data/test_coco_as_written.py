@@ -240,5 +240,13 @@ def test_boxes_or_captions_of_one_file_bar_no_masks_of_another(tmp_path: Path) -
     for name, said in (("captions", words), ("instances", masks)):
         content = {"images": images, "annotations": said, "categories": classes}
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert [len(one.rles) for one in open_dataset(f"coco:{tmp_path}").records] == [1, 1, 1]
+    boxes = [{"id": 0, "image_id": 0, "category_id": 1, "bbox": [1, 1, 5, 5]}]
+    content = {"images": images, "annotations": boxes, "categories": classes}
+    (tmp_path / "captions.json").write_text(json.dumps(content))
     found = open_dataset(f"coco:{tmp_path}")
-    assert [len(one.rles) for one in found.records] == [1, 1, 1]
+    assert [len(one.rles) for one in found.records] == [1, 1, 1], "two images without a box are not empty"
+    assert not [problem for problem in found.problems if "usable mask" in problem.message], "the other file has it"
+    (tmp_path / "instances.json").write_text(json.dumps({"images": images[:1], "annotations": masks[:1]}))
+    kinds = {one.id: one.mask_kind for one in open_dataset(f"coco:{tmp_path}").records}
+    assert sorted(kinds.values()) == ["none", "none", "rle"]

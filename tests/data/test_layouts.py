@@ -236,18 +236,22 @@ def test_a_split_without_masks_is_unlabelled_and_said(tmp_path: Path) -> None:
     assert [(one.id, one.split, one.mask_kind) for one in found.records] == [
         ("test/a", "test", "none"),
         ("train/a", "train", "binary"),
-        ("val/a", "val", "binary"),
+        ("val/a", "val", "none"),
     ]
-    said = ["test/images: 1 images without a folder of masks beside them are unlabelled"]
-    assert [note for note in found.notes if "unlabelled" in note] == said
-    assert counts(found)["unlabelled"] == 1
+    test, val = (note for note in found.notes if "unlabelled" in note)
+    assert test == "test/images: 1 images without a folder of masks beside them are unlabelled"
+    assert val.startswith(
+        "val/images: 1 images without a folder of masks beside them are unlabelled (labels/ is not read"
+    )
+    assert counts(found)["unlabelled"] == 2
 
 
 @pytest.mark.parametrize(
     ("files", "read", "note"),
     [
-        (("val/imgs/b.png", "val/masks/b.png"), [("val/b", "val", "binary")], ""),
-        (("test/images/b.png", "test/gt/b.png"), [("test/b", "test", "binary")], ""),
+        (("val/imgs/b.png", "val/masks/b.png"), [], "val/: 2 images left out: expected images/ and masks/"),
+        (("test/images/b.png", "test/output/b.png"), [("test/b", "test", "none")], "(output/ is not read"),
+        (("val/images/b.png", "val/masks/b.png"), [("val/b", "val", "binary")], ""),
         (("test/b.png", "test/b_mask.png"), [], "test/: 2 images left out: expected images/ and masks/"),
         (("val/camera/b.png",), [], "val/: 1 images left out: expected images/ and masks/"),
         (("test/b.png", "test/b_1.png"), [("test/b", "test", "none"), ("test/b_1", "test", "none")], "are unlabelled"),
@@ -299,6 +303,10 @@ def test_a_json_that_is_refused_bars_no_other(tmp_path: Path) -> None:
     assert len([one for one in found.records if one.mask_kind != "none"]) == before
     assert [problem.message for problem in found.problems if "another JSON" in problem.message] == []
     assert any("expected 999x" in problem.message for problem in found.problems)
+    boxes = [{"label": "a", "shape_type": "rectangle", "points": [[1, 1], [9, 9]]}]
+    good.write_text(json.dumps(stated | {"shapes": boxes}))
+    found = open_dataset(f"labelme:{tmp_path}")
+    assert len([one for one in found.records if one.mask_kind != "none"]) == before
 
 
 def test_further_pictures_of_one_name_are_problems(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def load_coco(root: Path, how: ReadSettings = READ) -> Dataset:
         content = read_content(_parsed(path), path)
         reader.add_file(path, content)
         licences += content.licences
+    reader.add_unlabelled()
     rest = reader.index.unlisted(reader.found) if reader.index and root.is_dir() else ""
     notes = (f"read {', '.join(path.name for path in files)}", *reader.notes(), *([rest] if rest else []))
     found, licence = reader.found, "; ".join(dict.fromkeys(licences)) or "unknown"
@@ -120,6 +121,7 @@ class _Reader:
     said: list[str] = field(default_factory=list)
     left: Leftovers = field(default_factory=Leftovers)
     used: set[Path] = field(default_factory=set)
+    waiting: list[Record] = field(default_factory=list)
     index: ImageIndex | None = None
 
     def notes(self) -> tuple[str, ...]:
@@ -141,6 +143,7 @@ class _Reader:
         by_image = content.by_image()
         index = self.index = ImageIndex(self.folder, path, _split(path, self.folder))
         index.prefer(content.names)
+        drawn = any(one.get("segmentation") for several in by_image.values() for one in several)
         listed: set[str] = set()
         for entry in content.images:
             key = key_of(entry.get("id"))
@@ -152,12 +155,23 @@ class _Reader:
             image = self._image(path, entry, index)
             if image is not None:
                 annotations = by_image.get(key, []) if content.annotated else None
+                if not annotations and by_image and not drawn:  # a file of boxes says nothing of masks
+                    annotations = None
                 self._add(image, path, entry, annotations, _Masks(content, crowds, shares))
         for image_id, annotations in by_image.items():
             if image_id not in listed:
                 count = f"{len(annotations)} annotation{'s' if len(annotations) > 1 else ''}"
                 message = f"{path}: {count} of the image id {image_id!r}, which is not listed"
                 self.found.problem(path, ANNOTATION, message)
+
+    def add_unlabelled(self) -> None:
+        """Add the images of which no file has masks; what was missing of one that another file has is no problem."""
+        for record in self.waiting:
+            if record.image not in self.used and record.id not in self.found.images:
+                self.used.add(record.image)
+                self.found.record(record)
+        kept = [one for one in self.found.problems if one.kind != NO_MASK or one.path not in self.used]
+        self.found.problems[:] = kept
 
     def _image(self, path: Path, entry: Entry, index: ImageIndex) -> Path | None:
         """The file that an entry names; None, and a problem, where there is none or where several fit."""
@@ -190,8 +204,7 @@ class _Reader:
             return
         split = _split(path, self.folder)
         if annotations is None:
-            self.used.add(image)
-            found.record(Record(id=id, image=image, split=split))
+            self.waiting.append(Record(id=id, image=image, split=split))
             return
         objects, crowds = self._objects(image, annotations, size, masks)
         if crowds:
@@ -199,7 +212,7 @@ class _Reader:
             found.problem(image, CROWD, f"{message} (iscrowd; else set data.crowds=objects)")
         if annotations and not objects:
             found.problem(image, NO_MASK, f"{image}: none of its {len(annotations)} annotations is a usable mask")
-            return  # another file may have masks of it
+            return
         self.used.add(image)
         found.record(_record(id, image, objects, split))
 

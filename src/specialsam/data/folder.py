@@ -13,7 +13,7 @@ noted and passed over.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from specialsam.core.documents import document, parse_json
@@ -31,32 +31,7 @@ NEARLY = ("license",)
 """Names that are mistaken for those of a card of ours."""
 IMAGES = ("images", "image")
 MASKS = ("masks", "mask")
-ANY_IMAGES = ("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "input", "inputs", "data", "x")
-ANY_MASKS = (
-    "masks",
-    "mask",
-    "labels",
-    "label",
-    "gt",
-    "gts",
-    "groundtruth",
-    "ground_truth",
-    "ground-truth",
-    "annotations",
-    "annotation",
-    "annots",
-    "segmentations",
-    "segmentation",
-    "segmentationmasks",
-    "segmentation_masks",
-    "seg",
-    "targets",
-    "target",
-    "mattes",
-    "output",
-    "y",
-)
-_MASK_OF = re.compile(rf"[_.-](?:{'|'.join(ANY_MASKS)})$", re.IGNORECASE)
+_MASK_OF = re.compile(r"[_.-](?:masks?|gts?|labels?|segs?|ground_?truth|matte)$", re.IGNORECASE)
 """How the name of a mask ends that lies beside its image."""
 
 Folders = tuple[str, Path, Path | None, Split | None]
@@ -67,44 +42,31 @@ def _pair(root: Path) -> tuple[Path | None, Path | None]:
     return child(root, *IMAGES), child(root, *MASKS)
 
 
-def any_pair(root: Path) -> tuple[Path | None, Path | None]:
-    """The folders of images and of masks in `root` by any name that is usual for them; None where there is none."""
-    images = child(root, *ANY_IMAGES)
-    masks = next((found for name in ANY_MASKS if (found := child(root, name)) and holds_images(found)), None)
-    return images if images and holds_images(images) else None, masks
-
-
-def holds_images(folder: Path) -> bool:
-    """Whether images lie in the folder, at any depth."""
-    return bool(list_images(folder, Found(), recursive=True))
-
-
 def _parts(root: Path) -> list[Folders]:
     images, masks = _pair(root)
     return [("", images, masks, None)] if images and masks else split_parts(root, _pair)
 
 
 def split_parts(root: Path, pair: Callable[[Path], tuple[Path | None, Path | None]]) -> list[Folders]:
-    """The parts in the split folders of `root`, by what `pair` or else `any_pair` says of each.
+    """The parts in the split folders of `root` by what `pair` says of each: one at least has masks.
 
-    None where `pair` finds images and masks in no split. A split of images alone (pictures for a contest's test) is a
-    part without masks; one whose masks lie among its images is no part.
+    A split of images alone (pictures for a contest's test) is a part without masks; one whose masks lie among its
+    images is no part.
     """
-    folders = [path for path in children(root) if path.name.lower() in SPLIT_NAMES and path.is_dir()]
-    found = {folder: pair(folder) for folder in folders}
-    if not any(images and masks for images, masks in found.values()):
-        return []
     parts: list[Folders] = []
-    for folder, (images, masks) in found.items():
+    for folder in _splits(root):
         prefix, split = f"{folder.name}/", SPLIT_NAMES[folder.name.lower()]
-        if not (images and masks) and all(wider := any_pair(folder)):
-            images, masks = wider
+        images, masks = pair(folder)
         alone = images or (folder if _of_pictures_alone(folder) else None)
         if images and masks:
             parts.append((prefix, images, masks, split))
         elif alone:
             parts.append((prefix, alone, None, split))
-    return parts
+    return parts if any(masks for _, _, masks, _ in parts) else []
+
+
+def _splits(root: Path) -> list[Path]:
+    return [path for path in children(root) if path.name.lower() in SPLIT_NAMES and path.is_dir()]
 
 
 def _of_pictures_alone(folder: Path) -> bool:
@@ -113,16 +75,30 @@ def _of_pictures_alone(folder: Path) -> bool:
     return bool(stems) and not any((end := _MASK_OF.search(stem)) and stem[: end.start()] in stems for stem in stems)
 
 
+def _holding(folders: Iterable[Path]) -> list[tuple[Path, int]]:
+    """Those of the folders that hold images, at any depth, with their number."""
+    counted = [(path, len(list_images(path, Found(), recursive=True))) for path in folders if path.is_dir()]
+    return [(path, number) for path, number in counted if number]
+
+
 def _left_out(root: Path, parts: Sequence[Folders]) -> list[str]:
     """A note on each split folder that holds images of which no part was made."""
     read = {prefix for prefix, *_ in parts}
-    splits = [path for path in children(root) if path.name.lower() in SPLIT_NAMES and path.is_dir()]
-    unread = [] if "" in read else [path for path in splits if f"{path.name}/" not in read and holds_images(path)]
-    return [
-        f"{path.name}/: {len(list_images(path, Found(), recursive=True))} images left out: expected images/ and masks/ "
-        "(or labels/, gt/) in it"
-        for path in unread
-    ]
+    unread = [] if "" in read else [path for path in _splits(root) if f"{path.name}/" not in read]
+    says = "images left out: expected images/ and masks/ in it"
+    return [f"{path.name}/: {number} {says}" for path, number in _holding(unread)]
+
+
+def _unlabelled(root: Path, images: Path, number: int) -> str:
+    """A note on images that have no masks, with the folders beside them that look as if they had been meant."""
+    beside = [] if images.parent == root else [path for path in children(images.parent) if path != images]
+    names = ", ".join(f"{path.name}/" for path, _ in _holding(beside))
+    note = (
+        f"{images.relative_to(root).as_posix()}: {number} images without a folder of masks beside them are unlabelled"
+    )
+    return (
+        f"{note} ({names} is not read: call a folder of masks as that of the other splits is called)" if names else note
+    )
 
 
 def recognise(root: Path) -> bool:
@@ -154,8 +130,7 @@ def read_parts(root: Path, layout: str, parts: Sequence[Folders], how: ReadSetti
         pictures = by_stem(list_images(images, found, recursive=True), images, found)
         if masks is None:
             listed.append(Part(pictures, {}, prefix, split, {}, lambda name: "none"))
-            where = images.relative_to(root).as_posix()
-            unlabelled.append(f"{where}: {len(pictures)} images without a folder of masks beside them are unlabelled")
+            unlabelled.append(_unlabelled(root, images, len(pictures)))
             continue
         drawn = by_stem(list_images(masks, found, recursive=True), masks, found)
         listed.append(Part(pictures, drawn, prefix, split))

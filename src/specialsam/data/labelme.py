@@ -109,10 +109,12 @@ class _Reader:
         drawing = begin(self.found, image)
         if drawing is None or not _fits(self.found, image, content, drawing):
             return
-        self.counted.add(image)
         _draw_all(drawing, content.get("shapes"))
         split, category = described(self._stem(image), None)
+        before = len(self.found.records)
         finish(self.found, self._stem(image), image, drawing, split, "" if category in PLACES else category)
+        if len(self.found.records) > before:
+            self.counted.add(image)
 
     def add_unlabelled(self) -> None:
         """Add the images that no JSON speaks of."""

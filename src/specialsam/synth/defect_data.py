@@ -35,6 +35,8 @@ from specialsam.data.views import ViewRecipe, apply, views_for
 from specialsam.synth.defects import COMPOSITE, KINDS, PUBLISHED, REALISTIC, Defect, Unseen, gallery, make
 
 PLAN = "defects.json"
+STAND_INS = 20
+"""Clean pictures that are tried in the place of one on which a kind cannot be seen."""
 SHOWN = 24
 """Clean pictures that a gallery draws from."""
 
@@ -134,14 +136,15 @@ def _made(line: Mapping[str, object], goods: Sequence[Record], recipe: DefectRec
             return make(str(line["kind"]), clean, rng, recipe.absolute_pixels), record.id
         except Unseen as error:
             unseen = error
-    raise DataError(f"{line['source']} and {len(goods) - 1} others: {unseen}") from unseen
+    others = min(len(goods) - 1, STAND_INS)
+    raise DataError(f"{line['source']} and {others} others: {unseen}") from unseen
 
 
 def _in_turn(goods: Sequence[Record], first: str, seed: str) -> Iterator[Record]:
-    """The record of the id `first`, then all others in the order of a stable hash."""
+    """The record of the id `first`, then STAND_INS others in the order of a stable hash."""
     yield next(record for record in goods if record.id == first)
     others = (record for record in goods if record.id != first)
-    yield from sorted(others, key=lambda record: stable_hash(f"{seed}:{record.id}"))
+    yield from sorted(others, key=lambda record: stable_hash(f"{seed}:{record.id}"))[:STAND_INS]
 
 
 def link_real(folder: Path, dataset: Dataset) -> dict[str, int]:

@@ -342,6 +342,13 @@ def test_what_was_saved_stays_with_what_is_accepted_later(page: webdriver.Chrome
     assert at(page, "keep").text == "Save 3 objects to the data set"
     line = json.loads((place / "set" / "corrections.jsonl").read_text().splitlines()[-1])
     assert len(line["masks"]) == 2
+    at(page, "tab-spot").click()
+    point(page)
+    says(page, "1 object in")
+    at(page, "to-correct").click()
+    until(at(page, "accept").is_enabled)
+    point(page, "tune-canvas", "a")
+    says(page, "4 objects accepted")
 
 
 def test_corrections_outlast_their_session(page: webdriver.Chrome, site: Site) -> None:

@@ -37,14 +37,15 @@ export function left() {
 }
 
 /** A picture to correct, with masks that are already there: a single one is opened, of several each is accepted.
+    A single one of the picture that is being corrected joins what was accepted on it.
     `asked` {points, box} is what asked for the single one: further clicks are added to it. */
 export function take(shown, masks, asked = null) {
+  const again = shown === picture;
   picture = shown;
   by("tune-empty").hidden = true;
   by("tune-figure").hidden = false;
   stage.show(picture.bitmap, picture.height, picture.width);
-  accepted = masks.length > 1 ? masks : [];
-  stored = [];
+  if (!again || masks.length > 1) [accepted, stored] = [masks.length > 1 ? [...masks] : [], []];
   reset(masks.length === 1 ? masks[0].slice() : null, asked);
   size();
 }
