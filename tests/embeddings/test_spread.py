@@ -225,7 +225,10 @@ def test_a_cluster_fills_a_store_on_s3_though_a_worker_is_killed(
 
 
 def marked(path: Path) -> Means:
-    path.write_text(str(os.getpid()))
+    """Leave the process's number, whole at every moment: another may read it while a second one comes."""
+    part = path.with_name(f"{path.name}-{os.getpid()}")
+    part.write_text(str(os.getpid()))
+    part.replace(path)
     return Means(0.1)
 
 
