@@ -149,8 +149,8 @@ def read_facts(folder: Path, file: str = "run.json", what: str = "run") -> Facts
     return dict(facts)
 
 
-def settle(path: Path, plan: Mapping[str, object], what: str, parts: Sequence[str]) -> None:
-    """Write the plan of generated data where there is none; where there is one, its `parts` must be the same.
+def settle(path: Path, plan: Mapping[str, object], what: str, parts: Sequence[str]) -> Mapping[str, object]:
+    """The plan of generated data that lies at `path`: written where there is none, else its `parts` must be the same.
 
     Raises UsageError in one line that names what differs, DataError for a damaged plan, and UsageError where files of
     `what` lie in the folder without one.
@@ -159,7 +159,7 @@ def settle(path: Path, plan: Mapping[str, object], what: str, parts: Sequence[st
         if any((path.parent / name).exists() for name in ("images/train", "masks/train")):
             raise UsageError(f"{path.parent} holds images without {path.name}; choose another folder")
         write_whole(path, lambda beside: beside.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8"))
-        return
+        return plan
     stored = read_json(path, f"it is the plan of {what}; choose another folder")
     if not isinstance(stored, dict) or not set(parts) <= set(stored):
         raise DataError(f"expected the plan of {what} in {path}, got a damaged one; choose another folder")
@@ -167,6 +167,7 @@ def settle(path: Path, plan: Mapping[str, object], what: str, parts: Sequence[st
     other = [name for part in parts for name in differences(stored[part], fresh[part], part)]
     if other:
         raise UsageError(f"{path.parent} holds {what} with another {_some(other)}; choose another folder")
+    return stored
 
 
 def _some(names: Sequence[str]) -> str:

@@ -12,7 +12,6 @@ noted and passed over.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +19,7 @@ from specialsam.core.documents import document, parse_json
 from specialsam.core.errors import DataError
 from specialsam.core.files import open_regular
 from specialsam.core.types import Dataset, Split
+from specialsam.data.matching import base_of_mask, plain
 from specialsam.data.paired import Part, add_parts
 from specialsam.data.pairs import SPLIT_NAMES, Found, by_stem, child, children, list_images
 from specialsam.data.read_settings import READ, ReadSettings
@@ -31,9 +31,6 @@ NEARLY = ("license",)
 """Names that are mistaken for those of a card of ours."""
 IMAGES = ("images", "image")
 MASKS = ("masks", "mask")
-_MASK_OF = re.compile(r"[_.-](?:masks?|gts?|labels?|segs?|ground_?truth|matte)$", re.IGNORECASE)
-"""How the name of a mask ends that lies beside its image."""
-
 Folders = tuple[str, Path, Path | None, Split | None]
 """(id prefix, images folder, masks folder or None, stated split) of a part of a data set."""
 
@@ -71,8 +68,8 @@ def _splits(root: Path) -> list[Path]:
 
 def _of_pictures_alone(folder: Path) -> bool:
     """Whether images lie right in the folder, and no masks among them (`cat.png` beside `cat_mask.png`)."""
-    stems = {path.stem for path in list_images(folder, Found())}
-    return bool(stems) and not any((end := _MASK_OF.search(stem)) and stem[: end.start()] in stems for stem in stems)
+    names = {plain(path.name) for path in list_images(folder, Found())}
+    return bool(names) and not any(base_of_mask(name) in names for name in names)
 
 
 def _holding(folders: Iterable[Path]) -> list[tuple[Path, int]]:

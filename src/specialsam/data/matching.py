@@ -18,6 +18,12 @@ from specialsam.data.headers import SUFFIXES
 
 Key = Callable[[str], str]
 _ENDINGS = tuple(sorted({*SUFFIXES, ".ome", ".nii", ".jp2"}))
+_WORDS = (
+    r"(?:cp_masks?|instance_masks?|binary_masks?|masks?|gts?|ground_?truths?|labels?|labelids|segmentations?|segmented|"
+    r"seg|annotations?|mattes?|matting|alpha|target|roi)"
+)
+_AFTER = re.compile(rf"^(?P<base>.*?)[ _.\-]+{_WORDS}(?:[ _.\-]*\d+)?$")
+_BEFORE = re.compile(rf"^{_WORDS}[ _.\-]+(?P<base>.+)$")
 FEW = 2
 """Names from which on something is common to all of them."""
 
@@ -65,6 +71,16 @@ def plain(name: str) -> str:
     while name.endswith(_ENDINGS):
         name = name.rpartition(".")[0]
     return name
+
+
+def base_of_mask(name: str) -> str | None:
+    """The plain name of the image that a mask's name speaks of; None for a name that speaks of no mask."""
+    parent, _, last = plain(name).rpartition("/")
+    found = _AFTER.match(last) or _BEFORE.match(last)
+    if found is None or not found["base"]:
+        return None
+    base = found["base"].rstrip(" _.-")
+    return f"{parent}/{base}" if parent else base
 
 
 def _keys(images: Sequence[str], masks: Sequence[str]) -> list[tuple[Key, Key]]:

@@ -19,18 +19,12 @@ from specialsam.core.errors import DataError
 from specialsam.core.types import Dataset
 from specialsam.data.class_names import named, roboflow_classes
 from specialsam.data.folder import described
-from specialsam.data.matching import plain
+from specialsam.data.matching import base_of_mask, plain
 from specialsam.data.paired import Part, add_parts
 from specialsam.data.pairs import Found, list_images, regular
 from specialsam.data.read_settings import READ, ReadSettings
 
 LAYOUT = "images and masks in one folder: x.jpg + x_mask.png, or x.jpg + x.png"
-WORDS = (
-    r"(?:cp_masks?|instance_masks?|binary_masks?|masks?|gts?|ground_?truths?|labels?|labelids|segmentations?|segmented|"
-    r"seg|annotations?|mattes?|matting|alpha|target|roi)"
-)
-_AFTER = re.compile(rf"^(?P<base>.*?)[ _.\-]+{WORDS}(?:[ _.\-]*\d+)?$")
-_BEFORE = re.compile(rf"^{WORDS}[ _.\-]+(?P<base>.+)$")
 _PICTURE = re.compile(
     r"[ _.\-]+(?:sat|img|image|rgb|orig|original|input|photo|leftimg8bit|raw)$|^(?:img|image|photo)[ _.\-]+"
 )
@@ -59,7 +53,7 @@ def _named(root: Path, files: list[Path]) -> _Pairs:
     bases: dict[str, str] = {}
     for path in files:
         name = path.relative_to(root).as_posix()
-        base = _base_of_mask(name)
+        base = base_of_mask(name)
         if base is None:
             stem = name.rpartition(".")[0]
             if out.pictures.setdefault(stem, path) != path:
@@ -83,16 +77,6 @@ def _owners(pictures: Mapping[str, Path]) -> dict[str, str]:
         stripped = _PICTURE.sub("", last)
         owners.setdefault(f"{parent}/{stripped}" if parent else stripped, name)
     return owners
-
-
-def _base_of_mask(name: str) -> str | None:
-    """The plain name of the image that a mask's name speaks of; None for a name that speaks of no mask."""
-    parent, _, last = plain(name).rpartition("/")
-    found = _AFTER.match(last) or _BEFORE.match(last)
-    if found is None or not found["base"]:
-        return None
-    base = found["base"].rstrip(" _.-")
-    return f"{parent}/{base}" if parent else base
 
 
 def _same_names(root: Path, files: list[Path]) -> _Pairs:

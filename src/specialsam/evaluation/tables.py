@@ -184,12 +184,13 @@ def leads(
     own score, against which both the single mask and the best of three of `tuned` are held.
     """
     images = _chosen(per_image(rows), (metric,))
-    rivals = images[images["output"] == "rival"].assign(rival=lambda table: table["model"], against="single")
+    rivals = images[images["output"] == "rival"].assign(rival=lambda table: table["model"], output="single")
     three = images[(images["model"] == base) & (images["output"] == "three_best")].assign(rival=base)
-    every = pd.concat([rivals, *(three.assign(against=output) for output in ("single", "three_best"))])
-    every = every.assign(output=every["against"])[[*PLACE, "strategy", "output", "record", "rival", "value"]]
-    own = images[images["model"] == tuned]
-    both = own.merge(every, on=[*PLACE, "strategy", "output", "record"], suffixes=("", "_rival"))
+    every = pd.concat([rivals, *(three.assign(output=output) for output in ("single", "three_best"))])
+    every = every[[*PLACE, "strategy", "output", "record", "rival", "value"]]
+    both = images[images["model"] == tuned].merge(
+        every, on=[*PLACE, "strategy", "output", "record"], suffixes=("", "_rival")
+    )
     sign, key = 1.0 if METRICS[metric].higher_is_better else -1.0, [*PLACE, "strategy", "output", "rival"]
     lines: list[dict[str, object]] = []
     for names, part in both.groupby(key, sort=False):

@@ -135,13 +135,12 @@ def _reason(report: Report, row: TableRow, direction: str) -> tuple[str, Level]:
     metric = str(row["metric"])
     if rival is not None and not lead(row["tuned"], rival["mean"], metric) > 0:
         return "rival", "weak"
-    if rival is not None and not _surely_ahead(report, row, rival):
+    if rival is not None and not _sure(_ahead_of(report, row, rival)):
         return "ahead", "weak"
     base_three, tuned_best, output = _three(report, row)
     if lead(base_three, tuned_best, metric) >= 0:
         return "three", "weak"
-    ahead = _paired_lead(report, row, report.base_model, output)
-    if ahead is not None and trend(ahead["low"], ahead["high"]) != "up":
+    if not _sure(_paired_lead(report, row, report.base_model, output)):
         return "three_ahead", "weak"
     if number(row["n"]) < FEW:
         return "few", "weak"
@@ -192,12 +191,9 @@ def _ahead_of(report: Report, row: TableRow, rival: TableRow) -> TableRow | None
     return _paired_lead(report, row, str(rival["model"])) if rival["strategy"] == row["strategy"] else None
 
 
-def _surely_ahead(report: Report, row: TableRow, rival: TableRow) -> bool:
-    """Whether the whole interval of the lead lies above zero; by the means where images were not paired."""
-    paired = _ahead_of(report, row, rival)
-    if paired is None:
-        return lead(row["tuned"], rival["mean"], str(row["metric"])) > 0
-    return trend(paired["low"], paired["high"]) == "up"
+def _sure(paired: TableRow | None) -> bool:
+    """Whether a lead in the means is more than chance: its interval above zero; without one the means must do."""
+    return paired is None or trend(paired["low"], paired["high"]) == "up"
 
 
 def _three(report: Report, row: TableRow) -> tuple[float, float, str]:
@@ -241,7 +237,7 @@ def _rival_sentence(report: Report, row: TableRow) -> str:
     wins, paired = lead(row["tuned"], rival["mean"], metric) > 0, _ahead_of(report, row, rival)
     where = "" if rival["strategy"] == row["strategy"] else f" with {strategy_name(str(rival['strategy']))}"
     by = _image_by_image(paired, metric)
-    if wins and not _surely_ahead(report, row, rival):
+    if wins and not _sure(paired):
         return (
             f"The best trivial rival ({rival['model']}: looks at no pixel) reaches {_percent(rival['mean'], metric)}; "
             f"that the specialist is ahead of it{by} may be chance."
@@ -267,8 +263,7 @@ def _three_sentence(report: Report, row: TableRow) -> str:
         return ""
     metric = str(row["metric"])
     paired = _paired_lead(report, row, report.base_model, output)
-    sure = paired is None or trend(paired["low"], paired["high"]) == "up"
-    how = "NOT" if not lead(tuned, base, metric) > 0 else "still" if sure else "not surely"
+    how = "NOT" if not lead(tuned, base, metric) > 0 else "still" if _sure(paired) else "not surely"
     return (
         f"Allowed three masks and its own choice among them, the base reaches {_percent(base, metric)}; "
         f"the specialist, at {_percent(tuned, metric)} in its better mode, is {how} ahead of that"

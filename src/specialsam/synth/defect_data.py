@@ -94,8 +94,7 @@ def write_defects(
         for number, (kind, record) in enumerate(_drawn(split, count, sources[split], recipe))
     ]
     document = {"recipe": recipe.model_dump(mode="json"), "pictures": plan}
-    settle(folder / PLAN, document, "defects", ("recipe", "pictures"))
-    told = json.loads((folder / PLAN).read_text()).get("instead")
+    told = settle(folder / PLAN, document, "defects", ("recipe", "pictures")).get("instead")
     instead: dict[str, str] = dict(told) if isinstance(told, dict) else {}
     areas: list[float] = []
     for done, line in enumerate(plan, 1):

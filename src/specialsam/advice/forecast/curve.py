@@ -150,8 +150,8 @@ def labels_needed(curves: Curves, wished: float) -> Needed:
     upper = f"{high:,.0f}" if np.isfinite(high) else f"more than {most:,.0f}"
     if middle <= least:
         smallest = f"takes no more than the {least:,} training images of the smallest pilot"
-        sure = f"{text} {smallest}" if round(min(high, most)) <= least else ""
-        says = sure or f"{text} probably {smallest}, but may take {upper}"
+        sure = round(min(high, most)) <= least
+        says = f"{text} {smallest}" if sure else f"{text} probably {smallest}, but may take {upper}"
         return Needed(wished, least, float(low), float(high), says)
     says = f"{text} takes about {round(middle):,} training images ({round(low):,} to {upper})"
     return Needed(wished, round(float(middle)), float(low), float(high), says)

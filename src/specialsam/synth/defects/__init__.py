@@ -112,14 +112,12 @@ def _first_seen(
     kind: str, images: Sequence[ImageArray], start: int, rng: np.random.Generator
 ) -> tuple[ImageArray, Defect]:
     """A picture, the first from `start` on on which the defect can be seen, and the defect on it."""
-    for number in range(len(images)):
-        clean = images[(start + number) % len(images)]
+    for clean in [*images[start:], *images[:start]]:
         try:
             return clean, make(kind, clean, rng)
-        except Unseen:
-            if number == len(images) - 1:
-                raise
-    raise DataError("expected at least one clean picture for a gallery, got none")
+        except Unseen as error:
+            unseen = error
+    raise unseen
 
 
 def _outlined(found: Defect) -> ImageArray:
